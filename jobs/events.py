@@ -1,0 +1,81 @@
+"""What happened in a run, as JSON lines: for people who look later, and for whoever watches from another terminal.
+
+Nothing is decided by these files and nothing is lost with them. They name documents and numbers, never their text.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pipeline.outcome import Outcome
+    from pipeline.pool import Loss
+    from pipeline.worker import Progress, WorkerFacts
+
+_METRICS_SECONDS: Final = 5.0
+
+
+class EventLog:
+    """Appends to events.jsonl and, every few seconds, to metrics.jsonl."""
+
+    def __init__(self, events: Path, metrics: Path, run_id: str) -> None:
+        self._events = events
+        self._metrics = metrics
+        self._run_id = run_id
+        self._tokens = 0
+        self._sampled_at = time.monotonic()
+        self._sampled_tokens = 0
+
+    def note(self, event: str, level: str = "info", **fields: Any) -> None:
+        """Append one event."""
+        self._append(self._events, {"level": level, "event": event, "run_id": self._run_id, **fields})
+
+    def ready(self, place: int, facts: WorkerFacts) -> None:
+        self.note("worker_ready", worker=place, pid=facts.pid, load_seconds=round(facts.load_seconds, 3))
+        self._sampled_at = time.monotonic()
+
+    def moved(self, place: int, progress: Progress) -> None:
+        self._tokens += progress.tokens_fed
+        if progress.checkpoints:
+            open_documents = {lane.doc_id: lane.tokens for lane in progress.lanes}
+            self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=open_documents)
+        now = time.monotonic()
+        if now - self._sampled_at >= _METRICS_SECONDS:
+            rate = (self._tokens - self._sampled_tokens) / (now - self._sampled_at)
+            sample = {
+                "unspool_tokens_read_total": self._tokens,
+                "unspool_tokens_per_second": round(rate, 1),
+                "unspool_rss_peak_bytes": progress.peak_memory_bytes,
+                "worker": place,
+            }
+            self._append(self._metrics, sample)
+            self._sampled_at, self._sampled_tokens = now, self._tokens
+
+    def finished(self, outcome: Outcome) -> None:
+        failed = outcome.status == "failed"
+        why = {"error_type": outcome.error_type, "message": outcome.message} if failed else {}
+        self.note(
+            "document_failed" if failed else "document_done",
+            "warning" if failed else "info",
+            doc_id=outcome.doc_id,
+            tokens=outcome.tokens,
+            tokens_fed=outcome.tokens_fed,
+            attempt=outcome.attempt,
+            **why,
+        )
+
+    def lost(self, loss: Loss, again: Sequence[str]) -> None:
+        self.note("worker_lost", "warning", worker=loss.place, cause=loss.cause, doc_ids=list(again))
+
+    def warn(self, text: str) -> None:
+        self.note("warning", "warning", message=text)
+
+    def _append(self, path: Path, fields: dict[str, Any]) -> None:
+        stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(stamped, ensure_ascii=False) + "\n")

@@ -1,0 +1,458 @@
+"""The ledger of a run: numbered records, each naming the hash of the one before; the only truth about what is done.
+
+A record becomes part of the ledger by taking the next number with put-if-absent. Taking over a run is itself a
+record (a new epoch), so of two drivers the one that comes late collides at its next record and stops: that is the
+fence, and no lock or clock takes part in it. A record file is one line of canonical JSON and one line with the
+sha256 of that line (newline included). Knows nothing of documents' content, workers or tables.
+
+Order of a run: `RunLedger.read` → `RunLedger.take_over` → `commit`, `commit`, …
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypeAlias
+
+from jobs.errors import ExitCode, JobError
+from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
+from pipeline.parts import Part
+
+VERSION: Final = 1
+_NO_RECORD: Final = "0" * 64
+_HEADER: Final = frozenset({"v", "seq", "epoch", "prev", "t"})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A document whose rows are complete. `parts` of one table are in the order of their rows.
+
+    `status` is the one of its row in `documents`. `seconds` and `attempts` are for people and stay out of the tables.
+    """
+
+    doc_id: str
+    status: str
+    parts: tuple[Part, ...]
+    source_sha256: str | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    attempts: int = 1
+
+    def parts_of(self, table: str) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.table == table)
+
+    def rows(self, table: str) -> int:
+        return sum(part.rows for part in self.parts_of(table))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A driver took the run over."""
+
+    kind: ClassVar[str] = "epoch"
+    host: str
+    pid: int
+    boot_id: str
+    reason: str
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of_this_process(cls, reason: str, versions: Mapping[str, str]) -> Epoch:
+        return cls(socket.gethostname(), os.getpid(), boot_id(), reason, versions)
+
+
+@dataclass(frozen=True)
+class Done:
+    """Documents were read; one record may commit a group of them."""
+
+    kind: ClassVar[str] = "done"
+    documents: tuple[Finished, ...]
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """A document failed for good. Its parts hold its rows of `documents` and `failures`."""
+
+    kind: ClassVar[str] = "quarantine"
+    document: Finished
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A document took its worker down; committed before it is tried again, so that it is counted whatever happens."""
+
+    kind: ClassVar[str] = "attempt"
+    doc_id: str
+    number: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class Invalidate:
+    """Documents are to be read again: a part is damaged, or the user asked for it. Their attempts start anew."""
+
+    kind: ClassVar[str] = "invalidate"
+    doc_ids: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """A numeric fingerprint that workers of this epoch reported, and what they said of themselves with it."""
+
+    kind: ClassVar[str] = "numerics"
+    fingerprint: str
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SpecNote:
+    """The job file changed in ways that change no row."""
+
+    kind: ClassVar[str] = "spec_note"
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The driver stopped in good order before the end."""
+
+    kind: ClassVar[str] = "pause"
+    reason: str
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file below `output/`; `path` is relative to it, with slashes."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """`output/` is complete and holds exactly these files."""
+
+    kind: ClassVar[str] = "final"
+    files: tuple[OutputFile, ...]
+
+
+Record: TypeAlias = Epoch | Done | Quarantine | Attempt | Invalidate | Numerics | SpecNote | Pause | Output
+
+
+_KINDS: Final[Mapping[str, type[Record]]] = MappingProxyType({kind.kind: kind for kind in typing.get_args(Record)})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record with its place in the chain: `previous` is the sha256 of the record file before it."""
+
+    seq: int
+    epoch: int
+    previous: str
+    record: Record
+
+    def to_bytes(self) -> bytes:
+        """The record file."""
+        header = {"v": VERSION, "seq": self.seq, "epoch": self.epoch, "prev": self.previous}
+        return seal(json_line({**header, "t": self.record.kind, **_plain(self.record)}))
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """From the first line of a record file. Raises ValueError if that is no record of this version."""
+        data = json.loads(line)
+        if not isinstance(data, dict) or not data.keys() >= _HEADER:
+            raise ValueError("not a ledger record")
+        if data["v"] != VERSION:
+            raise ValueError(f"a record of version {data['v']!r}, this program knows version {VERSION}")
+        if data["t"] not in _KINDS:
+            raise ValueError(f"a record of the unknown kind {data['t']!r}")
+        payload = {key: value for key, value in data.items() if key not in _HEADER}
+        place = (_value(int, data["seq"]), _value(int, data["epoch"]), _value(str, data["prev"]))
+        return cls(*place, _value(_KINDS[data["t"]], payload))
+
+
+class LedgerView:
+    """What the records say, taken together. Read with `RunLedger.read`; a `RunLedger` keeps its own up to date."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seq = 0
+        self.epoch = 0
+        self.previous = _NO_RECORD
+        self.owner: Epoch | None = None
+        self.final: Output | None = None
+        self.torn: Path | None = None
+        self._done: dict[str, Finished] = {}
+        self._quarantined: dict[str, Quarantine] = {}
+        self._attempts: dict[str, int] = {}
+        self._numerics: dict[str, Mapping[str, str]] = {}
+
+    @property
+    def done(self) -> Mapping[str, Finished]:
+        """Documents that were read, by id."""
+        return MappingProxyType(self._done)
+
+    @property
+    def quarantined(self) -> Mapping[str, Quarantine]:
+        """Documents that were given up, by id."""
+        return MappingProxyType(self._quarantined)
+
+    @property
+    def attempts(self) -> Mapping[str, int]:
+        """How often each unfinished document took its worker down, by id."""
+        return MappingProxyType(self._attempts)
+
+    @property
+    def numerics(self) -> Mapping[str, Mapping[str, str]]:
+        """The numeric fingerprints that were reported, in the order of the first report, and what came with them."""
+        return MappingProxyType(self._numerics)
+
+    @property
+    def numeric_facts(self) -> Mapping[str, Mapping[str, str]]:
+        """What workers said of themselves at the first report of each numeric fingerprint."""
+        return MappingProxyType(self._numerics)
+
+    def finished(self, doc_id: str) -> Finished | None:
+        """What is committed of a document, be it done or quarantined."""
+        if doc_id in self._quarantined:
+            return self._quarantined[doc_id].document
+        return self._done.get(doc_id)
+
+    def finished_ids(self) -> frozenset[str]:
+        return frozenset(self._done) | frozenset(self._quarantined)
+
+    def parts(self) -> frozenset[str]:
+        """The paths of all parts that the ledger refers to, relative to the run directory."""
+        documents = [*self._done.values(), *(entry.document for entry in self._quarantined.values())]
+        return frozenset(part.path for document in documents for part in document.parts)
+
+    def check(self, entry: Entry) -> None:
+        """Raise ValueError if `entry` cannot be the next record: wrong place, or a document finished twice."""
+        if (entry.seq, entry.previous) != (self.seq + 1, self.previous):
+            raise ValueError(f"record {entry.seq} does not continue record {self.seq}")
+        if entry.epoch != self.epoch + isinstance(entry.record, Epoch):
+            raise ValueError(f"a {entry.record.kind} record of epoch {entry.epoch} in epoch {self.epoch}")
+        ids = [document.doc_id for document in _finished_by(entry.record)]
+        twice = sorted({doc for doc in ids if self.finished(doc) or ids.count(doc) > 1})
+        if twice:
+            raise ValueError(f"document {twice[0]} is committed twice")
+
+    def apply(self, entry: Entry, digest: str) -> None:
+        """Take `entry` into account; `digest` is the sha256 of its file. Raises ValueError as `check` does."""
+        self.check(entry)
+        self.seq, self.epoch, self.previous = entry.seq, entry.epoch, digest
+        match entry.record:
+            case Epoch():
+                self.owner = entry.record
+            case Done(documents):
+                self._finish({document.doc_id: document for document in documents}, {})
+            case Quarantine(document):
+                self._finish({}, {document.doc_id: entry.record})
+            case Attempt(doc_id, number):
+                self._attempts[doc_id] = number
+            case Invalidate(doc_ids):
+                self._forget(doc_ids)
+            case Numerics(fingerprint, facts):
+                self._numerics.setdefault(fingerprint, facts)
+            case Output():
+                self.final = entry.record
+
+    def _finish(self, done: Mapping[str, Finished], quarantined: Mapping[str, Quarantine]) -> None:
+        self._done.update(done)
+        self._quarantined.update(quarantined)
+        for doc_id in (*done, *quarantined):
+            self._attempts.pop(doc_id, None)
+        self.final = None
+
+    def _forget(self, doc_ids: tuple[str, ...]) -> None:
+        for doc_id in doc_ids:
+            self._done.pop(doc_id, None)
+            self._quarantined.pop(doc_id, None)
+            self._attempts.pop(doc_id, None)
+        self.final = None
+
+
+class RunLedger:
+    """The one writer of a ledger, for one epoch. `view` is what the ledger says after the last commit."""
+
+    def __init__(self, view: LedgerView, disk: Disk, epoch: int) -> None:
+        self.view = view
+        self.epoch = epoch
+        self._disk = disk
+
+    @staticmethod
+    def read(folder: Path) -> LedgerView:
+        """Read all records in `folder`.
+
+        The last record may be torn: it is left out, and named in `view.torn` for `take_over` to set aside.
+        Raises JobError RUN-LEDGER-DAMAGED (exit 6) that names the record for every other damage, gaps included.
+        """
+        view = LedgerView(folder)
+        while True:
+            while view.torn is None and (data := _read_if_there(_record_path(folder, view.seq + 1))) is not None:
+                _take_in(view, data)
+            newest = _newest_listed(folder)
+            if newest <= view.seq + (view.torn is not None):
+                return view
+            # Records are only ever added in order, so what the listing shows can have come since the loop
+            # above, but not without the ones before it.
+            if view.torn is not None or not _record_path(folder, view.seq + 1).exists():
+                state = "damaged" if view.torn is not None else "missing"
+                raise _damaged(folder, view.seq + 1, f"it is {state}, but records up to {newest} follow")
+
+    @classmethod
+    def take_over(cls, view: LedgerView, disk: Disk, quarantine: Path, owner: Epoch) -> RunLedger:
+        """Become the one writer: commit `owner` as a new epoch behind the records in `view`.
+
+        A torn last record is first moved into the folder `quarantine`. Raises JobError RUN-TAKEN-OVER (exit 5)
+        if another driver was faster.
+        """
+        if view.torn is not None:
+            _set_aside(view, disk, quarantine)
+        ledger = cls(view, disk, view.epoch + 1)
+        ledger.commit(owner)
+        return ledger
+
+    def commit(self, record: Record) -> None:
+        """Make `record` the next one, durably; when this returns, it is a fact.
+
+        Raises JobError RUN-TAKEN-OVER (exit 5) if another driver owns the run now; ValueError if a document would
+        be finished twice, or if the record's values are not of the types that it declares; OSError if the disk
+        fails (then nobody knows whether the record is there until the ledger is read again).
+        """
+        entry = Entry(self.view.seq + 1, self.epoch, self.view.previous, record)
+        self.view.check(entry)
+        data = entry.to_bytes()
+        entry = Entry.from_line(unseal(data))  # before it is written: what cannot be read must not get there
+        path = _record_path(self.view.folder, entry.seq)
+        try:
+            self._disk.put_if_absent(path, data)
+        except (FileExistsError, FileNotFoundError):
+            # Not found: who took the run over has already cleared away our unfinished file.
+            if not path.exists():
+                raise
+            raise self._fenced(path) from None
+        self.view.apply(entry, sha256_hex(data))
+
+    def _fenced(self, path: Path) -> JobError:
+        try:
+            found = Entry.from_line(unseal(read_bytes(path)))
+        except (OSError, ValueError):
+            return _taken_over(path, "another driver")
+        if found.epoch == self.epoch and not isinstance(found.record, Epoch):
+            message = "an earlier write of this record was reported as failed, but it is there; run again to resume"
+            return JobError("RUN-WRITE-FAILED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
+        by = f", process {found.record.pid} on host {found.record.host}" if isinstance(found.record, Epoch) else ""
+        return _taken_over(path, f"epoch {found.epoch}{by}")
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from others, or an empty string where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _finished_by(record: Record) -> tuple[Finished, ...]:
+    if isinstance(record, Done):
+        return record.documents
+    return (record.document,) if isinstance(record, Quarantine) else ()
+
+
+def _record_path(folder: Path, seq: int) -> Path:
+    return folder / f"{seq:08d}.json"
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return None
+
+
+def _take_in(view: LedgerView, data: bytes) -> None:
+    path = _record_path(view.folder, view.seq + 1)
+    try:
+        line = unseal(data)
+    except ValueError:
+        view.torn = path
+        return
+    try:
+        view.apply(Entry.from_line(line), sha256_hex(data))
+    except ValueError as error:
+        raise _damaged(view.folder, view.seq + 1, str(error)) from error
+
+
+def _newest_listed(folder: Path) -> int:
+    numbers = [int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()]
+    return max(numbers, default=0)
+
+
+def _set_aside(view: LedgerView, disk: Disk, quarantine: Path) -> None:
+    torn = _record_path(view.folder, view.seq + 1)
+    aside = quarantine / f"{torn.stem}-{secrets.token_hex(4)}.json"
+    try:
+        disk.rename(torn, aside)
+        unseal(read_bytes(aside))
+    except (FileNotFoundError, ValueError):
+        view.torn = None
+        return
+    # Another driver set the torn record aside before us, and this is what it wrote in its place.
+    disk.link(aside, torn)
+    raise _taken_over(torn, "another driver")
+
+
+def _damaged(folder: Path, seq: int, what: str) -> JobError:
+    message = f"the ledger is damaged at record {seq}: {what}; nothing was changed, restore this file from a copy"
+    where = str(_record_path(folder, seq))
+    return JobError("RUN-LEDGER-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=where)
+
+
+def _taken_over(path: Path, by: str) -> JobError:
+    message = f"the run was taken over by {by}; this process stops, everything it had committed is kept"
+    return JobError("RUN-TAKEN-OVER", message, exit_code=ExitCode.OTHER_RUNNER, where=str(path))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _value(kind: Any, data: Any) -> Any:
+    """`data` from JSON as a value of the annotated type `kind`. Raises ValueError if it is none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # only `… | None` occurs
+        return None if data is None else _value(arguments[0], data)
+    if origin is tuple and isinstance(data, list):
+        return tuple(_value(arguments[0], item) for item in data)
+    if origin is Mapping and isinstance(data, dict):
+        return {key: _value(arguments[1], item) for key, item in data.items()}
+    if kind in (str, int, float, bool):
+        if type(data) is kind:
+            return data
+    elif isinstance(data, dict) and data.keys() == _field_types(kind).keys():
+        return kind(**{name: _value(of, data[name]) for name, of in _field_types(kind).items()})
+    raise ValueError(f"{str(data)[:80]!r} stands where {getattr(kind, '__name__', kind)} is expected")
+
+
+@cache
+def _field_types(kind: type[Any]) -> Mapping[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {item.name: hints[item.name] for item in fields(kind)}

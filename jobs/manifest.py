@@ -1,0 +1,215 @@
+"""The manifest: the frozen list of a run's documents, in the order of the output.
+
+Patterns become files here, in an order that depends on names alone. A document's URI is its path relative to the
+folder of the job file, with slashes (`../` included for files outside of it), so a project that is copied elsewhere
+keeps its document ids. Knows nothing of what the files hold.
+
+In patterns `*` and `?` stand for anything but a slash, `[…]` for one of some characters, `**` for any number of
+folders. They match hidden names only where the pattern spells the dot, and `**` does not enter linked folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from jobs.errors import ExitCode, JobError, usage_error
+from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
+
+_MAGIC: Final = re.compile(r"[*?[]")
+_SPECIAL: Final = re.compile(r"[\\\[\]^&~|]")  # what means more inside […] of a regular expression than in a pattern
+_NOT_HIDDEN: Final = r"(?!\.)"
+
+
+@dataclass(frozen=True)
+class InputPattern:
+    """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out.
+
+    An excluding pattern without a slash is held against file names, one that is absolute against absolute paths,
+    any other against URIs.
+    """
+
+    path: str
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing."""
+
+    ordinal: int
+    doc_id: str
+    uri: str
+    size: int
+    mtime_ns: int
+    reader: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, root: Path) -> Path:
+        """Where the document lies, given the folder that URIs are relative to."""
+        return Path(os.path.normpath(root / self.uri))
+
+
+def document_id(uri: str, member: str = "") -> str:
+    """The id of a document; `member` names one document within a file of many."""
+    return "d" + sha256_hex(f"{uri}\0{member}".encode())[:16]
+
+
+def expand(
+    inputs: Sequence[InputPattern], root: Path, limit: int | None, reader_of: Callable[[str], str]
+) -> list[ManifestEntry]:
+    """The files that the patterns name, each once, ordered by the bytes of their URIs; at most `limit` of them.
+
+    `reader_of` chooses the reader for a path. Raises JobError (exit 2): a file that is not there, a pattern that
+    matches nothing, a folder, a folder that cannot be read, a name that is no UTF-8.
+    """
+    paths = {path for pattern in inputs for path in _paths(pattern, root)}
+    uris = {_uri(path, root): path for path in paths}
+    chosen = sorted(uris, key=lambda uri: uri.encode("utf-8"))[:limit]
+    return [_entry(ordinal, uri, uris[uri], reader_of) for ordinal, uri in enumerate(chosen)]
+
+
+def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> None:
+    """Write the manifest, once and for all: FileExistsError if it is there. Raises OSError."""
+    disk.put_if_absent(path, seal(b"".join(json_line(asdict(entry)) for entry in entries)))
+
+
+def read_manifest(path: Path) -> list[ManifestEntry]:
+    """Read what `write_manifest` wrote. Raises JobError (exit 6) if it is missing or damaged."""
+    try:
+        entries = [ManifestEntry(**json.loads(line)) for line in unseal(read_bytes(path)).splitlines()]
+        if [entry.ordinal for entry in entries] != list(range(len(entries))):
+            raise ValueError("the ordinals are not 0, 1, 2, …")
+    except (OSError, ValueError, TypeError) as error:
+        message = f"cannot be read: {error}; restore this file from a copy, or start over in another output.path"
+        raise JobError("RUN-MANIFEST-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path)) from error
+    return entries
+
+
+def _entry(ordinal: int, uri: str, path: str, reader_of: Callable[[str], str]) -> ManifestEntry:
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise _missing(path, error) from error
+    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader_of(path))
+
+
+def _uri(path: str, root: Path) -> str:
+    uri = Path(os.path.relpath(path, root)).as_posix()
+    try:
+        uri.encode("utf-8")
+    except UnicodeEncodeError:
+        message = f"the file name {uri!r} is not UTF-8; rename the file or exclude it"
+        raise usage_error("INPUT-NAME", message) from None
+    return uri
+
+
+def _paths(pattern: InputPattern, root: Path) -> list[str]:
+    """The absolute paths of one pattern. What exists under the very name is meant, whatever characters it has."""
+    path = os.path.normpath(pattern.path)
+    if os.path.isdir(path):
+        message = "is a folder; to read the files in it, write **/* behind it"
+        raise usage_error("INPUT-FOLDER", message, path)
+    if os.path.exists(path):
+        return [path]
+    if not _MAGIC.search(path):
+        raise _missing(path)
+    excluded = [_excluder(text, root) for text in pattern.exclude]
+    found = list(_matching(path))
+    kept = [name for name in found if not any(test(name) for test in excluded)]
+    if not kept:
+        why = f"all {len(found)} files that it matches are excluded" if found else "it matches no file"
+        raise usage_error("INPUT-EMPTY", f"{why}; correct the pattern in `inputs`", path)
+    return kept
+
+
+def _missing(path: str, error: OSError | None = None) -> JobError:
+    reason = error.strerror if error and not isinstance(error, FileNotFoundError) else "there is no such file"
+    return usage_error("INPUT-MISSING", f"{reason}; correct the path in `inputs`", path)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """The regular files that an absolute pattern matches, in no particular order."""
+    names = pattern.split("/")
+    fixed = next(place for place, name in enumerate(names) if _MAGIC.search(name))
+    top, rest = "/".join(names[:fixed]) or "/", names[fixed:]
+    matches = _expression("/".join(rest), _NOT_HIDDEN).fullmatch
+    deepest = None if "**" in rest else len(rest)
+    hidden = any(name.startswith(".") for name in rest)
+    for path, below in _walk(top, deepest, hidden):
+        if matches(below):
+            yield path
+
+
+def _walk(top: str, deepest: int | None, hidden: bool) -> Iterator[tuple[str, str]]:
+    """The regular files below a folder: absolute path, and path relative to `top`."""
+    pending = [(top, "", 1)]
+    while pending:
+        folder, prefix, depth = pending.pop()
+        for entry in _listed(folder):
+            if entry.is_dir(follow_symlinks=False):
+                if (hidden or not entry.name.startswith(".")) and (deepest is None or depth < deepest):
+                    pending.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
+            elif entry.is_file():
+                yield entry.path, prefix + entry.name
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        message = f"cannot list this folder: {error.strerror}; allow it or narrow the pattern"
+        raise usage_error("INPUT-UNREADABLE", message, folder) from error
+
+
+def _excluder(pattern: str, root: Path) -> Callable[[str], bool]:
+    matches = _expression(pattern, "").fullmatch
+    if pattern.startswith("/"):
+        return lambda path: matches(path) is not None
+    if "/" in pattern:
+        return lambda path: matches(Path(os.path.relpath(path, root)).as_posix()) is not None
+    return lambda path: matches(os.path.basename(path)) is not None
+
+
+def _expression(pattern: str, guard: str) -> re.Pattern[str]:
+    """A pattern as a regular expression; `guard` stands in front of each name that begins with a wildcard."""
+    names = pattern.split("/")
+    pieces = []
+    for place, name in enumerate(names):
+        last = place == len(names) - 1
+        if name == "**" and not last:
+            pieces.append(f"(?:{guard}[^/]+/)*")
+        elif name == "**":
+            pieces.append(f"(?:{guard}[^/]+/)*{guard}[^/]+")
+        else:
+            pieces.append(
+                (guard if name[:1] in ("*", "?", "[") else "") + _name_expression(name) + ("" if last else "/")
+            )
+    try:
+        return re.compile("".join(pieces), re.DOTALL)
+    except re.error as error:
+        raise usage_error("INPUT-PATTERN", f"not a pattern: {error}; correct it in `inputs`", pattern) from error
+
+
+def _name_expression(name: str) -> str:
+    pieces = []
+    place = 0
+    while place < len(name):
+        closing = name.find("]", place + 2) if name[place] == "[" else -1
+        if closing > 0:
+            inside = _SPECIAL.sub(r"\\\g<0>", name[place + 1 : closing])
+            inside = "^" + inside[1:] if inside[0] == "!" else inside
+            pieces.append(f"(?!/)[{inside}]")
+            place = closing
+        else:
+            pieces.append({"*": "[^/]*", "?": "[^/]"}.get(name[place], re.escape(name[place])))
+        place += 1
+    return "".join(pieces)

@@ -1,0 +1,117 @@
+"""What a job would do, document by document, without loading the model or writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from jobs.ledger import LedgerView, RunLedger
+from jobs.manifest import ManifestEntry, read_manifest
+from jobs.prepare import Job, list_inputs, reference, refuse_other_job
+from jobs.run_directory import RunDirectory
+from pipeline.durable import Disk
+from pipeline.errors import DocumentError
+
+BYTES_PER_TOKEN: Final = 3.4
+"""Measured with the shipped tokenizer over English text; other languages and tokenizers need more tokens."""
+
+
+@dataclass(frozen=True)
+class PlannedDocument:
+    """One document: `action` is read, resume, skip or fail, and `reason` says why."""
+
+    doc_id: str
+    uri: str
+    bytes: int
+    tokens_estimate: int
+    action: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All documents of a job and what is left of them. `tokens_per_second` is known once this run has read some."""
+
+    run: str
+    exists: bool
+    documents: tuple[PlannedDocument, ...]
+    bytes_left: int
+    tokens_left_estimate: int
+    tokens_per_second: float | None
+
+    @property
+    def seconds_left_estimate(self) -> float | None:
+        return self.tokens_left_estimate / self.tokens_per_second if self.tokens_per_second else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds_left_estimate": self.seconds_left_estimate}
+
+
+def plan_job(job: Job) -> Plan:
+    """Look at every input of a job. Raises JobError (exit 2, 4, 6)."""
+    view, entries = _standing(job)
+    checkpoints = _checkpointed_tokens(job, entries) if view else {}
+    documents = tuple(_planned(job, entry, view, checkpoints) for entry in entries)
+    left = [document for document in documents if document.action in ("read", "resume")]
+    tokens_left = sum(document.tokens_estimate - checkpoints.get(document.doc_id, 0) for document in left)
+    return Plan(
+        run=str(job.run_path),
+        exists=view is not None,
+        documents=documents,
+        bytes_left=sum(document.bytes for document in left),
+        tokens_left_estimate=max(tokens_left, 0),
+        tokens_per_second=_rate(view) if view else None,
+    )
+
+
+def _standing(job: Job) -> tuple[LedgerView | None, list[ManifestEntry]]:
+    if not RunDirectory.exists(job.run_path) or job.spec.output.mode == "overwrite":
+        return None, list_inputs(job)
+    directory = RunDirectory.open(job.run_path, Disk())
+    refuse_other_job(job, directory)
+    view = RunLedger.read(directory.ledger)
+    return view, read_manifest(directory.manifest) if directory.manifest.exists() else list_inputs(job)
+
+
+def _planned(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> PlannedDocument:
+    tokens = round(entry.size / BYTES_PER_TOKEN)
+    action, reason = _action(job, entry, view, saved)
+    return PlannedDocument(entry.doc_id, entry.uri, entry.size, tokens, action, reason)
+
+
+def _action(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> tuple[str, str]:
+    from pipeline.formats import open_document
+
+    finished = view.finished(entry.doc_id) if view else None
+    if finished is not None:
+        return "skip", f"{finished.status} already, {finished.tokens:,} tokens"
+    try:
+        facts = open_document(reference(entry, job.root)).facts
+    except DocumentError as error:
+        return "fail", error.message
+    if entry.doc_id in saved:
+        return "resume", f"from token {saved[entry.doc_id]:,}"
+    return "read", f"new, {facts.encoding}, language {facts.language}"
+
+
+def _checkpointed_tokens(job: Job, entries: list[ManifestEntry]) -> dict[str, int]:
+    found = ((entry.doc_id, newest_checkpoint(job.run_path, entry.doc_id)) for entry in entries)
+    return {doc_id: tokens for doc_id, tokens in found if tokens is not None}
+
+
+def newest_checkpoint(run: Any, doc_id: str) -> int | None:
+    """Tokens read at the newest checkpoint of a document by its name alone, or None."""
+    return max((int(name.split("-")[0]) for name in _checkpoint_names(run, doc_id)), default=None)
+
+
+def _checkpoint_names(run: Any, doc_id: str) -> Iterator[str]:
+    folder = run / "checkpoints" / doc_id
+    if folder.is_dir():
+        yield from (path.name for path in folder.glob("*.arrow"))
+
+
+def _rate(view: LedgerView) -> float | None:
+    seconds = sum(document.seconds for document in view.done.values())
+    tokens = sum(document.tokens for document in view.done.values())
+    return tokens / seconds if seconds > 0 and tokens else None

@@ -1,0 +1,203 @@
+"""From a job to a run that may begin: the model is found, the inputs are listed, the run directory is made or opened.
+
+Everything that can be wrong before work starts is found here. Nothing of the model but its hash is needed, so a plan
+costs no loading. Knows nothing of workers.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from jobs.errors import ExitCode, JobError, usage_error
+from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
+from jobs.run_directory import RunDirectory, RunInfo
+from jobs.spec import JobSpec, differences, load_resolved
+from pipeline.documents import DocumentRef
+from pipeline.durable import Disk
+from rwkv_runtime.errors import RwkvError
+from rwkv_runtime.identity import ModelIdentity, identify
+
+_VERSIONED: Final = ("unspool", "torch", "ray", "pyarrow", "sentencex", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it stands now: what was asked for, the model that is meant, and where its inputs are relative to."""
+
+    spec: JobSpec
+    root: Path
+    model: ModelIdentity
+
+    @property
+    def fingerprint(self) -> str:
+        return self.spec.fingerprint(self.model.fingerprint)
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.spec.output.path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that fits the job, and the frozen list of its documents."""
+
+    job: Job
+    directory: RunDirectory
+    manifest: tuple[ManifestEntry, ...]
+    is_new: bool
+    notes: tuple[str, ...] = ()
+
+    def refs(self) -> list[DocumentRef]:
+        """The documents, in the order of the output."""
+        root = Path(self.directory.info.root)
+        return [reference(entry, root) for entry in self.manifest]
+
+
+def identify_model(spec: JobSpec) -> ModelIdentity:
+    """Find and hash the job's model. Raises JobError (exit 7)."""
+    try:
+        return identify(spec.model.source)
+    except RwkvError as error:
+        raise model_error(error) from error
+
+
+def model_error(error: RwkvError) -> JobError:
+    """What stops a job whose model cannot be used."""
+    return JobError("MODEL", str(error), exit_code=ExitCode.MODEL)
+
+
+def list_inputs(job: Job) -> list[ManifestEntry]:
+    """The documents that the job names now. Raises JobError (exit 2)."""
+    from pipeline.formats import reader_for
+
+    run = job.run_path.resolve()
+    patterns = [InputPattern(entry.path, entry.exclude) for entry in job.spec.inputs]
+    entries = expand(patterns, job.root, job.spec.limit, lambda path: reader_for(path) or "")
+    for entry in entries:
+        if entry.path(job.root).resolve().is_relative_to(run):
+            message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
+            raise usage_error("INPUT-IN-OUTPUT", message)
+    return entries
+
+
+def open_or_create(job: Job, disk: Disk) -> Run:
+    """The run of this job: a new one, or the one that is there, if it is of the same job.
+
+    Raises JobError: exit 2 (inputs, `mode: error`), 4 (another job), 6 (the place cannot be used).
+    """
+    path, mode = job.run_path, job.spec.output.mode
+    if RunDirectory.exists(path) and mode == "overwrite":
+        with RunDirectory.open(path, disk).lock():
+            shutil.rmtree(path)
+    if not RunDirectory.exists(path):
+        return _create(job, disk)
+    if mode == "error":
+        message = "there is a run already and output.mode is `error`; choose another output.path, or mode: resume"
+        raise usage_error("RUN-EXISTS", message, str(path))
+    directory = RunDirectory.open(path, disk)
+    refuse_other_job(job, directory)
+    return _opened(job, directory)
+
+
+def open_run_directory(path: Path, disk: Disk) -> Run:
+    """A run by its directory alone, with the job it was started with. Raises JobError (exit 4, 6, 7)."""
+    directory = RunDirectory.open(path, disk)
+    spec = load_resolved(directory.info.spec, where=str(path / "run.json"))
+    spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": str(path.absolute())})})
+    job = Job(spec, Path(directory.info.root), identify_model(spec))
+    refuse_other_job(job, directory)
+    return Run(job, directory, tuple(read_manifest(directory.manifest)), is_new=False)
+
+
+def refuse_other_job(job: Job, directory: RunDirectory) -> None:
+    """Raise JobError (exit 4) with what differs, if the run's rows would not be those of this job."""
+    info = directory.info
+    changed: list[str] = []
+    if info.model_fp != job.model.fingerprint:
+        changed.append(f"model: {info.model_fp[:12]} → {job.model.fingerprint[:12]}")
+    if info.spec_fp != job.fingerprint:
+        before = load_resolved(info.spec, where=str(directory.path / "run.json"))
+        changed.extend(differences(before.semantic(), job.spec.semantic()))
+    if changed:
+        message = f"made by another job: {'; '.join(changed)}; put it back to resume, or choose another output.path"
+        raise JobError("RUN-OTHER-SPEC", message, exit_code=ExitCode.OTHER_SPEC, where=str(directory.path))
+
+
+def reference(entry: ManifestEntry, root: Path) -> DocumentRef:
+    """What a worker is given of a document."""
+    return DocumentRef(
+        entry.doc_id,
+        entry.uri,
+        str(entry.path(root)),
+        entry.size,
+        entry.mtime_ns,
+        entry.reader,
+        dict(entry.options),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a run is made with, for people: nothing is decided by it."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _create(job: Job, disk: Disk) -> Run:
+    entries = list_inputs(job)
+    info = RunInfo(
+        run_id=str(uuid.uuid4()),
+        root=str(job.root),
+        spec=job.spec.resolved(),
+        spec_fp=job.fingerprint,
+        model_fp=job.model.fingerprint,
+        tokenizer_fp=job.model.tokenizer_sha256,
+        versions=versions(),
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    directory = RunDirectory.create(job.run_path, disk, info)
+    write_manifest(directory.manifest, entries, disk)
+    return Run(job, directory, tuple(entries), is_new=True)
+
+
+def _opened(job: Job, directory: RunDirectory) -> Run:
+    directory.prepare()
+    if not directory.manifest.exists():
+        # The process that made the directory died before it had listed the inputs: nothing was read yet.
+        write_manifest(directory.manifest, list_inputs(job), directory.disk)
+    entries = tuple(read_manifest(directory.manifest))
+    return Run(job, directory, entries, is_new=False, notes=_notes(job, directory, entries))
+
+
+def _notes(job: Job, directory: RunDirectory, entries: Sequence[ManifestEntry]) -> tuple[str, ...]:
+    """What differs from the time the run was started without keeping it from going on."""
+    notes: list[str] = []
+    try:
+        now = {entry.doc_id: entry for entry in list_inputs(job)}
+    except JobError:
+        return ("the inputs cannot be listed any more; the run goes on with those it was started with",)
+    new = len(now.keys() - {entry.doc_id for entry in entries})
+    if new:
+        notes.append(f"{new} new file(s) match the inputs; the list of a run is frozen, start another for them")
+    changed = [entry.uri for entry in entries if entry.doc_id in now and _differs(entry, now[entry.doc_id])]
+    if changed:
+        notes.append(f"{len(changed)} input(s) have changed since the run was started, the first is {changed[0]}")
+    old = {key: value for key, value in directory.info.versions.items() if versions().get(key) != value}
+    notes.extend(f"{name} was {was}, now {versions().get(name, 'missing')}" for name, was in sorted(old.items()))
+    return tuple(notes)
+
+
+def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:
+    return (then.size, then.mtime_ns) != (now.size, now.mtime_ns)

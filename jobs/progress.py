@@ -1,0 +1,221 @@
+"""How a run looks while it runs: a live view on a terminal, a plain line every 30 seconds elsewhere. On stderr.
+
+Progress counts bytes of text read of all bytes: the whole is known before the first token, so it never moves. The
+estimate of what is left comes from the last minute and leaves the loading of models out. Knows nothing of how
+documents are read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from jobs.errors import safe
+
+if TYPE_CHECKING:
+    from pipeline.outcome import Outcome
+    from pipeline.pool import Loss
+    from pipeline.worker import Progress as WorkerProgress
+    from pipeline.worker import WorkerFacts
+
+_RATE_SECONDS: Final = 60.0
+_LINE_SECONDS: Final = 30.0
+
+
+class Display(Protocol):
+    """What draws. `line` is the present state in one line; `say` is something to be kept on the screen."""
+
+    def draw(self, tally: Tally) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Tally:
+    """The figures of a run as they stand."""
+
+    def __init__(self, sizes: Mapping[str, int], uris: Mapping[str, str], finished: Mapping[str, str]) -> None:
+        self._sizes = dict(sizes)
+        self._uris = dict(uris)
+        self._read = {doc_id: self._sizes.get(doc_id, 0) for doc_id in finished}
+        self.documents = len(sizes)
+        self.finished = len(finished)
+        self.failed = sum(status == "failed" for status in finished.values())
+        self.total_bytes = sum(sizes.values())
+        self.tokens = 0
+        self.open: dict[int, tuple[str, ...]] = {}
+        self.saved_at: float | None = None
+        self._recent: deque[tuple[float, int, int]] = deque()
+
+    @property
+    def read_bytes(self) -> int:
+        return min(sum(self._read.values()), self.total_bytes)
+
+    def move(self, place: int, progress: WorkerProgress, now: float) -> None:
+        self.tokens += progress.tokens_fed
+        for lane in progress.lanes:
+            self._read[lane.doc_id] = min(lane.text_bytes, self._sizes.get(lane.doc_id, lane.text_bytes))
+        self.open[place] = tuple(self._uris.get(lane.doc_id, lane.doc_id) for lane in progress.lanes)
+        if progress.checkpoints:
+            self.saved_at = now
+        self._recent.append((now, self.tokens, self.read_bytes))
+        while now - self._recent[0][0] > _RATE_SECONDS:
+            self._recent.popleft()
+
+    def finish(self, outcome: Outcome) -> None:
+        self._read[outcome.doc_id] = self._sizes.get(outcome.doc_id, 0)
+        self.finished += 1
+        self.failed += outcome.status == "failed"
+
+    def restart_clock(self, now: float) -> None:
+        """Forget the time up to now: it went into loading a model, not into reading."""
+        self._recent.clear()
+        self._recent.append((now, self.tokens, self.read_bytes))
+
+    def rates(self) -> tuple[float, float]:
+        """Tokens and bytes a second over the last minute; 0 until there is something to tell."""
+        if len(self._recent) < 2:
+            return 0.0, 0.0
+        (t0, tokens0, bytes0), (t1, tokens1, bytes1) = self._recent[0], self._recent[-1]
+        took = max(t1 - t0, 1e-9)
+        return (tokens1 - tokens0) / took, (bytes1 - bytes0) / took
+
+    def line(self, now: float) -> str:
+        """All figures in one line."""
+        tokens_a_second, bytes_a_second = self.rates()
+        left = (self.total_bytes - self.read_bytes) / bytes_a_second if bytes_a_second > 0 else None
+        saved = f"{now - self.saved_at:.0f} s ago" if self.saved_at is not None else "none yet"
+        fields = [
+            f"{human_bytes(self.read_bytes)} of {human_bytes(self.total_bytes)}",
+            f"{self.finished}/{self.documents} documents",
+            f"{self.failed} failed",
+            f"{tokens_a_second:,.0f} tokens/s",
+            f"checkpoint {saved}",
+            f"about {human_seconds(left)} left" if left is not None else "estimating",
+        ]
+        return " · ".join(fields)
+
+
+class Watch:
+    """Keeps the tally of a run and has it drawn."""
+
+    def __init__(self, tally: Tally, display: Display) -> None:
+        self._tally = tally
+        self._display = display
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.close()
+
+    def ready(self, place: int, facts: WorkerFacts) -> None:
+        self._tally.restart_clock(time.monotonic())
+
+    def moved(self, place: int, progress: WorkerProgress) -> None:
+        self._tally.move(place, progress, time.monotonic())
+        self._display.draw(self._tally)
+
+    def finished(self, outcome: Outcome) -> None:
+        self._tally.finish(outcome)
+        if outcome.status == "failed":
+            self._display.say(f"failed: {self._tally._uris.get(outcome.doc_id, outcome.doc_id)}: {outcome.message}")
+        self._display.draw(self._tally)
+
+    def lost(self, loss: Loss, again: Sequence[str]) -> None:
+        self._display.say(f"worker {loss.place} was lost ({loss.cause}); {len(again)} document(s) go out again")
+
+    def warn(self, text: str) -> None:
+        self._display.say(f"warning: {text}")
+
+
+class LiveDisplay:
+    """A bar that is drawn over, for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[line]}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, line="loading the model")
+        self._progress.start()
+
+    def draw(self, tally: Tally) -> None:
+        self._progress.update(
+            self._task, total=tally.total_bytes, completed=tally.read_bytes, line=tally.line(time.monotonic())
+        )
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(safe(text)))
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class PlainDisplay:
+    """One line every 30 seconds, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn_at = time.monotonic()
+
+    def draw(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if now - self._drawn_at >= _LINE_SECONDS:
+            self._drawn_at = now
+            self.say(tally.line(now))
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(safe(text)), soft_wrap=True)
+
+    def close(self) -> None:
+        pass
+
+
+class NoDisplay:
+    """Draws nothing; what must be said is said."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def draw(self, tally: Tally) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(safe(text)), soft_wrap=True)
+
+    def close(self) -> None:
+        pass
+
+
+def human_bytes(count: float) -> str:
+    """1536 → 1.5 KiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """4000 → 1 h 06 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

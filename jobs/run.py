@@ -1,0 +1,420 @@
+"""Running a job from its file to its tables: the order of things, and nothing else.
+
+`run_job` is what `unspool run` does; running again is resuming. Knows nothing of how documents are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+
+from jobs.errors import ExitCode, JobError
+from jobs.events import EventLog
+from jobs.finalize import Description, finalize, materialise_states
+from jobs.ledger import Epoch, Invalidate, LedgerView, RunLedger
+from jobs.prepare import Job, Run, identify_model, model_error, open_or_create, open_run_directory, versions
+from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
+from jobs.run_directory import RunDirectory, storage_errors
+from jobs.spec import load_spec
+from jobs.supervise import Limits, Supervisor, Watchers
+from jobs.verify import damaged_documents
+from pipeline.durable import Disk, Faults
+from pipeline.pool import LocalPool, Pool, PoolError
+from rwkv_runtime.errors import RwkvError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from pipeline.worker import WorkerSpec
+
+_VERIFIED_ON_RESUME: Final = 64
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, apart from what to run. `faults` makes the program fail at named points, for tests."""
+
+    progress: str = "auto"
+    fail_fast: bool = False
+    faults: str = ""
+    handle_signals: bool = False
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run, or one that was stopped in good order (`exit_code` 75)."""
+
+    path: Path
+    exit_code: ExitCode
+    documents: int
+    failed: int
+    tokens: int
+    tokens_fed: int
+    seconds: float
+
+    def table(self, name: str) -> ds.Dataset:
+        """A table of the finished run as a pyarrow dataset. Raises JobError if the run is not finished."""
+        import pyarrow.dataset as ds
+
+        folder = self.path / "output" / name
+        if not folder.is_dir():
+            known = sorted(path.name for path in folder.parent.glob("*/"))
+            message = f"no table `{name}`; there are {', '.join(known)}" if known else "the run is not finished"
+            raise JobError("RUN-NO-TABLE", message, exit_code=ExitCode.USAGE, where=str(self.path))
+        return ds.dataset(folder, format="parquet")
+
+
+def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
+    """Run a job file, or resume it where it stands. `overrides` are `--set` texts. Raises JobError."""
+    options = options or RunOptions(progress="none")
+    job = load_job(Path(path), overrides)
+    return _execute(open_or_create(job, _disk(options)), options)
+
+
+def resume_run(path: str | Path, options: RunOptions | None = None) -> RunResult:
+    """Continue a run directory with the job that it was started with. Raises JobError."""
+    options = options or RunOptions(progress="none")
+    return _execute(open_run_directory(Path(path), _disk(options)), options)
+
+
+def open_run(path: str | Path) -> RunResult:
+    """A run that is there, to look at its tables. Raises JobError (exit 6) if there is none."""
+    run = RunDirectory.open(Path(path), Disk())
+    return _result(run, RunLedger.read(run.ledger), tokens_fed=0, seconds=0.0)
+
+
+def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
+    """Read a job file and find its model; nothing is written. Raises JobError (exit 2, 7)."""
+    spec = load_spec(path, overrides)
+    return Job(spec, path.absolute().parent, identify_model(spec))
+
+
+def _disk(options: RunOptions) -> Disk:
+    return Disk(Faults.parse(options.faults))
+
+
+def _execute(run: Run, options: RunOptions) -> RunResult:
+    directory = run.directory
+    directory.prepare()
+    say = _Say(options)
+    with directory.lock(), storage_errors(directory.path):
+        view = RunLedger.read(directory.ledger)
+        if not run.is_new:
+            say(f"resuming {directory.path}: {len(view.finished_ids())} of {len(run.manifest)} documents are done")
+        for note in run.notes:
+            say(f"note: {note}")
+        if view.torn is not None:
+            say(f"warning: the last ledger record, {view.torn.name}, was torn by a crash; what it held is done again")
+        reason = "start" if run.is_new else "resume"
+        owner = Epoch.of_this_process(reason, versions())
+        ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
+        _heal(directory, ledger, say)
+        _collect_garbage(run, ledger)
+        return _Execution(run, ledger, options, say).carry_out()
+
+
+class _Say:
+    """Lines for people on stderr, unless they asked for silence."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._display = None if options.progress == "none" else NoDisplay(options.console)
+
+    def __call__(self, text: str) -> None:
+        if self._display is not None:
+            self._display.say(text)
+
+
+def _heal(directory: RunDirectory, ledger: RunLedger, say: Callable[[str], None]) -> None:
+    """Have the documents read again whose newest parts are damaged or missing."""
+    newest = list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:]
+    damaged = damaged_documents(directory, newest)
+    if damaged:
+        first = next(iter(damaged.values()))
+        say(f"warning: {len(damaged)} finished document(s) have damaged parts and are read again: {first}")
+        ledger.commit(Invalidate(tuple(sorted(damaged)), first))
+
+
+def _collect_garbage(run: Run, ledger: RunLedger) -> None:
+    from pipeline.checkpoints import CheckpointFolder
+
+    directory, view = run.directory, ledger.view
+    unfinished = [entry.doc_id for entry in run.manifest if entry.doc_id not in view.finished_ids()]
+    checkpoints = CheckpointFolder(directory.path, directory.disk).references(unfinished)
+    directory.collect_garbage(view.parts() | checkpoints, ledger.epoch)
+
+
+class _Execution:
+    """One process's part in a run, once it owns it."""
+
+    def __init__(self, run: Run, ledger: RunLedger, options: RunOptions, say: Callable[[str], None]) -> None:
+        self._run = run
+        self._ledger = ledger
+        self._options = options
+        self._say = say
+        self._signals: list[int] = []
+        info = run.directory.info
+        self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
+        self._started = time.monotonic()
+
+    def carry_out(self) -> RunResult:
+        """Read what is left, then write `output/`."""
+        view = self._ledger.view
+        left = [ref for ref in self._run.refs() if view.finished(ref.doc_id) is None]
+        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._run.manifest), left=len(left))
+        tokens_before = self._tokens()
+        if left and not self._read(left):
+            self._events.note("run_interrupted", signal=self._signals[:1])
+            return self._stopped(tokens_before)
+        if view.final is None:
+            self._finalize()
+        self._write_summary()
+        self._events.note("run_finished", documents=len(self._run.manifest), failed=len(view.quarantined))
+        seconds = time.monotonic() - self._started
+        return _result(self._run.directory, view, self._tokens() - tokens_before, seconds)
+
+    def _tokens(self) -> int:
+        return sum(document.tokens for document in self._ledger.view.done.values())
+
+    def _stopped(self, tokens_before: int) -> RunResult:
+        seconds = time.monotonic() - self._started
+        result = _result(self._run.directory, self._ledger.view, self._tokens() - tokens_before, seconds)
+        return RunResult(
+            result.path,
+            ExitCode.INTERRUPTED,
+            result.documents,
+            result.failed,
+            result.tokens,
+            result.tokens_fed,
+            seconds,
+        )
+
+    def _read(self, refs: list[Any]) -> bool:
+        from pipeline.checkpoints import CheckpointFolder
+        from pipeline.parts import PartWriter
+
+        spec, directory = self._run.job.spec, self._run.directory
+        worker_spec = worker_spec_of(self._run, self._options.faults)
+        pool = open_pool(worker_spec, spec.run.workers, spec.ray.address, len(refs))
+        try:
+            # Only now: starting Ray replaces the handlers.
+            listening = _listening(self._signals, self._options.handle_signals)
+            with listening, Watch(self._tally(), _display(self._options)) as watch:
+                supervisor = Supervisor(
+                    pool,
+                    self._ledger,
+                    refs,
+                    worker_spec.lanes,
+                    Limits(spec.on_error.retries, spec.on_error.max_failed, self._options.fail_fast),
+                    PartWriter(directory.path, directory.disk),
+                    Watchers((self._events, watch)),
+                    directory.quarantine,
+                    CheckpointFolder(directory.path, directory.disk).clear,
+                    lambda: bool(self._signals),
+                )
+                return supervisor.run()
+        except RwkvError as error:
+            raise model_error(error) from error
+        finally:
+            pool.close()
+
+    def _tally(self) -> Tally:
+        view, entries = self._ledger.view, self._run.manifest
+        finished = dict.fromkeys(view.done, "ok") | dict.fromkeys(view.quarantined, "failed")
+        sizes = {entry.doc_id: entry.size for entry in entries}
+        return Tally(sizes, {entry.doc_id: entry.uri for entry in entries}, finished)
+
+    def _finalize(self) -> None:
+        directory, job = self._run.directory, self._run.job
+        materialise_states(directory, self._ledger.view)
+        schemas = schemas_of(self._run, self._ledger.view)
+        finalize(directory, self._ledger, self._run.manifest, schemas, description_of(job, self._ledger.view))
+
+    def _write_summary(self) -> None:
+        view, directory = self._ledger.view, self._run.directory
+        rows = {table: sum(document.rows(table) for document in _all_finished(view)) for table in _tables_of(self._run)}
+        summary = {
+            "run_id": directory.info.run_id,
+            "documents": len(self._run.manifest),
+            "failed": len(view.quarantined),
+            "tokens": self._tokens(),
+            "rows": rows,
+            "seconds_reading": round(sum(document.seconds for document in _all_finished(view)), 1),
+            "epochs": view.epoch,
+        }
+        directory.disk.publish(directory.summary, json.dumps(summary, indent=2).encode() + b"\n")
+
+
+def worker_spec_of(run: Run, faults: str = "") -> WorkerSpec:
+    """What every worker of a run is built from."""
+    from pipeline.worker import WorkerSpec
+
+    spec, info = run.job.spec, run.directory.info
+    embeds = [task for task in spec.tasks if task.type == "embed"]
+    return WorkerSpec(
+        run=str(run.directory.path.absolute()),
+        run_id=info.run_id,
+        spec_fingerprint=info.spec_fp,
+        model_source=spec.model.source,
+        model_fingerprint=info.model_fp,
+        device=spec.model.device,
+        dtype=spec.model.dtype,
+        threads=threads_for(spec.run.workers),
+        window=spec.run.window,
+        lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
+        pooling=embeds[0].pooling if embeds else "auto",
+        max_chars=spec.split.max_chars,
+        language=None if spec.split.language == "auto" else spec.split.language,
+        tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
+        checkpoint_tokens=spec.checkpoint.every.tokens,
+        checkpoint_seconds=spec.checkpoint.every.seconds,
+        checkpoint_keep=spec.checkpoint.keep,
+        doc_timeout=spec.on_error.doc_timeout,
+        faults=faults,
+    )
+
+
+def threads_for(workers: int | str) -> int:
+    """Threads of one worker. More than one worker share the processors, so that none waits for another's threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if workers == 0 else max(1, cores // workers_for(workers, cores))
+
+
+def workers_for(workers: int | str, documents: int) -> int:
+    """How many Ray workers to start: as asked, or one a processor; never more than there are documents to read."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = cores if workers == "auto" else int(workers)
+    return max(1, min(asked, documents))
+
+
+def open_pool(spec: WorkerSpec, workers: int | str, address: str, documents: int) -> Pool:
+    """The pool that a job asks for. Raises JobError (exit 6) if Ray cannot be started."""
+    if workers == 0:
+        return LocalPool(spec)
+    from pipeline.ray_pool import RayOptions, RayPool
+
+    try:
+        return RayPool(spec, RayOptions(address, workers_for(workers, documents), spec.threads))
+    except PoolError as error:
+        raise JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT) from error
+
+
+def schemas_of(run: Run, view: LedgerView) -> Mapping[str, pa.Schema]:
+    """The tables of a run, with what their files say of themselves."""
+    from pipeline import tables
+
+    spec = run.job.spec
+    facts = _worker_facts(view)
+    dims = next((task.dims for task in spec.tasks if task.type == "embed" and task.dims), None)
+    dimensions = dims or int(facts.get("dimensions", 0))
+    known = {
+        "documents": tables.DOCUMENTS,
+        "sentences": tables.sentences(dimensions),
+        "summaries": tables.SUMMARIES,
+        "failures": tables.FAILURES,
+    }
+    marks = _marks(run.job, facts, dimensions)
+    return {name: known[name].with_metadata(marks) for name in _tables_of(run)}
+
+
+def description_of(job: Job, view: LedgerView) -> Description:
+    """What dataset.json says of a run: nothing of when or where it took place."""
+    facts = _worker_facts(view)
+    return Description(
+        job.spec.name,
+        {
+            "schema": 1,
+            "fingerprint": job.fingerprint,
+            "model": {"fingerprint": job.model.fingerprint, "generation": facts.get("generation", "")},
+            "tokenizer": job.model.tokenizer_sha256,
+            "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": "document"},
+            "spec": job.spec.semantic(),
+            "offsets": "half-open; bytes and code points of the decoded document text, tokens of its encoding",
+        },
+    )
+
+
+def _worker_facts(view: LedgerView) -> Mapping[str, str]:
+    """What the workers that reported last said of how they compute; nothing if none was ever needed."""
+    reported = list(view.numerics.values())
+    return reported[-1] if reported else {}
+
+
+def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str]:
+    split = job.spec.split
+    return {
+        "unspool.schema": "1",
+        "unspool.fingerprint": job.fingerprint,
+        "unspool.model": job.model.fingerprint,
+        "unspool.tokenizer": job.model.tokenizer_sha256,
+        "unspool.split": f"sentencex {versions().get('sentencex', '')}, language {split.language}",
+        "unspool.embedding": json.dumps(
+            {
+                "dimensions": dimensions,
+                "dtype": "float32",
+                "layer": "last",
+                "pooling": facts.get("pooling", ""),
+                "normalized": True,
+                "metric": "cosine",
+                "context": "document",
+            },
+            sort_keys=True,
+        ),
+        "unspool.offsets": "half-open; byte: UTF-8 of the decoded text, char: code points, token: of the encoding",
+    }
+
+
+def _tables_of(run: Run) -> list[str]:
+    kinds = {task.type for task in run.job.spec.tasks}
+    made = {"embed": "sentences", "summarize": "summaries"}
+    return sorted({"documents", "failures", *(made[kind] for kind in kinds if kind in made)})
+
+
+def _all_finished(view: LedgerView) -> list[Any]:
+    return [view.finished(doc_id) for doc_id in sorted(view.finished_ids())]
+
+
+def _display(options: RunOptions) -> Display:
+    if options.progress == "none":
+        return NoDisplay(Console(quiet=True))
+    if options.progress == "plain" or not options.console.is_terminal:
+        return PlainDisplay(options.console)
+    return LiveDisplay(options.console)
+
+
+def _result(run: RunDirectory, view: LedgerView, tokens_fed: int, seconds: float) -> RunResult:
+    failed = len(view.quarantined)
+    tokens = sum(document.tokens for document in view.done.values())
+    code = ExitCode.FAILURES if failed else ExitCode.OK
+    return RunResult(run.path, code, len(view.finished_ids()), failed, tokens, tokens_fed, seconds)
+
+
+@contextmanager
+def _listening(received: list[int], wanted: bool) -> Iterator[None]:
+    """Note the first SIGINT or SIGTERM, so that the run stops in good order; the second one stops it at once."""
+    if not wanted:
+        yield
+        return
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

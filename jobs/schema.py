@@ -1,0 +1,477 @@
+"""What a job file may say: its sections, their options, defaults and limits.
+
+Frozen, strict pydantic models, closed against unknown keys. What the job format names but this version cannot
+do yet is listed beside the option it belongs to (`later`, `_later`) and is refused by name. Knows nothing of
+YAML, places in files, the environment or folders: that is jobs/spec.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+Way: TypeAlias = tuple[str | int, ...]
+"""Leads to a value of the job: ("tasks", 1, "every")."""
+
+THIS_VERSION = "0.1"
+LATER_TASKS = ("extract",)
+
+_Element = TypeVar("_Element")
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_RAY_ADDRESS = re.compile(r"local|auto|ray://[^\s/@]+")
+_LARGEST_COUNT = 2**63 - 1
+
+
+def problem(kind: str, message: str, **context: Any) -> PydanticCustomError:
+    """An error whose message stands as it is. Kinds: expected, not_yet, duplicate, value."""
+    return PydanticCustomError(kind, "{message}", {"message": message, **context})
+
+
+def not_yet(what: str) -> str:
+    """The message for something that the job format has and this version has not."""
+    return f"{what} is in the job format but not in this version ({THIS_VERSION})"
+
+
+def _later(*values: str, instead: str) -> BeforeValidator:
+    """Refuses values that the job format has and this version has not."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and value in values:
+            raise problem("not_yet", f"{not_yet(f'`{value}`')}; {instead}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise problem("expected", expected)
+        return text
+
+    return AfterValidator(check)
+
+
+def seconds(value: object) -> object:
+    """`2h`, `30s`, `1h30m`, `1.5d`, `250ms` → seconds; a number is seconds already."""
+    if not isinstance(value, str):
+        return value
+    parts = _DURATION.findall(value)
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise problem("expected", "a duration such as 2h, 1h30m or 30s, or a number of seconds")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def share(value: object) -> object:
+    """`5%` → 0.05; a number is a share already."""
+    if not isinstance(value, str):
+        return value
+    found = _SHARE.fullmatch(value)
+    if not found:
+        raise problem("expected", "a share such as 5%, or a number from 0 to 1")
+    return float(found[1]) / 100
+
+
+def _auto_or_count(least: int, most: int) -> BeforeValidator:
+    def check(value: object) -> object:
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        if value == "auto" or whole:
+            return value
+        raise problem("expected", f"auto or a whole number from {least} to {most}")
+
+    return BeforeValidator(check)
+
+
+def _whole_number(value: object) -> object:
+    """Keeps `true` and 1.0 from passing for 1, which a Literal would let through."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise problem("expected", "a whole number")
+    return value
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise problem("expected", "a power of two from 64 to 8192")
+    return value
+
+
+def _no_prefix(value: object) -> None:
+    if value is not None:
+        raise problem("not_yet", f"{not_yet('a prefix')}; write null or leave it out")
+
+
+def _only_end(places: tuple[str, ...]) -> tuple[str, ...]:
+    if places != ("end",):
+        raise problem("expected", "[end]")
+    return places
+
+
+def _always(value: bool) -> bool:
+    if not value:
+        raise problem("not_yet", f"{not_yet('`false`')}; embeddings have length 1")
+    return value
+
+
+def _local_path(text: str) -> str:
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1].lower() in {"s3", "gs", "hdfs", "file", "hf"}:
+        raise problem("not_yet", f"{not_yet(f'`{scheme[1]}://`')}; give a path on this machine")
+    if scheme:
+        raise problem("expected", "a path on this machine (nothing is downloaded)")
+    return text
+
+
+def _not_empty(elements: tuple[_Element, ...]) -> tuple[_Element, ...]:
+    if not elements:
+        raise problem("expected", "at least one element")
+    return elements
+
+
+_LIST = Field(strict=False)  # strict models take tuples only, YAML gives lists
+_FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
+
+Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
+TaskName = Annotated[str, _matching(_TASK_NAME, "a name of up to 64 letters, digits, - and _, a letter first")]
+Duration = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(seconds),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
+Share = Annotated[
+    float,
+    Field(ge=0, le=1),
+    BeforeValidator(share),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}]}),
+]
+
+
+class Section(BaseModel):
+    """A mapping of the job file: frozen, strict, closed."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    called: ClassVar[str]
+    """How messages name it."""
+    later: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Keys that the job format has and this version has not, with what to do instead."""
+
+
+class ModelSection(Section):
+    """The model that reads."""
+
+    called = "model"
+    later = MappingProxyType(
+        {"file": "give the file's path as model.source", "revision": "download it and give its path"}
+    )
+
+    source: LocalPath = "default"
+    """`default` (the shipped model) or the path of a weights file or folder."""
+    device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
+    """Where it runs."""
+    dtype: Annotated[Literal["auto", "fp32"], _later("bf16", "fp16", "int8", instead="write auto or fp32")] = "auto"
+    """The arithmetic."""
+
+
+class InputSection(Section):
+    """Files to read."""
+
+    called = "inputs"
+    later = MappingProxyType(
+        dict.fromkeys(("text_key", "id_key", "metadata"), "write each record to a text file of its own")
+    )
+
+    path: LocalPath
+    """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file."""
+    exclude: Annotated[tuple[str, ...], _LIST] = ()
+    """Patterns of files to leave out."""
+
+
+class SplitSection(Section):
+    """How text is cut."""
+
+    called = "split"
+
+    unit: Literal["sentence"] = "sentence"
+    """What a row of `sentences` holds."""
+    language: Annotated[
+        str, _matching(re.compile("auto|[a-z]{2}"), "auto or a code of two small letters such as en")
+    ] = "auto"
+    """The language whose sentence rules hold."""
+    max_chars: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    """Longer sentences are cut, in characters."""
+
+
+class EmbedTask(Section):
+    """A vector for each sentence."""
+
+    called = "embed"
+
+    name: TaskName
+    """Names the task in messages and tables."""
+    type: Literal["embed"]
+    unit: Annotated[Literal["sentence"], _later("section", "document", instead="write sentence")] = "sentence"
+    """What gets a vector."""
+    pooling: Literal["auto", "span"] = "auto"
+    """How the vectors of a sentence's tokens become one; `auto` follows the model."""
+    normalize: Annotated[bool, AfterValidator(_always)] = True
+    """Vectors have length 1; nothing else in this version."""
+    dtype: Annotated[Literal["float32"], _later("float16", "int8", instead="write float32")] = "float32"
+    """The stored numbers."""
+    dims: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Keep only the first numbers of each vector; null keeps all."""
+
+
+class EveryTokens(Section):
+    """A summary after each stretch of this many tokens."""
+
+    called = "every"
+
+    tokens: Count
+
+
+def _every(value: object) -> object:
+    if value is None or value == "section" or isinstance(value, dict | EveryTokens):
+        return value
+    raise problem("expected", "section, {tokens: N} or null")
+
+
+def _every_kind(value: object) -> str:
+    return "<word>" if isinstance(value, str) else "<tokens>"
+
+
+Every = Annotated[
+    Annotated[
+        Annotated[Literal["section"], Tag("<word>")] | Annotated[EveryTokens, Tag("<tokens>")],
+        Discriminator(_every_kind),
+    ]
+    | None,
+    BeforeValidator(_every),
+]
+
+
+class SummarizeTask(Section):
+    """The sentences that say most."""
+
+    called = "summarize"
+    later = MappingProxyType(
+        dict.fromkeys(
+            ("max_tokens", "prompt", "temperature", "top_p", "stop"),
+            "summaries quote sentences here; max_sentences sets their length",
+        )
+    )
+
+    name: TaskName
+    """Names the task in messages and tables."""
+    type: Literal["summarize"]
+    mode: Annotated[Literal["extractive"], _later("generative", "abstractive", instead="write extractive")] = (
+        "extractive"
+    )
+    """Sentences of the document, word for word."""
+    every: Every = "section"
+    """When to summarise the stretch just read: after each section, after N tokens, or (null) never."""
+    at_end: bool = True
+    """Summarise the whole document at its end."""
+    max_sentences: Annotated[int, Field(ge=1, le=100)] = 5
+    """The longest summary, in sentences."""
+
+
+class StateTask(Section):
+    """The state after reading, kept as a file."""
+
+    called = "state"
+
+    name: TaskName
+    """Names the task in messages and tables."""
+    type: Literal["state"]
+    at: Annotated[tuple[Literal["end"], ...], _FILLED_LIST, AfterValidator(_only_end)] = ("end",)
+    """When it is kept."""
+    boundary: bool = True
+    """Also keep the last state from which a document that grows can be read on."""
+
+
+Task = Annotated[EmbedTask | SummarizeTask | StateTask, Discriminator("type")]
+
+
+class OutputSection(Section):
+    """Where results go."""
+
+    called = "output"
+
+    path: LocalPath
+    """The run directory, relative to the job file."""
+    mode: Literal["resume", "error", "overwrite"] = "resume"
+    """What to do if it has a run already."""
+
+
+class CheckpointEvery(Section):
+    """Whichever comes first."""
+
+    called = "checkpoint.every"
+
+    tokens: Count = 65536
+    """Tokens read since the last one."""
+    seconds: Duration = 120.0
+    """Time since the last one."""
+
+
+class CheckpointSection(Section):
+    """Saving in mid-document."""
+
+    called = "checkpoint"
+
+    every: CheckpointEvery = CheckpointEvery()
+    keep: Annotated[int, Field(ge=1, le=100)] = 2
+    """Checkpoints kept for each document."""
+
+
+class OnErrorSection(Section):
+    """What a failure costs."""
+
+    called = "on_error"
+    later = MappingProxyType({"page_timeout": "doc_timeout limits the whole document"})
+
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a document is tried again."""
+    max_failed: Share = 0.05
+    """The run stops when more than this share of its documents has failed: `5%` or 0.05."""
+    doc_timeout: Duration = 7200.0
+    """The longest time for one document: `2h`, `90s` or seconds."""
+
+
+class RunSection(Section):
+    """How it runs; of these only the seed can change results."""
+
+    called = "run"
+
+    workers: Annotated[Annotated[int, Field(ge=0, le=1024)] | Literal["auto"], _auto_or_count(0, 1024)] = "auto"
+    """Ray workers; 0 reads in this process."""
+    lanes: Annotated[Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], _auto_or_count(1, 4096)] = "auto"
+    """Documents that a worker reads side by side."""
+    window: Annotated[int, Field(ge=64, le=8192), AfterValidator(_power_of_two)] = 512
+    """Tokens fed at once; a power of two."""
+    seed: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
+    """Where random choices start."""
+
+
+class RaySection(Section):
+    """The Ray cluster."""
+
+    called = "ray"
+
+    address: Annotated[str, _matching(_RAY_ADDRESS, "local, auto or ray://host:port")] = "local"
+    """`local` starts one on this machine, `auto` joins the running one."""
+
+
+def _tasks_fit_together(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    names = [task.name for task in tasks]
+    for index, task in enumerate(tasks):
+        if task.name in names[:index]:
+            raise problem("duplicate", "an earlier task has this name; give each its own", at=(index, "name"))
+        if isinstance(task, SummarizeTask) and task.every is None and not task.at_end:
+            message = "with every: null this task would write nothing; set one of them"
+            raise problem("value", message, at=(index, "at_end"))
+    return _at_most_one_each(tasks)
+
+
+def _at_most_one_each(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    for kind in ("embed", "state"):
+        places = [index for index, task in enumerate(tasks) if task.type == kind]
+        if len(places) > 1:
+            message = f"{not_yet(f'a second `{kind}` task')}; keep one, or make a second job"
+            raise problem("not_yet", message, at=(places[1], "type"))
+    return tasks
+
+
+class JobSpec(Section):
+    """A job: what to read, with which model, for which results."""
+
+    called = "a job file"
+
+    version: Annotated[Literal[1], BeforeValidator(_whole_number)]
+    """Of the job format."""
+    name: Annotated[str, _matching(_JOB_NAME, "a name of up to 64 letters, digits, -, _ and .")]
+    """Of the job."""
+    model: ModelSection = ModelSection()
+    inputs: Annotated[tuple[InputSection, ...], _FILLED_LIST, AfterValidator(_not_empty)]
+    limit: Count | None = None
+    """Read only the first documents; null reads all."""
+    split: SplitSection = SplitSection()
+    prefix: Annotated[None, BeforeValidator(_no_prefix)] = None
+    """Not in this version."""
+    tasks: Annotated[tuple[Task, ...], _FILLED_LIST, AfterValidator(_not_empty), AfterValidator(_tasks_fit_together)]
+    """What to make of each document in one reading."""
+    policy: Annotated[Literal["auto", "carry"], _later("section", "reprime", instead="write auto or carry")] = "auto"
+    """Which context a sentence is read in: `carry` keeps all of the document before it."""
+    output: OutputSection
+    checkpoint: CheckpointSection = CheckpointSection()
+    on_error: OnErrorSection = OnErrorSection()
+    run: RunSection = RunSection()
+    ray: RaySection = RaySection()
+
+    _written: Mapping[Way, str] = PrivateAttr(default_factory=dict)
+    """Values that must be written back as they stood in the file, such as `${TOKEN}`, by their way."""
+
+    def model_post_init(self, context: Mapping[str, Any] | None) -> None:
+        if context:
+            self._written = context["written"]
+
+    def semantic(self) -> dict[str, Any]:
+        """What determines the rows, apart from the documents and the model's own fingerprint. JSON values."""
+        return self.model_dump(mode="json", include={"version", "split", "prefix", "tasks", "policy"}) | {
+            "seed": self.run.seed
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """All options with their defaults and whole paths, as JSON values; loading them gives this job again.
+
+        What came from the environment stands as `${NAME}`, so no secret is in it.
+        """
+        dumped = self.model_dump(mode="json")
+        return {key: _write_back(value, (key,), self._written) for key, value in dumped.items()}
+
+    def fingerprint(self, model_fingerprint: str) -> str:
+        """SHA-256, in hex, of what determines the rows: `semantic()` and the model's fingerprint."""
+        content = {"model": model_fingerprint, "spec": self.semantic()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the job file, for editors."""
+    schema = JobSpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "unspool job"}
+
+
+def _write_back(value: Any, way: Way, written: Mapping[Way, str]) -> Any:
+    if way in written:
+        return written[way]
+    if isinstance(value, dict):
+        return {key: _write_back(element, (*way, key), written) for key, element in value.items()}
+    if isinstance(value, list):
+        return [_write_back(element, (*way, index), written) for index, element in enumerate(value)]
+    return value.replace("${", "$${") if isinstance(value, str) else value

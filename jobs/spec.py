@@ -1,0 +1,461 @@
+"""The job file: from YAML text to a `JobSpec`, with messages that say line and column.
+
+In this order: the file is parsed, `--set` overrides are put in, `${ENV}` is filled in, relative paths become
+whole paths (they are relative to the YAML file), the models of jobs/schema.py check everything, and what they
+find is said with its place and the nearest known word. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from jobs.errors import JobError, safe, together, usage_error
+from jobs.schema import LATER_TASKS, JobSpec, Section, Task, json_schema, not_yet
+from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
+
+__all__ = ["JobSpec", "differences", "json_schema", "load_resolved", "load_spec", "override"]
+
+_Known = TypeVar("_Known")
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MAGIC = re.compile(r"[*?[]")
+_INDEX = re.compile(r"\[([0-9]+)\]")
+_LONGEST_SHOWN = 80  # characters of a value in a difference
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_too_short": "text that is not empty",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What to say for pydantic's kinds of error, filled from their context."""
+
+
+def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> JobSpec:
+    """Read a job file.
+
+    `overrides` are `dotted.path=value` texts, as given to `--set`: list elements by index or by their `name`,
+    the value as YAML. `environment` fills `${NAME}` and `${NAME:-default}` in text values.
+    Raises JobError (exit 2) with all problems that were found.
+    """
+    document, data = read_file(path)
+    draft = _Draft.of(str(path), document, data)
+    for text in overrides:
+        draft.override(text)
+    filled = _fill(draft, environment)
+    return _check(draft, filled, Path(os.path.abspath(path)).parent)
+
+
+def load_resolved(resolved: Mapping[str, Any], where: str, environment: Mapping[str, str] = os.environ) -> JobSpec:
+    """The job whose `resolved()` this is. `where` names the file that kept it.
+
+    Raises JobError (exit 2) for a variable that is not set now, or for what this version would not accept.
+    """
+    data: dict[str, Data] = json.loads(json.dumps(resolved))
+    draft = _Draft(data, keys={}, values={(): _Spot(0, 0, where)}, typed={})
+    return _check(draft, _fill(draft, environment), folder=Path("/"))
+
+
+def override(way: str, value: str | int | float | None) -> str:
+    """The `--set` text that gives `way` exactly this value, whatever characters it holds."""
+    literal = value.replace("${", "$${") if isinstance(value, str) else value
+    return f"{way}={json.dumps(literal)}"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two dicts of JSON values, a line each: `tasks[1].max_sentences: 5 → 7`."""
+    before, after = dict(_leaves(dict(old), ())), dict(_leaves(dict(new), ()))
+    ways = [*after, *(way for way in before if way not in after)]
+    return [
+        safe(f"{_dotted(way)}: {_shown(way, before)} → {_shown(way, after)}")
+        for way in ways
+        if way not in before or way not in after or not _same(before[way], after[way])
+    ]
+
+
+@dataclass(frozen=True, order=True)
+class _Spot:
+    """A place for messages; overrides come before lines of the file."""
+
+    line: int
+    column: int
+    where: str
+
+
+class _Draft:
+    """A job file's data before it is checked, and where each part of it was said."""
+
+    def __init__(
+        self,
+        data: dict[str, Data],
+        keys: dict[Steps, _Spot],
+        values: dict[Steps, _Spot],
+        typed: dict[Steps, str],
+    ) -> None:
+        self.data = data
+        self._keys = keys
+        self._values = values
+        self.typed = typed
+
+    @classmethod
+    def of(cls, source: str, document: Document, data: dict[str, Data]) -> _Draft:
+        def spots(places: Mapping[Steps, tuple[int, int]]) -> dict[Steps, _Spot]:
+            return {way: _Spot(line, column, f"{source}:{line}:{column}") for way, (line, column) in places.items()}
+
+        return cls(data, spots(document.keys), spots(document.values), dict(document.typed))
+
+    def value_spot(self, way: Steps) -> _Spot:
+        """Where the value stands, or the nearest part around it that stands anywhere."""
+        while way not in self._values:
+            way = way[:-1]
+        return self._values[way]
+
+    def key_spot(self, way: Steps) -> _Spot:
+        return self._keys.get(way) or self.value_spot(way)
+
+    def at(self, way: Steps) -> Data:
+        """The value, as it was written; None where there is nothing."""
+        return _at(self.data, way)
+
+    def override(self, text: str) -> None:
+        """Put a `--set` text in."""
+        where = f"--set {text}"
+        address, equals, value_text = text.partition("=")
+        if not equals or not address.strip():
+            raise usage_error("SPEC-SET", "write it as dotted.path=value", where)
+        try:
+            value = parse(value_text or "null", where)
+        except JobError as error:
+            message = f"the value is no YAML ({error.message}); put it in quotes"
+            raise usage_error(error.code, message, where) from None
+        way = self._place_value(_steps(address, where), value.data, where)
+        self._forget(way)
+        self._keys[way] = self._values[way] = _Spot(0, 0, where)
+        self.typed |= {(*way, *below): typed for below, typed in value.typed.items()}
+
+    def _place_value(self, steps: Sequence[str], value: Data, where: str) -> Steps:
+        """Set the value, making the mappings on the way that are not there yet; the way that was gone."""
+        holder: Data = self.data
+        way: Steps = ()
+        for depth, step in enumerate(steps):
+            key = _key_in(holder, step, way, where)
+            way = (*way, key)
+            following: Data = value if depth == len(steps) - 1 else _child(holder, key)
+            if following is None and depth < len(steps) - 1:
+                following = {}
+            _put(holder, (key,), following)
+            holder = following
+        return way
+
+    def _forget(self, way: Steps) -> None:
+        self._keys = _outside(way, self._keys)
+        self._values = _outside(way, self._values)
+        self.typed = _outside(way, self.typed)
+
+
+def _key_in(holder: Data, step: str, way: Steps, where: str) -> str | int:
+    """The key or index that one step of an override means."""
+    if isinstance(holder, dict):
+        return step
+    if not isinstance(holder, list):
+        message = f"{_dotted(way)} is {named(holder)}, so it has no `{step}`; set {_dotted(way)} as a whole"
+        raise usage_error("SPEC-SET", message, where)
+    if step.isdecimal() and len(step) < 9 and int(step) < len(holder):
+        return int(step)
+    names = [element.get("name") if isinstance(element, dict) else None for element in holder]
+    if step in names:
+        return names.index(step)
+    known = [name for name in names if isinstance(name, str)]
+    message = f"{_dotted(way)} has {len(holder)} element(s) and none is `{step}`"
+    raise usage_error("SPEC-SET", message + _suggestion(step, known), where)
+
+
+def _steps(address: str, where: str) -> list[str]:
+    """tasks.gist.every and tasks[1].every → their steps."""
+    steps = [step.strip() for step in _INDEX.sub(r".\1", address).split(".")]
+    if "" in steps or len(steps) > DEEPEST:
+        raise usage_error("SPEC-SET", "write it as dotted.path=value, such as tasks.gist.at_end=false", where)
+    return steps
+
+
+def _outside(way: Steps, places: Mapping[Steps, _Known]) -> dict[Steps, _Known]:
+    """The entries that are neither at `way` nor below it."""
+    return {known: place for known, place in places.items() if known[: len(way)] != way}
+
+
+@dataclass
+class _Filled:
+    """The draft's data with the environment filled in, and the texts that stood there before."""
+
+    data: dict[str, Data]
+    written: dict[Steps, str] = field(default_factory=dict)
+
+
+def _fill(draft: _Draft, environment: Mapping[str, str]) -> _Filled:
+    """Replace `${NAME}` and `${NAME:-default}` in text values; `$${` stands for a plain `${`."""
+    written: dict[Steps, str] = {}
+    problems: list[JobError] = []
+
+    def fill(value: Data, way: Steps) -> Data:
+        if isinstance(value, dict):
+            return {key: fill(element, (*way, key)) for key, element in value.items()}
+        if isinstance(value, list):
+            return [fill(element, (*way, index)) for index, element in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        try:
+            filled = _VARIABLE.sub(lambda found: _variable(found, environment), value)
+        except KeyError as missing:
+            message = f"{_dotted(way)}: {missing.args[0]}"
+            problems.append(usage_error("SPEC-VARIABLE", message, draft.value_spot(way).where))
+            return value
+        if filled.replace("${", "$${") != value:  # else it is written back as it stood in any case
+            written[way] = value
+        return filled
+
+    data = {key: fill(value, (key,)) for key, value in draft.data.items()}
+    if problems:
+        raise together(problems)
+    return _Filled(data, written)
+
+
+def _variable(found: re.Match[str], environment: Mapping[str, str]) -> str:
+    """What one `${…}` stands for. Raises KeyError with what is wrong with it."""
+    name, default = found["name"], found["default"]
+    if found[0] == "$${":
+        return "${"
+    if name is None:
+        raise KeyError("`${` starts a variable: write ${NAME} or ${NAME:-default}, or $${ for the characters")
+    if default is not None:
+        return environment.get(name) or str(default[2:])
+    if name not in environment:
+        raise KeyError(f"the variable {name} is not set; set it, or write ${{{name}:-default}}")
+    return environment[name]
+
+
+def _use_whole_paths(filled: _Filled, folder: Path) -> None:
+    """Make relative paths whole: they are relative to `folder`, the YAML file's."""
+    _use_whole_path(filled, ("output", "path"), str(folder))
+    if _at(filled.data, ("model", "source")) != "default":
+        _use_whole_path(filled, ("model", "source"), str(folder))
+    inputs = filled.data.get("inputs")
+    for index in range(len(inputs) if isinstance(inputs, list) else 0):
+        way = ("inputs", index, "path")
+        pattern = _MAGIC.search(str(_at(filled.data, way)))
+        _use_whole_path(filled, way, glob.escape(str(folder)) if pattern else str(folder))
+
+
+def _use_whole_path(filled: _Filled, way: Steps, folder: str) -> None:
+    path = _at(filled.data, way)
+    if not isinstance(path, str) or not path or _SCHEME.match(path):
+        return
+    if way in filled.written and not os.path.isabs(path):
+        filled.written[way] = f"{folder.replace('${', '$${')}/{filled.written[way]}"
+    _put(filled.data, way, os.path.normpath(os.path.join(folder, path)))
+
+
+def _check(draft: _Draft, filled: _Filled, folder: Path) -> JobSpec:
+    _use_whole_paths(filled, folder)
+    try:
+        return JobSpec.model_validate(filled.data, context={"written": filled.written})
+    except ValidationError as failure:
+        errors = failure.errors(include_url=False, include_input=False)
+    if _retype(draft, filled, errors):
+        return _check(draft, filled, folder)
+    found = sorted((_problem(error, draft, filled.data) for error in errors), key=lambda pair: pair[0])
+    raise together([error for _, error in found])
+
+
+def _retype(draft: _Draft, filled: _Filled, errors: Sequence[ErrorDetails]) -> bool:
+    """Where text is expected, an unquoted 2024 or true is what was typed. True if there was any."""
+    changed = False
+    for error in errors:
+        way = _way(error, filled.data)
+        if error["type"] == "string_type" and draft.typed.get(way) and _at(filled.data, way) is not None:
+            _put(filled.data, way, draft.typed.pop(way))
+            changed = True
+    return changed
+
+
+def _problem(error: ErrorDetails, draft: _Draft, data: Data) -> tuple[_Spot, JobError]:
+    """One of pydantic's errors in our words, at its place."""
+    way = _way(error, data)
+    kind = error["type"]
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        way = (*way, "type")
+        kind = "missing" if _at(data, way) is None else kind
+    if kind == "extra_forbidden":
+        code, message = _unknown_key(way, data)
+        spot = draft.key_spot(way)
+    elif kind == "missing":
+        code, message = "SPEC-MISSING-KEY", f"{_dotted(way)} is missing{_kinds(way)}"
+        spot = draft.value_spot(way[:-1])
+    else:
+        code, message = _wrong_value(kind, error, draft.at(way))
+        message = f"{_dotted(way)}: {message}"
+        spot = draft.value_spot(way)
+    return spot, usage_error(code, message, spot.where)
+
+
+def _unknown_key(way: Steps, data: Data) -> tuple[str, str]:
+    section, key = _section_at(way[:-1], data), str(way[-1])
+    if key in section.later:
+        return "SPEC-NOT-YET", f"{not_yet(_dotted(way))}; {section.later[key]}"
+    called = section.called if section is JobSpec else f"`{section.called}`"
+    advice = _suggestion(key, list(section.model_fields), otherwise="it knows ")
+    return "SPEC-UNKNOWN-KEY", f"{_dotted(way)} is no option of {called}{advice}"
+
+
+def _wrong_value(kind: str, error: ErrorDetails, written: Data) -> tuple[str, str]:
+    context = error.get("ctx", {})
+    if kind == "union_tag_invalid":
+        return _wrong_task_type(written)
+    if kind in {"not_yet", "duplicate", "value"}:
+        code = {"not_yet": "SPEC-NOT-YET", "duplicate": "SPEC-DUPLICATE-NAME"}.get(kind, "SPEC-BAD-VALUE")
+        return code, str(context["message"])
+    code = "SPEC-WRONG-TYPE" if kind.endswith(("_type", "int_from_float")) else "SPEC-BAD-VALUE"
+    if kind == "expected":
+        return code, f"expected {context['message']}, found {named(written)}"
+    if kind not in _EXPECTED:
+        return code, f"{error['msg']}, found {named(written)}"
+    expected = _EXPECTED[kind].format(**context).replace("'", "")
+    return code, f"expected {expected}, found {named(written)}"
+
+
+def _wrong_task_type(written: Data) -> tuple[str, str]:
+    if written in LATER_TASKS:
+        return "SPEC-NOT-YET", f"{not_yet(f'`{written}`')}; leave the task out"
+    advice = _suggestion(str(written), _task_types(), otherwise="there are ")
+    return "SPEC-BAD-VALUE", f"{named(written)} is no type of task{advice}"
+
+
+def _kinds(way: Steps) -> str:
+    """The types of task, where the type is what is missing."""
+    return f"; write one of {', '.join(_task_types())}" if way[:1] == ("tasks",) and way[-1] == "type" else ""
+
+
+def _task_types() -> list[str]:
+    return [section.called for section in _sections(Task)]
+
+
+def _way(error: ErrorDetails, data: Data) -> Steps:
+    """The way in the data that pydantic's location means: without the names of the members of unions."""
+    location = error["loc"] or ("",)
+    if location[0] == "tasks":  # the third step is the task's type
+        location = location[:2] + location[3:]
+    *before, last = location
+    way: Steps = ()
+    for step in before:
+        if _has(data, (*way, step)):
+            way = (*way, step)
+    if last != "" and (error["type"] in {"missing", "extra_forbidden"} or _has(data, (*way, last))):
+        way = (*way, last)
+    return (*way, *error.get("ctx", {}).get("at", ()))
+
+
+def _section_at(way: Steps, data: Data) -> type[Section]:
+    """The section that describes the mapping at `way`."""
+    candidates: list[type[Section]] = [JobSpec]
+    for depth, step in enumerate(way, start=1):
+        if isinstance(step, str):
+            fields = [section.model_fields[step] for section in candidates if step in section.model_fields]
+            candidates = [section for field in fields for section in _sections(field.annotation)]
+        elif way[0] == "tasks":
+            kind = _at(data, (*way[:depth], "type"))
+            candidates = [section for section in candidates if section.called == kind]
+    return candidates[0]
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections in a field's annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _suggestion(word: str, known: Sequence[str], otherwise: str = "") -> str:
+    if near := difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6):
+        return f"; did you mean `{near[0]}`?"
+    return f"; {otherwise}{', '.join(known)}" if known and otherwise else ""
+
+
+def _at(data: Data, way: Steps) -> Data:
+    """The value at `way`; None where there is nothing."""
+    for step in way:
+        data = _child(data, step)
+    return data
+
+
+def _has(data: Data, way: Steps) -> bool:
+    holder = _at(data, way[:-1])
+    if isinstance(holder, dict):
+        return way[-1] in holder
+    return isinstance(holder, list) and isinstance(way[-1], int) and way[-1] < len(holder)
+
+
+def _child(holder: Data, step: str | int) -> Data:
+    if isinstance(holder, dict) and isinstance(step, str):
+        return holder.get(step)
+    if isinstance(holder, list) and isinstance(step, int) and step < len(holder):
+        return holder[step]
+    return None
+
+
+def _put(data: Data, way: Steps, value: Data) -> None:
+    """Set a value in the mapping or list that holds it."""
+    holder, last = _at(data, way[:-1]), way[-1]
+    if isinstance(holder, dict):
+        holder[str(last)] = value
+    elif isinstance(holder, list):
+        holder[int(last)] = value
+
+
+def _dotted(way: Steps) -> str:
+    """("tasks", 1, "every") → tasks[1].every"""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in way).removeprefix(".")
+
+
+def _leaves(value: Any, way: Steps) -> Iterator[tuple[Steps, Any]]:
+    """The values that hold no others, with their ways; an empty list or dict is one."""
+    if isinstance(value, dict) and value:
+        for key, element in value.items():
+            yield from _leaves(element, (*way, key))
+    elif isinstance(value, list) and value:
+        for index, element in enumerate(value):
+            yield from _leaves(element, (*way, index))
+    else:
+        yield way, value
+
+
+def _same(old: Any, new: Any) -> bool:
+    return type(old) is type(new) and bool(old == new)
+
+
+def _shown(way: Steps, leaves: Mapping[Steps, Any]) -> str:
+    if way not in leaves:
+        return "(none)"
+    shown = json.dumps(leaves[way], ensure_ascii=False)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 1] + "…"

@@ -1,0 +1,333 @@
+"""Hands documents to workers and commits what comes back: the loop of a run.
+
+Documents go out largest first, so that no long one is left to be read alone at the end. A lost worker is replaced
+and its documents go out again, each from its newest checkpoint; a document that was lost too often is given up, with
+rows that say so. Only this loop commits. Knows nothing of job files or of what the tasks are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from jobs.errors import ExitCode, JobError
+from jobs.ledger import Attempt as LostAttempt
+from jobs.ledger import Done, Finished, Numerics, Pause, Quarantine, RunLedger
+from pipeline.documents import DocumentRef
+from pipeline.errors import DocumentError
+from pipeline.outcome import Outcome, failed
+from pipeline.parts import Attempt, PartWriter
+from pipeline.pool import Answer, Loss, Pool
+
+if TYPE_CHECKING:
+    from pipeline.worker import Progress, WorkerFacts
+
+_CALL_SECONDS: Final = 1.0
+_GROUP_SECONDS: Final = 1.0
+_GROUP_DOCUMENTS: Final = 64
+_LOSSES_WITHOUT_PROGRESS: Final = 5
+_FAILURES_COUNT_FROM: Final = 50
+
+
+class Watcher(Protocol):
+    """What wants to know how a run goes: the progress display, the event log. Called in this order of life."""
+
+    def ready(self, place: int, facts: WorkerFacts) -> None: ...
+
+    def moved(self, place: int, progress: Progress) -> None: ...
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+    def lost(self, loss: Loss, again: Sequence[str]) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run gives up. `max_failed` is a share of the documents, counted once 50 have been seen to."""
+
+    retries: int
+    max_failed: float
+    fail_fast: bool = False
+
+
+@dataclass
+class _Place:
+    """A worker's place: what it reads, and whether it can be given more."""
+
+    ready: bool = False
+    called: bool = False
+    draining: bool = False
+    reading: dict[str, Attempt] = field(default_factory=dict)
+
+
+class Supervisor:
+    """Runs a pool over documents until none is left. Owns the queue; the ledger and the pool are handed in."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        ledger: RunLedger,
+        refs: Sequence[DocumentRef],
+        lanes: int,
+        limits: Limits,
+        writer: PartWriter,
+        watcher: Watcher,
+        quarantine: Path,
+        clear_checkpoints: Callable[[str], None],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._refs = {ref.doc_id: ref for ref in refs}
+        self._queue = deque(sorted(refs, key=lambda ref: -ref.size))
+        self._lanes = lanes
+        self._limits = limits
+        self._writer = writer
+        self._watcher = watcher
+        self._quarantine = quarantine
+        self._clear_checkpoints = clear_checkpoints
+        self._stop_requested = stop_requested
+        self._places = {place: _Place() for place in range(min(pool.size, max(len(refs), 1)))}
+        self._uncommitted: list[tuple[Outcome, float]] = []
+        self._group_since = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._losses = 0
+        self._failures = 0
+        self._seen = 0
+
+    def run(self) -> bool:
+        """Read everything. True if it is done, False if it was stopped in good order before the end.
+
+        Raises JobError: the disk fails (6), too many failures (8), another driver took over (5); whatever the
+        workers raise because the model cannot be loaded.
+        """
+        for place in self._places:
+            self._start(place)
+        while self._left():
+            if self._stop_requested():
+                return self._stop()
+            for answer in self._pool.wait(_CALL_SECONDS):
+                self._take(answer)
+            self._commit_if_due()
+            self._hand_out()
+        self._commit()
+        return True
+
+    def _left(self) -> bool:
+        return bool(self._queue) or any(place.reading for place in self._places.values())
+
+    def _start(self, place: int) -> None:
+        self._places[place] = _Place(called=True)
+        self._pool.start(place)
+
+    def _hand_out(self) -> None:
+        """Call every worker that waits and has something to read, with new documents where it has room."""
+        for number, place in self._places.items():
+            if not place.ready or place.called:
+                continue
+            new: list[DocumentRef] = []
+            while self._queue and len(place.reading) + len(new) < self._lanes:
+                new.append(self._queue.popleft())
+            if new or place.reading:
+                self._call(number, place, new)
+
+    def _call(self, number: int, place: _Place, new: Sequence[DocumentRef]) -> None:
+        from pipeline.worker import Assignment
+
+        assignments = [
+            Assignment(ref, self._ledger.epoch, self._ledger.view.attempts.get(ref.doc_id, 0) + 1) for ref in new
+        ]
+        for given in assignments:
+            place.reading[given.ref.doc_id] = Attempt(given.ref.doc_id, given.epoch, given.attempt)
+            self._started[given.ref.doc_id] = time.monotonic()
+        place.called = True
+        self._pool.advance(number, assignments, _CALL_SECONDS)
+
+    def _take(self, answer: Answer | Loss) -> None:
+        if isinstance(answer, Loss):
+            self._lose(answer)
+            return
+        place = self._places[answer.place]
+        place.called = False
+        if answer.facts is not None:
+            place.ready = True
+            self._note_numerics(answer.facts)
+            self._watcher.ready(answer.place, answer.facts)
+        if answer.progress is not None:
+            self._move(answer.place, answer.progress)
+
+    def _note_numerics(self, facts: WorkerFacts) -> None:
+        known = self._ledger.view.numerics
+        if facts.numeric in known:
+            return
+        if known:
+            self._watcher.warn(
+                f"this machine computes other bits ({facts.numeric[:12]}) than the one that began the run "
+                f"({next(iter(known))[:12]}): documents that were open there start anew"
+            )
+        noted = {"pooling": facts.pooling, "dimensions": str(facts.dimensions), "generation": facts.generation}
+        self._ledger.commit(Numerics(facts.numeric, {**noted, **facts.versions}))
+
+    def _move(self, number: int, progress: Progress) -> None:
+        place = self._places[number]
+        for warning in progress.warnings:
+            self._watcher.warn(warning)
+        self._watcher.moved(number, progress)
+        for outcome in progress.outcomes:
+            mine = place.reading.get(outcome.doc_id)
+            # A late answer of an earlier try names files that nobody will refer to.
+            if mine == Attempt(outcome.doc_id, outcome.epoch, outcome.attempt):
+                del place.reading[outcome.doc_id]
+                self._see_to(outcome)
+        if progress.fault:
+            self._commit()
+            self._ledger.commit(Pause(progress.fault))
+            raise JobError(
+                "RUN-DISK", f"{progress.fault}; make room or mend it, then run again", exit_code=ExitCode.ENVIRONMENT
+            )
+
+    def _see_to(self, outcome: Outcome) -> None:
+        took = time.monotonic() - self._started.pop(outcome.doc_id, time.monotonic())
+        self._uncommitted.append((outcome, took))
+        self._losses = 0
+        self._seen += 1
+        self._failures += outcome.status == "failed"
+        if outcome.status == "failed" and self._limits.fail_fast:
+            self._abort(f"{self._refs[outcome.doc_id].uri}: {outcome.message} (--fail-fast)")
+        if self._seen >= _FAILURES_COUNT_FROM and self._failures > self._limits.max_failed * len(self._refs):
+            self._abort(
+                f"{self._failures} of {len(self._refs)} documents have failed, more than on_error.max_failed "
+                f"({self._limits.max_failed:.0%}) allows; look at the failures table or raise it"
+            )
+
+    def _lose(self, loss: Loss) -> None:
+        """A worker died: count it against what it was reading, and replace it."""
+        place = self._places[loss.place]
+        again = list(place.reading)
+        self._losses += 1
+        for doc_id in again:
+            number = self._ledger.view.attempts.get(doc_id, 0) + 1
+            if number > self._limits.retries:
+                self._give_up(doc_id, place.reading[doc_id], loss, number)
+            else:
+                self._ledger.commit(LostAttempt(doc_id, number, loss.cause))
+                self._queue.append(self._refs[doc_id])
+        self._watcher.lost(loss, again)
+        if self._losses >= _LOSSES_WITHOUT_PROGRESS:
+            self._abort(
+                f"{self._losses} workers were lost without one document finished in between, the last with: "
+                f"{loss.message}; this looks like the machine, not the documents"
+            )
+        self._start(loss.place)
+
+    def _give_up(self, doc_id: str, attempt: Attempt, loss: Loss, times: int) -> None:
+        error = DocumentError(
+            "read", f"worker_{loss.cause}", f"the worker reading it was lost {times} times", retryable=True
+        )
+        self._see_to(failed(self._refs[doc_id], attempt, error, self._writer))
+
+    def _stop(self) -> bool:
+        """Have every worker save what it reads, commit what is finished, and leave."""
+        waiting: set[int] = set()
+        for number, place in self._places.items():
+            if not place.ready:
+                continue  # nothing is read yet where the model is still being loaded
+            if place.reading and not place.called:
+                self._pool.drain(number)
+                place.called = place.draining = True
+            if place.called:
+                waiting.add(number)
+        while waiting:
+            for answer in self._pool.wait(_CALL_SECONDS):
+                waiting -= self._stopped(answer)
+        self._commit()
+        self._ledger.commit(Pause("interrupted"))
+        return False
+
+    def _stopped(self, answer: Answer | Loss) -> set[int]:
+        """The place that has nothing left to save, if the answer says so."""
+        if isinstance(answer, Loss) or answer.progress is None:
+            return {answer.place}
+        place = self._places[answer.place]
+        self._move(answer.place, answer.progress)
+        if place.reading and not place.draining:
+            place.draining = True
+            self._pool.drain(answer.place)
+            return set()
+        return {answer.place}
+
+    def _abort(self, message: str) -> None:
+        self._commit()
+        self._ledger.commit(Pause("aborted"))
+        raise JobError("RUN-ABORTED", message, exit_code=ExitCode.ABORTED)
+
+    def _commit_if_due(self) -> None:
+        waited = time.monotonic() - self._group_since
+        if len(self._uncommitted) >= _GROUP_DOCUMENTS or (self._uncommitted and waited >= _GROUP_SECONDS):
+            self._commit()
+
+    def _commit(self) -> None:
+        """Make what is finished a fact, then remove what it has made superfluous."""
+        group, self._uncommitted = self._uncommitted, []
+        self._group_since = time.monotonic()
+        read = tuple(_finished(outcome, took) for outcome, took in group if outcome.status != "failed")
+        if read:
+            self._ledger.commit(Done(read))
+        for outcome, took in group:
+            if outcome.status == "failed":
+                reason = f"{outcome.error_type}: {outcome.message}"
+                self._keep_traceback(outcome)
+                self._ledger.commit(Quarantine(_finished(outcome, took), reason, retryable=outcome.retryable))
+        for outcome, _ in group:
+            self._clear_checkpoints(outcome.doc_id)
+            self._watcher.finished(outcome)
+
+    def _keep_traceback(self, outcome: Outcome) -> None:
+        if outcome.traceback:
+            path = self._quarantine / f"{outcome.doc_id}.txt"
+            self._writer.disk.publish(path, outcome.traceback.encode("utf-8", "backslashreplace"))
+
+
+def _finished(outcome: Outcome, seconds: float) -> Finished:
+    return Finished(
+        outcome.doc_id,
+        outcome.status,
+        outcome.parts,
+        outcome.source_sha256 or None,
+        outcome.tokens,
+        round(seconds, 3),
+        outcome.attempt,
+    )
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Several watchers as one."""
+
+    each: tuple[Watcher, ...]
+
+    def ready(self, place: int, facts: WorkerFacts) -> None:
+        for watcher in self.each:
+            watcher.ready(place, facts)
+
+    def moved(self, place: int, progress: Progress) -> None:
+        for watcher in self.each:
+            watcher.moved(place, progress)
+
+    def finished(self, outcome: Outcome) -> None:
+        for watcher in self.each:
+            watcher.finished(outcome)
+
+    def lost(self, loss: Loss, again: Sequence[str]) -> None:
+        for watcher in self.each:
+            watcher.lost(loss, again)
+
+    def warn(self, text: str) -> None:
+        for watcher in self.each:
+            watcher.warn(text)

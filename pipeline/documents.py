@@ -1,0 +1,67 @@
+"""What a document is to the rest of the pipeline: a reference, facts, and blocks of text in reading order.
+
+Knows nothing of file formats (each is a module of `pipeline.formats`), tokens or tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.values import Value
+
+Cursor = Mapping[str, Value]
+"""Where a reader stands: plain values that the reader made and that it alone understands."""
+
+
+@dataclass(frozen=True)
+class DocumentRef:
+    """One input, cheap to list and to send. `path` is absolute; `uri` is what the user would recognise."""
+
+    doc_id: str
+    uri: str
+    path: str
+    size: int
+    mtime_ns: int
+    reader: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """What is known of a document once it has been opened. `bytes` is the size of the source."""
+
+    source_sha256: str
+    bytes: int
+    encoding: str
+    decode_errors: int
+    title: str | None
+    language: str
+    pages: int | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of decoded text, a few kilobytes, that lies in one section and on one page.
+
+    The blocks of a document, joined, are its text. `after` restarts the reader behind this block.
+    """
+
+    text: str
+    section: str | None
+    page: int | None
+    after: Cursor
+
+
+class Document(Protocol):
+    """An opened document. `blocks` makes a fresh iterator each time; it may raise DocumentError."""
+
+    @property
+    def ref(self) -> DocumentRef: ...
+
+    @property
+    def facts(self) -> DocumentFacts: ...
+
+    def blocks(self, after: Cursor | None = None) -> Iterator[Block]: ...

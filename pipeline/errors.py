@@ -1,0 +1,47 @@
+"""What can go wrong with one document. Every message is one line that says what to do.
+
+PipelineError
+├── DocumentError        this document cannot be read; the others can
+├── CheckpointError      a checkpoint file is damaged or belongs to something else
+└── MissingExtraError    an optional package is needed; the message gives the install line
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Root of every error that the pipeline raises on purpose."""
+
+
+class DocumentError(PipelineError):
+    """One document cannot be read. Becomes its row in `failures`; the job goes on.
+
+    `stage` is one of open, decode, parse, split, read, generate, write; `error_type` a short stable word;
+    `byte_offset` counts into the file. `retryable` says whether the same bytes may succeed another time.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        error_type: str,
+        message: str,
+        *,
+        page: int | None = None,
+        byte_offset: int | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.error_type = error_type
+        self.message = message
+        self.page = page
+        self.byte_offset = byte_offset
+        self.retryable = retryable
+
+
+class CheckpointError(PipelineError):
+    """A checkpoint is damaged, or it belongs to another run, document, model or arithmetic."""
+
+
+class MissingExtraError(PipelineError):
+    """An optional package is needed and not installed."""

@@ -1,0 +1,199 @@
+"""One document in a worker's hands: carries out what its reader asks for, saves it, and hands over its files.
+
+Knows nothing of other documents, of batching, or of Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.checkpoints import Checkpoint, CheckpointFolder, Identity
+from pipeline.documents import Document
+from pipeline.errors import DocumentError
+from pipeline.outcome import Outcome
+from pipeline.parts import Attempt, Part, PartWriter
+from pipeline.reading import OpenSpan, Reader, Reading, SavePoint, Standing
+from pipeline.tasks import Emit, Keep
+from pipeline.values import Value
+from rwkv_runtime.engine import Fed, Feed
+from rwkv_runtime.state import State
+
+FLUSH_BYTES = 8 << 20
+"""Rows beyond this many bytes go into a part at the next save point instead of into the checkpoint."""
+
+
+@dataclass(frozen=True)
+class SavePolicy:
+    """Save a reading after so many tokens or seconds, whichever comes first."""
+
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LaneTools:
+    """What every lane of a worker shares."""
+
+    parts: PartWriter
+    checkpoints: CheckpointFolder
+    policy: SavePolicy
+    state_from_bytes: Callable[[bytes], State]
+    doc_timeout: float
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class Lane:
+    """Moves one reading from save point to save point. Owns its pending rows and its parts."""
+
+    tools: LaneTools
+    attempt: Attempt
+    identity: Identity
+    document: Document
+    reader: Reader
+    resumed: Checkpoint | None = None
+    _steps: Reading = field(init=False)
+    _pending: dict[str, list[pa.Table]] = field(init=False, default_factory=dict)
+    _parts: list[Part] = field(init=False, default_factory=list)
+    _coverage: float = field(init=False, default=0.0)
+    _saved_tokens: int = field(init=False, default=0)
+    _saved_at: float = field(init=False, default=0.0)
+    _started_at: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self._steps = self.reader.steps()
+        self._started_at = self._saved_at = self.tools.clock()
+        if self.resumed is not None:
+            self._pending = {name: [rows] for name, rows in self.resumed.pending.items()}
+            self._parts = list(self.resumed.parts)
+            self._saved_tokens = self.resumed.tokens
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the document that have been read, those before a resumption included."""
+        return self.reader.tokens
+
+    @property
+    def tokens_fed(self) -> int:
+        """Tokens that this try has read."""
+        return self.tokens - (self.resumed.tokens if self.resumed else 0)
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the document text that have been read, those before a resumption included."""
+        return self.reader.text_bytes
+
+    def proceed(self, fed: Fed | None) -> Feed | SavePoint | None:
+        """Go on until something must be computed, the reading may stop, or (None) it is over.
+
+        Raises DocumentError for what is wrong with the document, OSError for what is wrong with the disk.
+        """
+        if self.tools.clock() - self._started_at > self.tools.doc_timeout:
+            raise DocumentError(
+                "read",
+                "timeout",
+                f"not read within {self.tools.doc_timeout:g} s; raise on_error.doc_timeout",
+                retryable=True,
+            )
+        while True:
+            try:
+                step = self._steps.send(fed) if fed is not None else next(self._steps)
+            except StopIteration:
+                return None
+            fed = None
+            if isinstance(step, (Feed, SavePoint)):
+                return step
+            self._carry_out(step)
+
+    def due(self) -> bool:
+        """Whether the policy asks for a checkpoint at this save point."""
+        policy = self.tools.policy
+        return (
+            self.tokens - self._saved_tokens >= policy.tokens or self.tools.clock() - self._saved_at >= policy.seconds
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of the reading as it stands, at a save point. Raises OSError."""
+        if self.tokens == self._saved_tokens:
+            return
+        if sum(rows.nbytes for tables_ in self._pending.values() for rows in tables_) >= FLUSH_BYTES:
+            self._flush()
+        standing = self.reader.standing()
+        checkpoint = Checkpoint(
+            identity=self.identity,
+            tokens=standing.tokens,
+            state=standing.state.to_bytes(),
+            boundary=None if standing.boundary is standing.state else standing.boundary.to_bytes(),
+            memory=memory_of(standing),
+            pending={name: pa.concat_tables(rows).combine_chunks() for name, rows in self._pending.items()},
+            parts=tuple(self._parts),
+        )
+        self.tools.checkpoints.save(checkpoint, self.attempt)
+        self._saved_tokens, self._saved_at = self.tokens, self.tools.clock()
+
+    def finished(self) -> Outcome:
+        """Put the last rows into parts and hand everything over. Raises OSError."""
+        self._flush()
+        return Outcome(
+            self.attempt.doc_id,
+            self.attempt.epoch,
+            self.attempt.attempt,
+            status="ok",
+            source_sha256=self.document.facts.source_sha256,
+            parts=tuple(self._parts),
+            tokens=self.tokens,
+            tokens_fed=self.tokens_fed,
+            coverage=self._coverage,
+        )
+
+    def _carry_out(self, step: Emit | Keep) -> None:
+        if isinstance(step, Keep):
+            name = f"{self.attempt.doc_id}.{step.name}.arrow"
+            self._parts.append(self.tools.parts.state(self.attempt, step.state.to_bytes(), name))
+            return
+        if step.table == "documents":
+            self._coverage = step.rows.column("coverage")[0].as_py()
+        self._pending.setdefault(step.table, []).append(step.rows)
+
+    def _flush(self) -> None:
+        for name in sorted(self._pending):
+            rows = pa.concat_tables(self._pending[name])
+            self._parts.append(self.tools.parts.rows(self.attempt, rows, name, len(self._parts)))
+        self._pending = {}
+
+
+def memory_of(standing: Standing) -> dict[str, Value]:
+    """What a checkpoint remembers besides states and rows."""
+    return {
+        "segmenter": standing.segmenter,
+        "span_sums": standing.open_span.sums,
+        "span_tokens": standing.open_span.tokens,
+        "tasks": standing.memories,
+        "text_bytes": standing.text_bytes,
+    }
+
+
+def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], State]) -> Standing:
+    """Where the reading stood when the checkpoint was written. Raises StateError."""
+    memory = cast("dict[str, dict[str, Value]]", checkpoint.memory)
+    state = state_from_bytes(checkpoint.state)
+    boundary = state if checkpoint.boundary is None else state_from_bytes(checkpoint.boundary)
+    span = OpenSpan(
+        cast("np.ndarray[tuple[int], np.dtype[np.float32]]", checkpoint.memory["span_sums"]),
+        cast(int, checkpoint.memory["span_tokens"]),
+    )
+    return Standing(
+        state=state,
+        boundary=boundary,
+        segmenter=memory["segmenter"],
+        open_span=span,
+        memories=cast("dict[str, dict[str, Value]]", memory["tasks"]),
+        tokens=checkpoint.tokens,
+        text_bytes=cast(int, checkpoint.memory["text_bytes"]),
+    )

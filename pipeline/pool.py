@@ -1,0 +1,92 @@
+"""Workers as the driver sees them: some number of places, each answering one call at a time.
+
+`LocalPool` has one worker in this process; `pipeline.ray_pool.RayPool` has Ray actors. What the workers do is the
+same. Knows nothing of which documents are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pipeline.worker import Assignment, Progress, Worker, WorkerFacts, WorkerSpec
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker gave back: its facts when it became ready, or the progress of a call."""
+
+    place: int
+    facts: WorkerFacts | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A worker is gone, with everything that it had not saved. `cause` is one of crashed, memory, node, unknown."""
+
+    place: int
+    cause: str
+    message: str
+
+
+class PoolError(Exception):
+    """The workers cannot be started. One line that says why and what to do."""
+
+
+class Pool(Protocol):
+    """A number of places for workers. `start` fills a place, also again after a loss."""
+
+    @property
+    def size(self) -> int: ...
+
+    def start(self, place: int) -> None: ...
+
+    def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None: ...
+
+    def drain(self, place: int) -> None: ...
+
+    def wait(self, seconds: float) -> list[Answer | Loss]: ...
+
+    def close(self) -> None: ...
+
+
+class LocalPool:
+    """One worker in this process. Calls are carried out when their answers are waited for."""
+
+    size = 1
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._worker: Worker | None = None
+        self._calls: list[Callable[[], Answer]] = []
+
+    def start(self, place: int) -> None:
+        self._calls.append(self._build)
+
+    def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
+        self._calls.append(lambda: Answer(0, progress=self._ready().advance(new, seconds)))
+
+    def drain(self, place: int) -> None:
+        self._calls.append(lambda: Answer(0, progress=self._ready().drain()))
+
+    def wait(self, seconds: float) -> list[Answer | Loss]:
+        """Carry out the calls that are waiting. Raises RwkvError if the model cannot be loaded."""
+        calls, self._calls = self._calls, []
+        return [call() for call in calls]
+
+    def close(self) -> None:
+        self._worker = None
+
+    def _build(self) -> Answer:
+        from pipeline.worker import Worker
+
+        self._worker = Worker(self._spec)
+        return Answer(0, facts=self._worker.facts())
+
+    def _ready(self) -> Worker:
+        if self._worker is None:
+            raise RuntimeError("the worker was called before it was started")
+        return self._worker

@@ -1,0 +1,204 @@
+"""Reading one document, as a straight line from the first segment not yet read to the last.
+
+The generator yields what it needs computed or kept and receives the result. It never touches a device, a file
+of the run, or another document, so it can be stopped at any save point and taken up elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rwkv_runtime.engine import Fed, Feed
+from rwkv_runtime.pooling import SpanPooler
+from rwkv_runtime.state import State
+
+from pipeline import tables
+from pipeline.documents import Document
+from pipeline.errors import DocumentError
+from pipeline.segments import Segment, Segmenter, SplitOptions
+from pipeline.tasks import Emit, Ending, Memory, Moment, Request, Steps, Task
+from pipeline.values import Value
+from rwkv_runtime.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Everything that reading on needs, apart from the document itself: what a checkpoint holds.
+
+    `boundary` is the state behind the last settled segment; `open_span` the features of the tokens of the
+    sentence that is open here.
+    """
+
+    state: State
+    boundary: State
+    segmenter: Mapping[str, Value]
+    open_span: OpenSpan
+    memories: Mapping[str, Memory]
+    tokens: int = 0
+    text_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class OpenSpan:
+    """Sums of token features [F] over the tokens of a sentence that are read already."""
+
+    sums: NDArray[np.float32]
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class SavePoint:
+    """Reading may be stopped here, behind that many tokens; the reader's `standing` says where it stands."""
+
+    tokens: int
+
+
+Step: TypeAlias = "Request | SavePoint"
+Reading: TypeAlias = "Generator[Step, Fed | None, None]"
+
+
+class Reader:
+    """One document on its way through the model. Owns where the reading stands; `steps` moves it on."""
+
+    def __init__(
+        self,
+        document: Document,
+        tasks: tuple[Task, ...],
+        tokenizer: Tokenizer,
+        pooler: SpanPooler,
+        options: SplitOptions,
+        start: State | Standing,
+    ) -> None:
+        self._document = document
+        self._tasks = tasks
+        self._pooler = pooler
+        if isinstance(start, Standing):
+            self._now = start
+        else:
+            nothing = OpenSpan(np.zeros(pooler.feature_size, np.float32))
+            self._now = Standing(start, start, {}, nothing, {})
+        self._segmenter = Segmenter(document, tokenizer, options, self._now.segmenter or None)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read so far."""
+        return self._now.tokens
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the document text read so far."""
+        return self._now.text_bytes
+
+    def standing(self) -> Standing:
+        """Where the reading stands. Only at a save point: between two, parts of it have moved on already."""
+        return replace(self._now, segmenter=self._segmenter.snapshot())
+
+    def steps(self) -> Reading:
+        """Yield what must be computed or kept, and where reading may stop. Raises DocumentError."""
+        wants_vectors = any(task.wants_vectors for task in self._tasks)
+        for segment in self._segmenter:
+            fed = yield Feed(segment.tokens, self._now.state, wants_vectors)
+            if fed is None or not fed.state.is_finite():
+                raise DocumentError(
+                    "read",
+                    "nonfinite_state",
+                    f"the state is not finite behind token {segment.token_end:,}; the weights may be damaged",
+                )
+            yield from self._visit(segment, fed)
+            yield SavePoint(self._now.tokens)
+        yield from self._finish()
+
+    def _visit(self, segment: Segment, fed: Fed) -> Reading:
+        vectors, open_span = None, self._now.open_span
+        if fed.features is not None:
+            vectors, open_span = pooled(segment, fed.features, open_span, self._pooler)
+        memories: dict[str, Memory] = {}
+        for task in self._tasks:
+            memory = self._now.memories.get(task.name, {})
+            moment = Moment(self._document.ref, self._document.facts, segment, vectors, fed.state, memory)
+            memories[task.name] = yield from _run(task.visit(moment))
+        boundary = fed.state if segment.settled else self._now.boundary
+        self._now = Standing(fed.state, boundary, {}, open_span, memories, segment.token_end, segment.byte_end)
+
+    def _finish(self) -> Reading:
+        now, ref, facts = self._now, self._document.ref, self._document.facts
+        kept: list[str] = []
+        for task in self._tasks:
+            memory = now.memories.get(task.name, {})
+            ending = Ending(ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory)
+            yield from _run(task.finish(ending), kept)
+        all_bytes = self._segmenter.text_bytes
+        yield Emit(
+            "documents",
+            document_row(
+                self._document,
+                chars=self._segmenter.chars,
+                tokens=now.tokens,
+                coverage=now.text_bytes / all_bytes if all_bytes else 0.0,
+                state_path=f"states/{ref.doc_id}.end.arrow" if "end" in kept else None,
+            ),
+        )
+
+
+def _run(steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:
+    """Pass a task's requests on; note the names of the states it keeps."""
+    fed: Fed | None = None
+    while True:
+        try:
+            request = steps.send(fed) if fed is not None else next(steps)
+        except StopIteration as stop:
+            return cast(Memory, stop.value)
+        if kept is not None and hasattr(request, "name"):
+            kept.append(request.name)
+        fed = yield request
+
+
+def pooled(
+    segment: Segment, features: NDArray[np.float32], open_span: OpenSpan, pooler: SpanPooler
+) -> tuple[NDArray[np.float32], OpenSpan]:
+    """Vectors [n, dimensions] of the sentences that end in a segment, and the span that stays open behind it.
+
+    `features` [T, F] belong to the segment's tokens. Sums are taken per segment and added in the order of the
+    segments, so the bits do not depend on where the reading was interrupted.
+    """
+    ends = [sentence.token_end - segment.token_start for sentence in segment.sentences]
+    if not ends:
+        sums = open_span.sums + features.sum(axis=0, dtype=np.float32)
+        return np.zeros((0, pooler.dimensions), np.float32), OpenSpan(sums, open_span.tokens + len(features))
+    starts = [0, *ends[:-1]]
+    sums = np.stack([features[a:b].sum(axis=0, dtype=np.float32) for a, b in zip(starts, ends, strict=True)])
+    counts = np.array([b - a for a, b in zip(starts, ends, strict=True)], np.int64)
+    sums[0] += open_span.sums
+    counts[0] += open_span.tokens
+    last = features[[end - 1 for end in ends]]
+    rest = features[ends[-1] :]
+    return pooler.finish(sums, last, counts), OpenSpan(rest.sum(axis=0, dtype=np.float32), len(rest))
+
+
+def document_row(document: Document, *, chars: int, tokens: int, coverage: float, state_path: str | None) -> pa.Table:
+    """The row of a document that was read to its end. `coverage` is the share of its bytes that were read."""
+    ref, facts = document.ref, document.facts
+    row = {
+        "doc_id": ref.doc_id,
+        "source_uri": ref.uri,
+        "source_sha256": facts.source_sha256,
+        "bytes": facts.bytes,
+        "encoding": facts.encoding,
+        "decode_errors": facts.decode_errors,
+        "title": facts.title,
+        "language": facts.language,
+        "pages": facts.pages,
+        "chars": chars,
+        "tokens": tokens,
+        "tokens_read": tokens,
+        "coverage": coverage,
+        "status": "ok",
+        "state_path": state_path,
+        "metadata": list(facts.metadata.items()),
+    }
+    return pa.Table.from_pylist([row], schema=tables.DOCUMENTS)

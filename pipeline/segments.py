@@ -1,0 +1,294 @@
+"""The next stretch to read: windows of tokens on a fixed grid, with the sentences that end in each.
+
+A segment is a pure function of document, tokenizer and options, whatever the reader's block size and the
+resume point: token i of the document is token i % window of segment i // window. The token stream equals the
+tokenizer's encoding of the whole text. Knows nothing of models, tasks or rows.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
+from itertools import accumulate
+from typing import Any, Protocol, cast
+
+from pipeline.documents import Cursor, Document
+from pipeline.sentences import Piece, passage_end, split_passage
+from pipeline.values import Value
+
+
+class TokenStream(Protocol):
+    """Incremental encoding: the part of `rwkv_runtime.tokenizers.TokenStream` that is needed here."""
+
+    def push(self, text: str) -> list[tuple[int, int]]: ...
+    def finish(self) -> list[tuple[int, int]]: ...
+    def snapshot(self) -> bytes: ...
+
+
+class Streams(Protocol):
+    """Whatever makes token streams: a tokenizer."""
+
+    def stream(self, snapshot: bytes = b"") -> TokenStream: ...
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How a document is cut. `window` counts tokens, `max_chars` characters of one sentence."""
+
+    window: int
+    max_chars: int
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and its half-open spans in the document: UTF-8 bytes, code points and tokens.
+
+    A token belongs to the sentence that holds its last byte, so the token spans of successive sentences meet
+    without a gap; white space between two sentences is read with the later one. `text` is verbatim.
+    `is_final` says that no text appended to the document could change this sentence.
+    """
+
+    index: int
+    text: str
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    token_start: int
+    token_end: int
+    section: str | None
+    page: int | None
+    is_final: bool
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One window of tokens. `byte_end` is the document byte behind its last token.
+
+    `settled` says that no text appended to the document could change the tokens read so far.
+    """
+
+    index: int
+    tokens: tuple[int, ...]
+    token_start: int
+    byte_end: int
+    sentences: tuple[Sentence, ...]
+    settled: bool
+    is_last: bool
+
+    @property
+    def token_end(self) -> int:
+        return self.token_start + len(self.tokens)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A sentence whose token span is not known yet, with the white space in front of it."""
+
+    lead: str
+    text: str
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    section: str | None
+    page: int | None
+    is_final: bool
+
+    def joined(self, later: _Region) -> _Region:
+        """This region and the next as one."""
+        return replace(
+            self,
+            text=self.text + later.lead + later.text,
+            byte_end=later.byte_end,
+            char_end=later.char_end,
+            is_final=later.is_final,
+        )
+
+
+class Segmenter:
+    """Cuts one document into segments, one after another; `snapshot` between two of them restarts it there.
+
+    Text waits in `_buffer` until a passage is complete, sentences in `_regions` until their last token is known,
+    tokens in `_pending` until they fill a window: each is bounded by the length of a passage.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        tokenizer: Streams,
+        options: SplitOptions,
+        snapshot: Mapping[str, Value] | None = None,
+    ) -> None:
+        self._options = options
+        self._language = options.language or document.facts.language
+        stand = dict(snapshot or {})
+        self._buffer = cast(str, stand.get("buffer", ""))
+        self._gap = cast(str, stand.get("gap", ""))
+        self._section = cast("str | None", stand.get("section"))
+        self._page = cast("int | None", stand.get("page"))
+        self._byte = cast(int, stand.get("byte", 0))
+        self._char = cast(int, stand.get("char", 0))
+        self._text_over = cast(bool, stand.get("text_over", False))
+        self._cursor = cast("Cursor | None", stand.get("cursor"))
+        self._regions = deque(_Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
+        self._pending = deque((token, size) for token, size in cast("list[list[int]]", stand.get("pending", [])))
+        self._index = cast(int, stand.get("index", 0))
+        self._tokens_out = cast(int, stand.get("tokens_out", 0))
+        self._bytes_out = cast(int, stand.get("bytes_out", 0))
+        self._sentences_out = cast(int, stand.get("sentences_out", 0))
+        self._sentence_tokens_out = cast(int, stand.get("sentence_tokens_out", 0))
+        self._stream = tokenizer.stream(cast(bytes, stand.get("stream", b"")))
+        self._blocks = document.blocks(self._cursor)
+
+    def snapshot(self) -> dict[str, Value]:
+        """Everything that another Segmenter needs to go on here, as plain values of bounded size."""
+        return {
+            "buffer": self._buffer,
+            "gap": self._gap,
+            "section": self._section,
+            "page": self._page,
+            "byte": self._byte,
+            "char": self._char,
+            "text_over": self._text_over,
+            "cursor": self._cursor,
+            "regions": [list(astuple(region)) for region in self._regions],
+            "pending": [list(piece) for piece in self._pending],
+            "index": self._index,
+            "tokens_out": self._tokens_out,
+            "bytes_out": self._bytes_out,
+            "sentences_out": self._sentences_out,
+            "sentence_tokens_out": self._sentence_tokens_out,
+            "stream": self._stream.snapshot(),
+        }
+
+    @property
+    def chars(self) -> int:
+        """Code points of the text cut so far; all of the document's once the last segment is out."""
+        return self._char
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the text cut so far; all of the document's once the last segment is out."""
+        return self._byte
+
+    def __iter__(self) -> Iterator[Segment]:
+        while (segment := self.next_segment()) is not None:
+            yield segment
+
+    def next_segment(self) -> Segment | None:
+        """The next window, or None behind the last. Raises DocumentError."""
+        # One token more than the window: only then is it known that a sentence ends with the window's last.
+        while len(self._pending) <= self._options.window and not self._text_over:
+            self._more_text()
+        return self._take() if self._pending else None
+
+    def _more_text(self) -> None:
+        end = passage_end(self._buffer)
+        if end is not None:
+            self._cut_passage(end, is_final=True)
+            return
+        block = next(self._blocks, None)
+        if block is None:
+            self._text_over = True
+            self._cut_passage(len(self._buffer), is_final=False)
+            self._pending.extend(self._stream.finish())
+            return
+        if (block.section, block.page) != (self._section, self._page):
+            self._cut_passage(len(self._buffer), is_final=True)
+            self._section, self._page = block.section, block.page
+        self._buffer += block.text
+        self._cursor = block.after
+
+    def _cut_passage(self, end: int, is_final: bool) -> None:
+        """Turn the first `end` characters of the buffer into sentence regions and tokens."""
+        text, self._buffer = self._buffer[:end], self._buffer[end:]
+        pieces, tail = split_passage(text, self._language, self._options.max_chars)
+        for piece in pieces:
+            self._add_region(piece, is_final)
+        self._pass_over(tail)
+        self._gap += tail
+        self._pending.extend(self._stream.push(text))
+
+    def _add_region(self, piece: Piece, is_final: bool) -> None:
+        self._pass_over(piece.lead)
+        byte_start, char_start = self._byte, self._char
+        self._pass_over(piece.text)
+        self._regions.append(
+            _Region(
+                self._gap + piece.lead,
+                piece.text,
+                byte_start,
+                self._byte,
+                char_start,
+                self._char,
+                self._section,
+                self._page,
+                is_final,
+            )
+        )
+        self._gap = ""
+
+    def _pass_over(self, text: str) -> None:
+        self._byte += len(text.encode("utf-8"))
+        self._char += len(text)
+
+    def _take(self) -> Segment:
+        count = min(self._options.window, len(self._pending))
+        pieces = [self._pending.popleft() for _ in range(count)]
+        ends = list(accumulate((size for _, size in pieces), initial=self._bytes_out))[1:]
+        segment = Segment(
+            index=self._index,
+            tokens=tuple(token for token, _ in pieces),
+            token_start=self._tokens_out,
+            byte_end=ends[-1],
+            sentences=tuple(self._sentences_ending_in(ends)),
+            settled=not self._text_over,
+            is_last=self._text_over and not self._pending,
+        )
+        self._index += 1
+        self._tokens_out += count
+        self._bytes_out = ends[-1]
+        return segment
+
+    def _sentences_ending_in(self, ends: list[int]) -> Iterator[Sentence]:
+        """The sentences whose last token is in the window whose tokens end at the bytes `ends`."""
+        next_end = ends[-1] + self._pending[0][1] if self._pending else None
+        position = 0
+        while self._regions:
+            region = self._regions[0]
+            position = bisect_right(ends, region.byte_end, lo=position)
+            if position == len(ends) and next_end is not None and next_end <= region.byte_end:
+                return  # its last token is in a later window
+            if self._tokens_out + position == self._sentence_tokens_out:
+                # No token ends inside it: the token across its end belongs to what follows.
+                if position == len(ends):
+                    return
+                if len(self._regions) > 1:
+                    self._regions.popleft()
+                    self._regions[0] = region.joined(self._regions[0])
+                    continue
+                position += 1
+            self._regions.popleft()
+            yield self._sentence(region, self._tokens_out + position)
+
+    def _sentence(self, region: _Region, token_end: int) -> Sentence:
+        sentence = Sentence(
+            index=self._sentences_out,
+            text=region.text,
+            byte_start=region.byte_start,
+            byte_end=region.byte_end,
+            char_start=region.char_start,
+            char_end=region.char_end,
+            token_start=self._sentence_tokens_out,
+            token_end=token_end,
+            section=region.section,
+            page=region.page,
+            is_final=region.is_final,
+        )
+        self._sentences_out += 1
+        self._sentence_tokens_out = token_end
+        return sentence

@@ -1,0 +1,84 @@
+"""From a growing text to sentences: lossless, in order, and the same however the text arrives.
+
+Text is cut into passages (at blank lines and where the section changes), a passage into sentences by
+`sentencex` with the rules of its language. Sentences keep the white space in front of them, so the pieces of
+a document, joined, are its text. Knows nothing of tokens, files or tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import sentencex
+
+PASSAGE_CHARS: Final = 16_384
+_BLANK_LINE: Final = re.compile(r"\n[ \t\r]*\n")
+_SPACE: Final = re.compile(r"\s")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A sentence, `text`, and the white space in front of it, `lead`."""
+
+    lead: str
+    text: str
+
+
+def passage_end(text: str) -> int | None:
+    """Where the first passage of `text` ends, or None if only more text can tell.
+
+    A passage ends behind the first blank line. One without a blank line in PASSAGE_CHARS characters is cut at
+    the last white space of its second half, or at the limit. The answer depends on the text alone, never on
+    how much of it happened to have arrived.
+    """
+    blank = _BLANK_LINE.search(text, 0, PASSAGE_CHARS)
+    if blank is not None:
+        return blank.end()
+    if len(text) >= PASSAGE_CHARS:
+        return _last_space(text, PASSAGE_CHARS // 2, PASSAGE_CHARS) or PASSAGE_CHARS
+    return None
+
+
+def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece], str]:
+    """The sentences of a passage and the white space behind the last one. Joined, they are the passage.
+
+    A sentence of more than `max_chars` characters is cut at white space where there is any.
+    """
+    pieces: list[Piece] = []
+    lead = ""
+    if not text.strip():
+        return pieces, text
+    for boundary in sentencex.get_sentence_boundaries(language, text):
+        stretch = text[boundary["start_index"] : boundary["end_index"]]
+        body = stretch.strip()
+        if not body:
+            lead += stretch
+            continue
+        start = stretch.index(body)
+        lead += stretch[:start]
+        for part_lead, part in _bounded(body, max_chars):
+            pieces.append(Piece(lead + part_lead, part))
+            lead = ""
+        lead = stretch[start + len(body) :]
+    return pieces, lead
+
+
+def _bounded(body: str, max_chars: int) -> list[tuple[str, str]]:
+    """`body` in parts of at most `max_chars` characters, each with the white space in front of it."""
+    parts: list[tuple[str, str]] = []
+    lead = ""
+    while len(body) > max_chars:
+        cut = _last_space(body, max_chars // 2, max_chars) or max_chars
+        part, rest = body[:cut], body[cut:]
+        parts.append((lead, part.rstrip()))
+        body = rest.lstrip()
+        lead = part[len(part.rstrip()) :] + rest[: len(rest) - len(body)]
+    return [*parts, (lead, body)]
+
+
+def _last_space(text: str, low: int, high: int) -> int | None:
+    """Behind the last white space of text[low:high], or None."""
+    ends = [space.end() for space in _SPACE.finditer(text, low, high)]
+    return ends[-1] if ends else None

@@ -1,0 +1,90 @@
+"""The tables that users get: names, columns, and how they are written to Parquet.
+
+Knows nothing of documents or tasks. Spans are half-open. Bytes and characters count into the decoded
+document text (UTF-8 bytes, Unicode code points), tokens into its token stream.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+DOCUMENTS: Final = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source_uri", pa.string()),
+        ("source_sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("encoding", pa.string()),
+        ("decode_errors", pa.int64()),
+        ("title", pa.string()),
+        ("language", pa.string()),
+        ("pages", pa.int32()),
+        ("chars", pa.int64()),
+        ("tokens", pa.int64()),
+        ("tokens_read", pa.int64()),
+        ("coverage", pa.float64()),
+        ("status", pa.string()),
+        ("state_path", pa.string()),
+        ("metadata", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+SUMMARIES: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("task", pa.string()),
+        ("level", pa.string()),
+        ("index", pa.int32()),
+        ("char_start", pa.int64()),
+        ("char_end", pa.int64()),
+        ("text", pa.string()),
+        ("mode", pa.string()),
+        (
+            "citations",
+            pa.list_(pa.struct([("char_start", pa.int64()), ("char_end", pa.int64()), ("sentence_id", pa.string())])),
+        ),
+        ("finish_reason", pa.string()),
+        ("tokens_generated", pa.int32()),
+        ("seed", pa.int64()),
+    ]
+)
+
+FAILURES: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("source_uri", pa.string()),
+        ("stage", pa.string()),
+        ("page", pa.int32()),
+        ("byte_offset", pa.int64()),
+        ("error_type", pa.string()),
+        ("message", pa.string()),
+        ("retryable", pa.bool_()),
+    ]
+)
+
+
+def sentences(dimensions: int) -> pa.Schema:
+    """The sentences table for vectors of that many float32 dimensions."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("doc_id", pa.string()),
+            ("index", pa.int32()),
+            ("text", pa.string()),
+            ("byte_start", pa.int64()),
+            ("byte_end", pa.int64()),
+            ("char_start", pa.int64()),
+            ("char_end", pa.int64()),
+            ("token_start", pa.int64()),
+            ("token_end", pa.int64()),
+            ("page", pa.int32()),
+            ("section", pa.string()),
+            ("nll", pa.float32()),
+            ("is_final", pa.bool_()),
+            ("embedding", pa.list_(pa.float32(), dimensions)),
+        ]
+    )

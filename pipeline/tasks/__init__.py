@@ -1,0 +1,102 @@
+"""What is made of a document while it is read, one module a task type.
+
+A task is a frozen dataclass: its fields are its options, and what it has to remember of a document between two
+segments is a value that it is handed and hands back, so that a checkpoint can hold it. `visit` and `finish` are
+generators: they yield what they want done (rows kept, a state kept, tokens fed to a fork of the state) and receive
+the result. A task module has `TYPE`, the name used in job files, and `make(options) -> Task`. A contract test runs
+over every module of this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.documents import DocumentFacts, DocumentRef
+from pipeline.folder import entries
+from pipeline.segments import Segment
+from pipeline.values import Value
+
+if TYPE_CHECKING:
+    from rwkv_runtime.engine import Fed, Feed
+    from rwkv_runtime.state import State
+
+Memory: TypeAlias = Mapping[str, Value]
+Options: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Rows of one table, in the order in which they stand in the output."""
+
+    table: str
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A state to be kept beside the tables, under `<doc_id>.<name>.arrow`."""
+
+    name: str
+    state: State
+
+
+Request: TypeAlias = "Emit | Keep | Feed"
+Steps: TypeAlias = "Generator[Request, Fed | None, Memory]"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a task sees when a segment has been read.
+
+    `vectors` [n, dimensions] belong to the n sentences of the segment, unit length; None if no task asked.
+    `state` is the document's state behind the segment. `memory` is what the task handed back last.
+    """
+
+    ref: DocumentRef
+    facts: DocumentFacts
+    segment: Segment
+    vectors: NDArray[np.float32] | None
+    state: State
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a task sees when the whole document has been read.
+
+    `boundary` is the state behind the last segment that text appended to the document could not change.
+    """
+
+    ref: DocumentRef
+    facts: DocumentFacts
+    chars: int
+    tokens: int
+    state: State
+    boundary: State
+    memory: Memory
+
+
+class Task(Protocol):
+    """One thing to make of every document."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def wants_vectors(self) -> bool: ...
+
+    def visit(self, moment: Moment) -> Steps: ...
+
+    def finish(self, ending: Ending) -> Steps: ...
+
+
+def make_tasks(options: list[Options]) -> tuple[Task, ...]:
+    """The tasks that a job asks for. Each mapping has `type` and the options of that type."""
+    makers = {module.TYPE: module.make for module in entries(__name__).values()}
+    return tuple(makers[entry["type"]](entry) for entry in options)

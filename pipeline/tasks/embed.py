@@ -1,0 +1,72 @@
+"""Sentence vectors: one row a sentence, its text verbatim, its spans, and the vector read off the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import tables
+from pipeline.segments import Sentence
+from pipeline.tasks import Emit, Ending, Moment, Options, Steps
+
+TYPE: Final = "embed"
+
+
+@dataclass(frozen=True)
+class Embed:
+    """`dims` keeps that many leading dimensions of each vector, scaled back to unit length; None keeps all."""
+
+    name: str
+    dims: int | None = None
+    wants_vectors: bool = True
+
+    def visit(self, moment: Moment) -> Steps:
+        if moment.vectors is not None and moment.segment.sentences:
+            vectors = shortened(moment.vectors, self.dims)
+            yield Emit("sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, vectors))
+        return moment.memory
+
+    def finish(self, ending: Ending) -> Steps:
+        yield from ()
+        return ending.memory
+
+
+def make(options: Options) -> Embed:
+    return Embed(options["name"], options.get("dims"))
+
+
+def sentence_id(doc_id: str, index: int) -> str:
+    return f"{doc_id}#s{index:07d}"
+
+
+def shortened(vectors: NDArray[np.float32], dims: int | None) -> NDArray[np.float32]:
+    """The first `dims` dimensions of vectors [n, dimensions], each scaled to unit length."""
+    if dims is None:
+        return vectors
+    head = vectors[:, :dims]
+    length = np.maximum(np.linalg.norm(head, axis=1, keepdims=True), np.float32(1e-12))
+    return np.asarray(head / length, dtype=np.float32)
+
+
+def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray[np.float32]) -> pa.Table:
+    """Rows of the `sentences` table."""
+    dimensions = vectors.shape[1]
+    schema = tables.sentences(dimensions)
+    columns: dict[str, object] = {
+        "id": [sentence_id(doc_id, sentence.index) for sentence in sentences],
+        "doc_id": [doc_id] * len(sentences),
+        "nll": [None] * len(sentences),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dimensions),
+    }
+    for field in schema.names:
+        if field not in columns:
+            columns[field] = [getattr(sentence, field) for sentence in sentences]
+    arrays = [
+        value if isinstance(value, pa.Array) else pa.array(value, schema.field(name).type)
+        for name, value in ((name, columns[name]) for name in schema.names)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)

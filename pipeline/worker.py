@@ -1,0 +1,292 @@
+"""A worker: one loaded model and the documents it is reading. The same in this process and in a Ray actor.
+
+Knows nothing of plans, ledgers or command lines: it is told which documents to read and says what came of them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+import rwkv_runtime
+from pipeline.checkpoints import CheckpointFolder, Identity
+from pipeline.documents import DocumentRef
+from pipeline.durable import Disk, Faults
+from pipeline.errors import DocumentError
+from pipeline.formats import open_document
+from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
+from pipeline.outcome import Outcome, failed
+from pipeline.parts import Attempt, PartWriter
+from pipeline.reading import Reader
+from pipeline.segments import SplitOptions
+from pipeline.tasks import Options, Task, make_tasks
+from rwkv_runtime.engine import Engine, Fed, Feed
+from rwkv_runtime.state import State
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Everything a worker is built from: plain values, so that it can be sent to where the worker runs."""
+
+    run: str
+    run_id: str
+    spec_fingerprint: str
+    model_source: str
+    model_fingerprint: str
+    device: str
+    dtype: str
+    threads: int
+    window: int
+    lanes: int
+    pooling: str
+    max_chars: int
+    language: str | None
+    tasks: tuple[Options, ...]
+    checkpoint_tokens: int
+    checkpoint_seconds: float
+    checkpoint_keep: int
+    doc_timeout: float
+    faults: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What a worker says of itself once it is ready."""
+
+    pid: int
+    numeric: str
+    pooling: str
+    dimensions: int
+    generation: str
+    load_seconds: float
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A document to read."""
+
+    ref: DocumentRef
+    epoch: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class LaneReport:
+    """How far a document has been read."""
+
+    doc_id: str
+    tokens: int
+    text_bytes: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened in one call of a worker.
+
+    `warnings` are lines for people; `fault` says what is wrong with the machine, and is empty if nothing is.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    lanes: tuple[LaneReport, ...]
+    tokens_fed: int
+    checkpoints: int
+    peak_memory_bytes: int
+    warnings: tuple[str, ...] = ()
+    fault: str = ""
+
+
+class DiskFaultError(Exception):
+    """The run directory cannot be written: no document is to blame."""
+
+
+@dataclass
+class _Call:
+    """What one call of the worker has done so far."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    tokens_fed: int = 0
+    checkpoints: int = 0
+
+
+class Worker:
+    """Reads documents, at most `spec.lanes` at a time. Raises RwkvError if the model cannot be loaded."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        started = time.monotonic()
+        torch.set_num_threads(spec.threads)
+        self._spec = spec
+        self._model = rwkv_runtime.load(spec.model_source, device=spec.device, dtype=spec.dtype)
+        if self._model.fingerprint != spec.model_fingerprint:
+            raise rwkv_runtime.errors.ModelFileError(
+                f"{spec.model_source}: not the weights that this run was started with "
+                f"({self._model.fingerprint[:12]}, expected {spec.model_fingerprint[:12]}); put those back"
+            )
+        self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
+        self._numeric = self._engine.numeric_fingerprint()
+        self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
+        disk = Disk(Faults.parse(spec.faults))
+        run = Path(spec.run)
+        self._tools = LaneTools(
+            parts=PartWriter(run, disk),
+            checkpoints=CheckpointFolder(run, disk, spec.checkpoint_keep),
+            policy=SavePolicy(spec.checkpoint_tokens, spec.checkpoint_seconds),
+            state_from_bytes=lambda data: State.from_bytes(data, self._model),
+            doc_timeout=spec.doc_timeout,
+        )
+        self._lanes: list[Lane] = []
+        self._load_seconds = time.monotonic() - started
+
+    def facts(self) -> WorkerFacts:
+        """What this worker computes with."""
+        pooler = self._engine.pooler
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+        return WorkerFacts(
+            os.getpid(),
+            self._numeric,
+            pooler.name,
+            pooler.dimensions,
+            self._model.config.generation,
+            self._load_seconds,
+            versions,
+        )
+
+    def advance(self, new: Sequence[Assignment], seconds: float) -> Progress:
+        """Take on new documents and read for about so many seconds, or until none is left."""
+        call = _Call()
+        until = time.monotonic() + seconds
+        try:
+            for assignment in new:
+                self._open(assignment, call)
+            while self._lanes:
+                self._round(call)
+                if time.monotonic() >= until:
+                    break
+        except DiskFaultError as fault:
+            return self._progress(call, str(fault))
+        return self._progress(call)
+
+    def drain(self) -> Progress:
+        """Save every open document where it stands and let go of it."""
+        call = _Call()
+        try:
+            for lane in self._lanes:
+                self._save(lane, call)
+        except DiskFaultError as fault:
+            return self._progress(call, str(fault))
+        finally:
+            self._lanes = []
+        return self._progress(call)
+
+    def _progress(self, call: _Call, fault: str = "") -> Progress:
+        return Progress(
+            tuple(call.outcomes),
+            tuple(LaneReport(lane.attempt.doc_id, lane.tokens, lane.text_bytes) for lane in self._lanes),
+            call.tokens_fed,
+            call.checkpoints,
+            peak_memory_bytes(),
+            tuple(call.warnings),
+            fault,
+        )
+
+    def _open(self, assignment: Assignment, call: _Call) -> None:
+        try:
+            self._lanes.append(self._lane(assignment, call))
+        except DocumentError as error:
+            self._fail(assignment, error, call)
+
+    def _lane(self, assignment: Assignment, call: _Call) -> Lane:
+        spec, ref = self._spec, assignment.ref
+        attempt = Attempt(ref.doc_id, assignment.epoch, assignment.attempt)
+        document = open_document(ref)
+        identity = Identity(
+            spec.run_id,
+            ref.doc_id,
+            document.facts.source_sha256,
+            spec.model_fingerprint,
+            spec.spec_fingerprint,
+            self._numeric,
+        )
+        checkpoint, refused = self._tools.checkpoints.newest(identity)
+        call.warnings.extend(f"{ref.uri}: checkpoint passed over: {reason}" for reason in refused)
+        start = self._model.initial_state()
+        reader = Reader(
+            document,
+            self._tasks,
+            self._model.tokenizer,
+            self._engine.pooler,
+            SplitOptions(spec.window, spec.max_chars, spec.language),
+            standing_of(checkpoint, self._tools.state_from_bytes) if checkpoint else start,
+        )
+        return Lane(self._tools, attempt, identity, document, reader, checkpoint)
+
+    def _round(self, call: _Call) -> None:
+        """Take every open document from its save point to the next, computing what they ask for together."""
+        waiting = list(self._proceed([(lane, None) for lane in self._lanes], call))
+        while waiting:
+            results = self._engine.feed([feed for _, feed in waiting])
+            call.tokens_fed += sum(len(feed.tokens) for _, feed in waiting)
+            answered = [(lane, fed) for (lane, _), fed in zip(waiting, results, strict=True)]
+            waiting = list(self._proceed(answered, call))
+
+    def _proceed(self, lanes: Sequence[tuple[Lane, Fed | None]], call: _Call) -> Iterator[tuple[Lane, Feed]]:
+        """The lanes that have something to compute; those at a save point or at their end are seen to."""
+        for lane, fed in lanes:
+            try:
+                step = lane.proceed(fed)
+            except OSError as error:
+                raise _disk_fault(error) from error
+            except Exception as error:  # whatever it is, one document must not stop the others
+                self._lanes.remove(lane)
+                self._fail(
+                    Assignment(lane.document.ref, lane.attempt.epoch, lane.attempt.attempt),
+                    error,
+                    call,
+                    lane.tokens_fed,
+                )
+                continue
+            if isinstance(step, Feed):
+                yield lane, step
+            elif step is None:
+                self._finish(lane, call)
+            elif lane.due():
+                self._save(lane, call)
+
+    def _save(self, lane: Lane, call: _Call) -> None:
+        try:
+            lane.save()
+        except OSError as error:
+            raise _disk_fault(error) from error
+        call.checkpoints += 1
+
+    def _finish(self, lane: Lane, call: _Call) -> None:
+        self._lanes.remove(lane)
+        try:
+            call.outcomes.append(lane.finished())
+        except OSError as error:
+            raise _disk_fault(error) from error
+
+    def _fail(self, assignment: Assignment, error: Exception, call: _Call, tokens_fed: int = 0) -> None:
+        attempt = Attempt(assignment.ref.doc_id, assignment.epoch, assignment.attempt)
+        try:
+            call.outcomes.append(failed(assignment.ref, attempt, error, self._tools.parts, tokens_fed))
+        except OSError as fault:
+            raise _disk_fault(fault) from fault
+
+
+def _disk_fault(error: OSError) -> DiskFaultError:
+    return DiskFaultError(f"cannot write {error.filename or 'to the run directory'}: {error.strerror or error}")
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

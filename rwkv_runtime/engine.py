@@ -1,0 +1,90 @@
+"""Feeds token windows through a model at fixed shapes, so that no result depends on what else is being read.
+
+A feed of n tokens is computed at the smallest width of 64, 128, 256, ... up to the window that holds it: a function
+of its own length. Knows nothing of documents; which tokens make a feed is the caller's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwkv_runtime import pooling as poolings
+from rwkv_runtime.errors import ShapeError
+from rwkv_runtime.model import Model, Output
+from rwkv_runtime.state import State
+
+NARROWEST = 64
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Tokens to read from a state on, and whether their features are wanted."""
+
+    tokens: tuple[int, ...]
+    state: State
+    features: bool
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The state after a feed and, where wanted, a row of features per token: [T, F]."""
+
+    state: State
+    features: NDArray[np.float32] | None
+
+
+class Engine:
+    """One model with a window, a number of lanes and a pooler."""
+
+    def __init__(self, model: Model, *, window: int, lanes: int, pooling: str = "auto") -> None:
+        """Raise ShapeError unless `window` is a power of two from 64 and `lanes` at least 1."""
+        if window < NARROWEST or window & (window - 1) or lanes < 1:
+            raise ShapeError(f"window {window} must be a power of two from {NARROWEST} and lanes {lanes} at least 1")
+        self.model = model
+        self.window = window
+        self.lanes = lanes
+        self.pooler = poolings.choose(pooling, model.embedding_head, model.config.n_embd)
+
+    def feed(self, feeds: Sequence[Feed]) -> list[Fed]:
+        """Read each feed from its own state; the results are in the order of the feeds.
+
+        One result never depends on the other feeds, bit for bit. Raises ShapeError for a feed longer than the window.
+        """
+        fed: dict[int, Fed] = {}
+        for width in sorted({self._width(feed) for feed in feeds}):
+            group = [place for place, feed in enumerate(feeds) if self._width(feed) == width]
+            for begin in range(0, len(group), self.lanes):
+                together = group[begin : begin + self.lanes]
+                items = [(feeds[place].tokens, feeds[place].state) for place in together]
+                outputs = self.model.forward_padded(items, self.lanes, width)
+                fed.update((place, self._fed(feeds[place], out)) for place, out in zip(together, outputs, strict=True))
+        return [fed[place] for place in range(len(feeds))]
+
+    def numeric_fingerprint(self) -> str:
+        """SHA-256 (hex) of the bits that a fixed probe gives on this machine, with the window and the lanes.
+
+        Two engines with the same one give the same bits for the same feeds: it covers the model, the libraries, the
+        processor and the number of threads. The probe is two windows, so its second starts from a full state.
+        """
+        ids = np.random.RandomState(7).randint(0, self.model.config.vocab_size, 2 * self.window).tolist()
+        state, digest = self.model.initial_state(), hashlib.sha256()
+        for begin in (0, self.window):
+            fed = self.feed([Feed(tuple(ids[begin : begin + self.window]), state, True)])[0]
+            state = fed.state
+            digest.update(b"" if fed.features is None else fed.features.tobytes())
+        digest.update(state.to_bytes())
+        digest.update(f"window {self.window} lanes {self.lanes}".encode())
+        return digest.hexdigest()
+
+    def _width(self, feed: Feed) -> int:
+        if len(feed.tokens) > self.window:
+            raise ShapeError(f"a feed of {len(feed.tokens)} tokens is longer than the window of {self.window}; cut it")
+        return max(NARROWEST, 1 << (len(feed.tokens) - 1).bit_length()) if feed.tokens else NARROWEST
+
+    def _fed(self, feed: Feed, output: Output) -> Fed:
+        return Fed(output.state, self.pooler.features(output, feed.tokens) if feed.features else None)

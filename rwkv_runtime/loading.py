@@ -1,0 +1,51 @@
+"""From a source that a user names to a model: find it, read it strictly, recognise its generation.
+
+Strict means that every tensor of the file is used and none is missing. Knows nothing of containers (weights/) or
+layers (generations/).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rwkv_runtime import generations, tokenizers, weights
+from rwkv_runtime.errors import UnsupportedModelError
+from rwkv_runtime.identity import identify
+from rwkv_runtime.model import Model
+from rwkv_runtime.pooling import PREFIX, EmbeddingHead
+
+
+def load(source: str | Path = "default", device: str = "auto", dtype: str = "auto") -> Model:
+    """Load "default" (the shipped model), or a .pth or .safetensors file, or a folder with one.
+
+    `device` is cpu or auto, `dtype` fp32 or auto. Raises ModelFileError if the file cannot be read, WeightsError if
+    its tensors are not exactly those of a model, UnsupportedModelError for what this version does not run,
+    TokenizerError if the tokenizer beside it is damaged or does not fit.
+    """
+    if device not in ("auto", "cpu"):
+        raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
+    if dtype not in ("auto", "fp32"):
+        raise UnsupportedModelError(f"dtype {dtype!r} is not supported; use fp32 or auto")
+    _keep_freed_memory()
+    identity = identify(source)
+    stored = weights.read(identity.weights_path)
+    network = generations.read(stored)
+    trained_head = any(name.startswith(PREFIX) for name in stored.names())
+    config = network.config
+    head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size) if trained_head else None
+    stored.finish()
+    tokenizer = tokenizers.load(identity.tokenizer_path)
+    tokenizers.check_fits(tokenizer, config.vocab_size)
+    return Model(network, tokenizer, identity.fingerprint, head)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory of temporaries between windows instead of giving it back each time.
+
+    glibc sets the size from which it does so by the largest block that was freed; this one is never touched, so it
+    costs nothing. Without it, page faults took up to a fifth of the reading time. Elsewhere it has no effect.
+    """
+    largest = (32 << 20) - (64 << 10)  # a little below glibc's upper limit for that size
+    torch.empty(largest, dtype=torch.uint8)

@@ -1,0 +1,169 @@
+"""A loaded model: tokens and a state in, hidden states, logits and a new state out.
+
+Knows one network and one tokenizer; nothing of files, documents or sentences. A state that is passed in is never
+written, and nothing that was not asked for is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rwkv_runtime.config import ModelConfig
+from rwkv_runtime.errors import RwkvError, ShapeError, StateError
+from rwkv_runtime.generations.v7 import Rwkv7
+from rwkv_runtime.pooling import EmbeddingHead
+from rwkv_runtime.sampling import Transcript, sample
+from rwkv_runtime.state import State
+from rwkv_runtime.tokenizers import Tokenizer
+
+__all__ = ["Logits", "Model", "ModelConfig", "Output"]
+
+WINDOW = 512
+"""Tokens that `forward` computes at a time: what it needs beside its result does not grow with the text."""
+END_OF_TEXT = 0
+
+Logits = Literal["none", "last", "all"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What reading T tokens gave. All tensors are float32.
+
+    `residual` [T, D] is the stream after the last layer, `hidden` [T, D] the same after the final norm; `logits` is
+    [V] for "last", [T, V] for "all", and None for "none" or if there were no tokens to have a last one.
+    """
+
+    hidden: Tensor
+    residual: Tensor
+    logits: Tensor | None
+    state: State
+
+
+class Model:
+    """Weights, their tokenizer, and what can be done with the two."""
+
+    def __init__(
+        self, network: Rwkv7, tokenizer: Tokenizer, fingerprint: str, embedding_head: EmbeddingHead | None = None
+    ) -> None:
+        self.config = network.config
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+        self.embedding_head = embedding_head
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self._network = network
+
+    def initial_state(self) -> State:
+        """The state before the first token."""
+        return State(self.config.generation, self.fingerprint, 0, self._network.initial_state())
+
+    def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
+        """Read T tokens from a state on. T may be 0 and may be large.
+
+        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model.
+        """
+        self._check(tokens, state)
+        if logits not in ("none", "last", "all"):
+            raise ShapeError(f"logits {logits!r} must be none, last or all")
+        with torch.inference_mode():
+            residuals, tensors = [torch.empty(0, self.config.n_embd)], state.tensors
+            for begin in range(0, len(tokens), WINDOW):
+                window = tokens[begin : begin + WINDOW]
+                residual, tensors = self._run(window, tensors, len(window))
+                residuals.append(residual)
+            residual = torch.cat(residuals)
+            hidden = self._network.final_norm(residual)
+            return Output(hidden, residual, self._scores(hidden, logits), self._advanced(state, tensors, len(tokens)))
+
+    def forward_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[Output]:
+        """Read up to `lanes` items of up to `width` tokens each; no logits.
+
+        Every item is computed at [1, width], whatever its own length: its bits depend on its tokens, its state and
+        `width` alone, never on the other items or on its place among them. Padding never touches a state.
+        Raises ShapeError if there are more items than lanes or more tokens than the width.
+        """
+        longest = max((len(tokens) for tokens, _ in items), default=0)
+        if len(items) > lanes or longest > width:
+            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
+        return [self._padded(tokens, state, width) for tokens, state in items]
+
+    def generate(
+        self,
+        prompt: str,
+        state: State | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        schema: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Continue a prompt, after what `state` has read; the prompt is not part of the result.
+
+        Ends at a stop string (left out), at token 0 (end of text) or after `max_tokens`. A character whose bytes are
+        not all there at the end is left out. Raises RwkvError for a `schema` and for an empty prompt.
+        """
+        if schema is not None:
+            raise RwkvError("constrained generation needs a grammar engine, not supported yet; leave out `schema`")
+        tokens = self.tokenizer.encode(prompt)
+        if not tokens:
+            raise RwkvError("the prompt has no tokens, so there is nothing to continue; give at least one character")
+        generator = torch.Generator().manual_seed(seed)
+        transcript = Transcript(stop)
+        output = self.forward(tokens, state or self.initial_state())
+        for position in range(max_tokens):
+            assert output.logits is not None  # the prompt has a last token
+            token = sample(output.logits, temperature, top_p, generator)
+            if token == END_OF_TEXT:
+                break
+            transcript.append(self.tokenizer.token_bytes(token))
+            if transcript.stopped or position == max_tokens - 1:
+                break
+            output = self.forward([token], output.state)
+        return transcript.text
+
+    def _padded(self, tokens: Sequence[int], state: State, width: int) -> Output:
+        self._check(tokens, state)
+        with torch.inference_mode():
+            residual, tensors = self._run(tokens, state.tensors, width)
+            hidden = self._network.final_norm(residual)[: len(tokens)]
+            return Output(hidden, residual[: len(tokens)], None, self._advanced(state, tensors, len(tokens)))
+
+    def _run(
+        self, tokens: Sequence[int], tensors: Mapping[str, Tensor], width: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Read one sequence, padded to `width` tokens; returns (residual [width, D], the new tensors)."""
+        if not tokens:
+            return torch.zeros(width, self.config.n_embd), tensors
+        padded = torch.zeros(1, width, dtype=torch.long)
+        padded[0, : len(tokens)] = torch.tensor(tokens)
+        lane = {name: tensor.unsqueeze(1) for name, tensor in tensors.items()}
+        residual, lane = self._network.run(padded, lane, [len(tokens)])
+        return residual[0], {name: tensor.squeeze(1) for name, tensor in lane.items()}
+
+    def _scores(self, hidden: Tensor, logits: Logits) -> Tensor | None:
+        if logits == "none" or len(hidden) == 0:
+            return None
+        return self._network.logits(hidden if logits == "all" else hidden[-1])
+
+    def _advanced(self, state: State, tensors: Mapping[str, Tensor], count: int) -> State:
+        return State(state.generation, state.model_fingerprint, state.tokens_seen + count, tensors)
+
+    def _check(self, tokens: Sequence[int], state: State) -> None:
+        rows = self.config.vocab_size
+        if tokens and (min(tokens) < 0 or max(tokens) >= rows):
+            place = next(place for place, token in enumerate(tokens) if not 0 <= token < rows)
+            raise ShapeError(
+                f"token {tokens[place]} at position {place} is outside the model's {rows} embedding rows; "
+                "encode the text with the model's own tokenizer"
+            )
+        if state.model_fingerprint != self.fingerprint:
+            raise StateError(
+                f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
+                f"{self.fingerprint[:12]}; load the model that made it"
+            )

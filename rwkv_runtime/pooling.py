@@ -1,0 +1,188 @@
+"""Sentence vectors from per-token features that are summed over a span.
+
+A span may lie in several windows: features add up, so a reader keeps one sum per open span and needs no token again.
+Knows nothing of sentences or documents: who sums over what is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rwkv_runtime.errors import ShapeError
+from rwkv_runtime.weights import Weights
+
+if TYPE_CHECKING:
+    from rwkv_runtime.model import Output
+
+PREFIX = "embed_head."
+NORM_EPS = 1e-5
+
+Floats = NDArray[np.float32]
+
+
+class SpanPooler(Protocol):
+    """Makes a vector of unit length from what is summed over a span's tokens."""
+
+    @property
+    def name(self) -> str:
+        """What the vectors are recorded as."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers per vector."""
+
+    @property
+    def feature_size(self) -> int:
+        """Numbers per token that are summed: F."""
+
+    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+        """Per token of an output of `tokens`: [T, F]."""
+
+    def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
+        """Vectors [n, dimensions] of n spans, each from its row alone (bit for bit).
+
+        `sums` [n, F] are features summed over each span, `last` [n, F] those of its last token, `counts` [n] its
+        tokens. Raises ShapeError for a span without tokens.
+        """
+
+
+@dataclass(frozen=True)
+class EmbeddingHead:
+    """A trained head: gated means of hidden states and of static token vectors, and the last hidden state.
+
+    With h = LayerNorm(residual) and g = sigmoid(gate . h), the features of a token are g*h, g*static[token], g and h.
+    A span's vector is w_mean (sum g*h / sum g) + w_last h_last + sum g*static / sum g, scaled to length 1.
+    `rotation` [E, E] takes a vector into the space of the teacher model it was trained towards, or is None.
+    """
+
+    norm_weight: Tensor
+    norm_bias: Tensor
+    gate_weight: Tensor
+    gate_bias: Tensor
+    static: Tensor  # [vocabulary, E], as stored; rows are cast when they are gathered
+    projection: Tensor  # [E, 2 * D]: w_mean beside w_last
+    rotation: Tensor | None
+    name: str = "embed_head"
+
+    @classmethod
+    def read(cls, weights: Weights, width: int, vocabulary: int) -> EmbeddingHead:
+        """Take the tensors `embed_head.*`. Raises WeightsError if one is missing or misshaped."""
+
+        def take(name: str, *shape: int) -> Tensor:
+            return weights.take(PREFIX + name, *shape).float()
+
+        size = weights.shape(f"{PREFIX}static.weight")[-1]
+        rotated = f"{PREFIX}rotation" in weights.names()
+        return cls(
+            norm_weight=take("ln.weight", width),
+            norm_bias=take("ln.bias", width),
+            gate_weight=take("gate.weight", 1, width),
+            gate_bias=take("gate.bias", 1),
+            static=weights.take(f"{PREFIX}static.weight", vocabulary, size),
+            projection=torch.cat([take("w_mean.weight", size, width), take("w_last.weight", size, width)], dim=1),
+            rotation=take("rotation", size, size) if rotated else None,
+        )
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers per vector: E."""
+        return self.static.shape[1]
+
+    @property
+    def feature_size(self) -> int:
+        """2 * D + E + 1."""
+        return self.projection.shape[1] + self.dimensions + 1
+
+    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+        """[g*h | g*static | g | h] per token, [T, 2 * D + E + 1]."""
+        _check_rows(output, tokens)
+        with torch.inference_mode():
+            hidden = F.layer_norm(output.residual, self.norm_weight.shape, self.norm_weight, self.norm_bias, NORM_EPS)
+            # a sum per row, not a matrix product: one column would depend on how many rows there are
+            gate = torch.sigmoid((hidden * self.gate_weight).sum(-1, keepdim=True) + self.gate_bias)
+            static = F.embedding(torch.tensor(tokens, dtype=torch.long), self.static).float()
+            features = torch.cat([gate * hidden, gate * static, gate, hidden], dim=-1)
+        return _array(features)
+
+    def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
+        """Vectors [n, E] of unit length."""
+        _check_spans(self, sums, last, counts)
+        width, size = self.norm_weight.shape[0], self.dimensions
+        means = sums[:, : width + size] / sums[:, width + size : width + size + 1]
+        inputs = np.concatenate([means[:, :width], last[:, width + size + 1 :]], axis=1).astype(np.float32)
+        vectors = np.empty((len(sums), size), np.float32)
+        with torch.inference_mode():
+            for row, (span, static) in enumerate(zip(inputs, means[:, width:], strict=True)):
+                vectors[row] = _array(self.projection @ torch.from_numpy(span)) + static
+        return _unit(vectors)
+
+
+@dataclass(frozen=True)
+class MeanPooler:
+    """The mean of the hidden states after the final norm, for weights without a trained head."""
+
+    width: int
+    name: str = "mean"
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self.width
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
+        return self.width
+
+    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+        """The hidden states themselves, [T, D]."""
+        _check_rows(output, tokens)
+        return _array(output.hidden)
+
+    def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
+        """Vectors [n, D] of unit length."""
+        _check_spans(self, sums, last, counts)
+        means: Floats = (sums / counts[:, None]).astype(np.float32)
+        return _unit(means)
+
+
+def choose(name: str, head: EmbeddingHead | None, width: int) -> SpanPooler:
+    """The pooler of a name: "auto" is the trained head if the weights have one, else the mean. Raises ShapeError."""
+    if name in ("auto", "embed_head") and head is not None:
+        return head
+    if name in ("auto", "mean"):
+        return MeanPooler(width)
+    raise ShapeError(f"pooling {name!r} is not possible with these weights; use auto or mean")
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Scale each row to length 1; a row of zeros stays as it is."""
+    lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
+    unit: Floats = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    return unit
+
+
+def _array(tensor: Tensor) -> Floats:
+    array: Floats = tensor.cpu().numpy()
+    return array
+
+
+def _check_rows(output: Output, tokens: Sequence[int]) -> None:
+    if len(output.hidden) != len(tokens):
+        raise ShapeError(f"{len(tokens)} tokens do not fit an output of {len(output.hidden)} rows; pass those it read")
+
+
+def _check_spans(pooler: SpanPooler, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> None:
+    expected = (len(counts), pooler.feature_size)
+    if sums.shape != expected or last.shape != expected:
+        raise ShapeError(f"sums {sums.shape} and last {last.shape} must both be {expected} for {len(counts)} spans")
+    if len(counts) and counts.min() < 1:
+        raise ShapeError(f"span {int(counts.argmin())} has {counts.min()} tokens; only spans with tokens have a vector")

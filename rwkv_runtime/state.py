@@ -1,0 +1,169 @@
+"""A sequence's memory as a value: named tensors that are never written after they are made, and its file.
+
+The file is an Arrow IPC file of one row, a fixed-width binary column per tensor; the schema metadata says whose state
+it is. Arrow has no checksum, so the metadata also holds a SHA-256 of the whole file (its own digits blanked), and
+nothing is parsed before it matches. Knows nothing of how a state comes about, of documents or of checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from rwkv_runtime.errors import StateError
+
+if TYPE_CHECKING:
+    from rwkv_runtime.model import Model
+
+FORMAT = "unspool-state"
+VERSION = 1
+_SEAL = b"unspool-state-sha256:"
+_BLANK = b"0" * 64
+
+
+@dataclass(frozen=True)
+class State:
+    """What a model knows of the tokens it has read. Tensors are float32 and must never be written.
+
+    For generation "7", with L layers, width D and H heads of size N:
+    `att_shift` [L, D], `wkv` [L, H, V, K], `ffn_shift` [L, D].
+    """
+
+    generation: str
+    model_fingerprint: str
+    tokens_seen: int
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+
+    def __reduce__(self) -> tuple[type[State], tuple[str, str, int, dict[str, Tensor]]]:
+        return State, (self.generation, self.model_fingerprint, self.tokens_seen, dict(self.tensors))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the tensors in bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def is_finite(self) -> bool:
+        """Whether no tensor holds a NaN or an infinity."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors.values())
+
+    def to_bytes(self) -> bytes:
+        """The file's content. Equal states give equal bytes."""
+        header = {
+            "generation": self.generation,
+            "model_fingerprint": self.model_fingerprint,
+            "tokens_seen": self.tokens_seen,
+            "tensors": {name: ["float32", list(tensor.shape)] for name, tensor in self.tensors.items()},
+        }
+        metadata = {
+            b"format": FORMAT.encode(),
+            b"version": str(VERSION).encode(),
+            b"header": json.dumps(header, sort_keys=True).encode(),
+            b"seal": _SEAL + _BLANK,
+        }
+        rows = {name: _tensor_bytes(tensor) for name, tensor in self.tensors.items()}
+        schema = pa.schema([pa.field(name, pa.binary(len(row)), False) for name, row in rows.items()], metadata)
+        arrays = [pa.array([rows[field.name]], field.type) for field in schema]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+        content: bytes = sink.getvalue().to_pybytes()
+        return content.replace(_SEAL + _BLANK, _SEAL + hashlib.sha256(content).hexdigest().encode())
+
+    @classmethod
+    def from_bytes(cls, data: bytes, model: Model) -> State:
+        """Read what `to_bytes` wrote. Raises StateError if it is damaged or of another model."""
+        return _parse(data, model, "this state")
+
+    def to_arrow(self, path: str | Path) -> None:
+        """Write the file whole or not at all: to a new name beside it, to the disk, then renamed."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with partial.open("xb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @classmethod
+    def from_arrow(cls, path: str | Path, model: Model) -> State:
+        """Read a state file. Raises StateError if it is missing, damaged or of another model.
+
+        The file is read whole: a memory map of a file that is cut later would kill the process.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise StateError(f"{path}: cannot be read ({error.strerror}); give the path of a state file") from error
+        return _parse(data, model, str(path))
+
+
+def _tensor_bytes(tensor: Tensor) -> bytes:
+    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = tensor.detach().cpu().numpy()
+    return array.astype("<f4", copy=False).tobytes()
+
+
+def _parse(data: bytes, model: Model, where: str) -> State:
+    _check_seal(data, where)
+    try:
+        batch = pa.ipc.open_file(pa.BufferReader(data)).get_batch(0)
+        metadata = batch.schema.metadata
+        kind, version = metadata[b"format"].decode(), int(metadata[b"version"])
+        header = json.loads(metadata[b"header"])
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise StateError(f"{where}: not a state file that this version wrote ({error}); make it anew") from error
+    if (kind, version) != (FORMAT, VERSION):
+        raise StateError(f"{where}: {kind} version {version}, but this version reads {FORMAT} {VERSION}; make it anew")
+    _check_owner(header, model, where)
+    start = model.initial_state().tensors
+    expected = {name: ["float32", list(tensor.shape)] for name, tensor in start.items()}
+    if header["tensors"] != expected:
+        raise StateError(f"{where}: tensors {header['tensors']}, but the model's are {expected}; make it anew")
+    tensors = {
+        name: torch.from_numpy(np.frombuffer(batch.column(name)[0].as_py(), "<f4").astype(np.float32).reshape(z.shape))
+        for name, z in start.items()
+    }
+    return State(header["generation"], header["model_fingerprint"], header["tokens_seen"], tensors)
+
+
+def _check_seal(data: bytes, where: str) -> None:
+    """Compare the SHA-256 of everything else in the file with the digits that the file holds, in two places."""
+    if not data.startswith(b"ARROW1"):
+        raise StateError(f"{where}: not a state file (an Arrow file starts with ARROW1); give one that was saved here")
+    begin = data.find(_SEAL) + len(_SEAL)
+    digits = data[begin : begin + len(_BLANK)]
+    content = data.replace(_SEAL + digits, _SEAL + _BLANK)
+    if hashlib.sha256(content).hexdigest().encode() != digits:
+        raise StateError(f"{where}: damaged: {len(data)} bytes that do not match their SHA-256; use an earlier state")
+
+
+def _check_owner(header: dict[str, object], model: Model, where: str) -> None:
+    found = (header["generation"], header["model_fingerprint"])
+    wanted = (model.config.generation, model.fingerprint)
+    if found != wanted:
+        raise StateError(
+            f"{where}: a state of the RWKV-{found[0]} model {str(found[1])[:12]}, but the model is RWKV-{wanted[0]} "
+            f"{wanted[1][:12]}; load the model that made it"
+        )

@@ -1,0 +1,243 @@
+"""The manifest: which files a pattern names, in an order and under ids that do not depend on the machine."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import ExitCode, JobError
+from jobs.manifest import (
+    InputPattern,
+    ManifestEntry,
+    _name_expression,
+    document_id,
+    expand,
+    read_manifest,
+    write_manifest,
+)
+from pipeline.durable import Disk, seal, unseal
+
+TREE = [
+    "a.txt",
+    "b.md",
+    "A.txt",
+    "ü.txt",
+    "sub/a.txt",
+    "sub/deep/c.txt",
+    ".hidden.txt",
+    ".git/d.txt",
+    "sub/draft-1.txt",
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    for name in TREE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    return folder
+
+
+def uris(root: Path, *patterns: str, exclude: tuple[str, ...] = (), limit: int | None = None) -> list[str]:
+    inputs = [InputPattern(str(root / pattern), exclude) for pattern in patterns]
+    return [entry.uri for entry in expand(inputs, root, limit, lambda path: path.rpartition(".")[2])]
+
+
+def refused(root: Path, pattern: str, exclude: tuple[str, ...] = ()) -> JobError:
+    with pytest.raises(JobError) as caught:
+        uris(root, pattern, exclude=exclude)
+    assert caught.value.exit_code == ExitCode.USAGE
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.txt", ["a.txt"]),
+        ("*.txt", ["A.txt", "a.txt", "ü.txt"]),
+        ("**/*.txt", ["A.txt", "a.txt", "sub/a.txt", "sub/deep/c.txt", "sub/draft-1.txt", "ü.txt"]),
+        ("**", ["A.txt", "a.txt", "b.md", "sub/a.txt", "sub/deep/c.txt", "sub/draft-1.txt", "ü.txt"]),
+        ("*/*.txt", ["sub/a.txt", "sub/draft-1.txt"]),
+        ("sub/**/c.txt", ["sub/deep/c.txt"]),
+        ("[ab].*", ["a.txt", "b.md"]),
+        ("[!ab].txt", ["A.txt", "ü.txt"]),
+        ("?.md", ["b.md"]),
+        (".*.txt", [".hidden.txt"]),
+        (".git/*", [".git/d.txt"]),
+        ("**/.git/*", [".git/d.txt"]),
+    ],
+)
+def test_patterns_name_regular_files_in_the_order_of_their_bytes(root: Path, pattern: str, expected: list[str]) -> None:
+    assert uris(root, pattern) == expected
+
+
+@pytest.mark.parametrize("exclude", ["**/draft-*", "draft-*", "sub/draft-?.txt", "{root}/**/draft-*"])
+def test_excluded_files_are_left_out(root: Path, exclude: str) -> None:
+    assert uris(root, "sub/*", exclude=(exclude.format(root=root),)) == ["sub/a.txt"]
+
+
+def test_a_file_that_is_named_twice_is_read_once(root: Path) -> None:
+    assert uris(root, "a.txt", "*.txt", "sub/../a.txt") == ["A.txt", "a.txt", "ü.txt"]
+
+
+def test_the_limit_takes_the_first_ones(root: Path) -> None:
+    assert uris(root, "**/*.txt", limit=2) == ["A.txt", "a.txt"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_taken_as_it_is_if_it_exists(root: Path) -> None:
+    (root / "a[1].txt").touch()
+
+    assert uris(root, "a[1].txt") == ["a[1].txt"]
+
+
+def test_entries_say_what_the_file_was_when_it_was_listed(root: Path) -> None:
+    (entry,) = expand([InputPattern(str(root / "b.md"))], root, None, lambda path: "markdown")
+    facts = (root / "b.md").stat()
+
+    assert entry == ManifestEntry(0, document_id("b.md"), "b.md", 4, facts.st_mtime_ns, "markdown")
+    assert entry.path(root) == root / "b.md"
+
+
+def test_a_copied_project_has_the_same_documents(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "shared.txt").touch()
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(root, copy)
+    shutil.copy(tmp_path / "shared.txt", copy.parent)
+
+    assert uris(root, "**/*", "../shared.txt") == uris(copy, "**/*", "../shared.txt")
+    assert uris(root, "../shared.txt") == ["../shared.txt"]
+
+
+def test_linked_files_are_read_and_linked_folders_are_not_entered(root: Path) -> None:
+    (root / "sub" / "link.txt").symlink_to(root / "a.txt")
+    (root / "sub" / "loop").symlink_to(root)
+    (root / "sub" / "dangling.txt").symlink_to(root / "nothing")
+    (root / "start").symlink_to(root / "sub")
+
+    assert uris(root, "sub/**/*.txt") == ["sub/a.txt", "sub/deep/c.txt", "sub/draft-1.txt", "sub/link.txt"]
+    assert uris(root, "start/*.txt") == ["start/a.txt", "start/draft-1.txt", "start/link.txt"]
+
+
+def test_patterns_pass_over_what_is_no_file(root: Path) -> None:
+    os.mkfifo(root / "sub" / "fifo.txt")
+
+    assert "sub/fifo.txt" not in uris(root, "sub/*.txt")
+    assert uris(root, "sub/fifo.txt") == ["sub/fifo.txt"]  # named by the user: its reader will refuse it
+
+
+def test_a_missing_file_is_named_with_its_absolute_path(root: Path) -> None:
+    error = refused(root, "nothing.txt")
+
+    assert str(error) == (
+        f"error[INPUT-MISSING] {root}/nothing.txt: there is no such file; correct the path in `inputs`"
+    )
+
+
+@pytest.mark.parametrize("pattern", ["*.pdf", "nothing/*", "a.txt/*"])
+def test_a_pattern_that_matches_nothing_is_named_in_full(root: Path, pattern: str) -> None:
+    error = refused(root, pattern)
+
+    assert (error.code, error.where) == ("INPUT-EMPTY", f"{root}/{pattern}")
+
+
+def test_excluding_everything_is_said(root: Path) -> None:
+    assert "all 3 files that it matches are excluded" in str(refused(root, "*.txt", ("*",)))
+
+
+def test_a_folder_is_refused_with_what_to_write_instead(root: Path) -> None:
+    error = refused(root, "sub")
+
+    assert error.code == "INPUT-FOLDER"
+    assert "**/*" in str(error)
+
+
+def test_an_impossible_pattern_is_refused(root: Path) -> None:
+    assert refused(root, "[z-a].txt").code == "INPUT-PATTERN"
+
+
+def test_a_name_that_is_not_utf8_is_refused(root: Path) -> None:
+    (root / os.fsdecode(b"caf\xe9.txt")).touch()
+
+    assert refused(root, "*.txt").code == "INPUT-NAME"
+    assert "a.txt" in uris(root, "*.txt", exclude=("caf*",))
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    assert refused(root, "**/*.txt").code == "INPUT-UNREADABLE"
+
+
+def test_folders_below_the_reach_of_a_pattern_are_not_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+    scandir = os.scandir
+
+    def note(folder: str) -> object:
+        listed.append(os.path.relpath(folder, root))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", note)
+    uris(root, "*.txt")
+
+    assert listed == ["."]
+
+
+@given(name=st.text("ab.-]^&", min_size=1, max_size=5), pattern=st.text("ab.-*?]^&", min_size=1, max_size=6))
+def test_names_match_as_in_the_shell(name: str, pattern: str) -> None:
+    import re
+
+    assert bool(re.fullmatch(_name_expression(pattern), name)) == fnmatch.fnmatchcase(name, pattern)
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+
+
+@given(uris=st.lists(names, max_size=5), options=st.dictionaries(names, names, max_size=2))
+def test_a_manifest_read_back_is_the_manifest(
+    tmp_path_factory: pytest.TempPathFactory, uris: list[str], options: dict[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("manifest") / "m.jsonl"
+    entries = [ManifestEntry(n, document_id(uri), uri, n, n, "text", options) for n, uri in enumerate(uris)]
+    write_manifest(path, entries, Disk())
+
+    assert read_manifest(path) == entries
+
+
+def test_a_manifest_is_written_once(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m", [], Disk())
+    with pytest.raises(FileExistsError):
+        write_manifest(tmp_path / "m", [], Disk())
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "line lost", "other order"])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "m"
+    write_manifest(path, [ManifestEntry(n, f"d{n}", f"u{n}", 1, 1, "text") for n in range(3)], Disk())
+    lines = unseal(path.read_bytes()).splitlines(keepends=True)
+    if damage == "missing":
+        path.unlink()
+    else:
+        changed = {
+            "flipped": path.read_bytes().replace(b"u1", b"u7"),
+            "line lost": seal(lines[0] + lines[2]),
+            "other order": seal(lines[1] + lines[0] + lines[2]),
+        }
+        path.write_bytes(changed[damage])
+
+    with pytest.raises(JobError, match="RUN-MANIFEST-DAMAGED") as caught:
+        read_manifest(path)
+    assert caught.value.exit_code == ExitCode.ENVIRONMENT

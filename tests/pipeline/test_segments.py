@@ -1,0 +1,171 @@
+"""Segments: a pure function of document, tokenizer and options."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import rwkv_runtime
+from pipeline.segments import Segment, Segmenter, SplitOptions
+from pipeline.sentences import PASSAGE_CHARS
+from pipeline.values import from_json, to_json
+from rwkv_runtime.tokenizers import Tokenizer
+from rwkv_runtime.tokenizers.bpe import BpeTokenizer
+from rwkv_runtime.tokenizers.world import WorldTokenizer
+from tests.pipeline.memory_document import MemoryDocument, cut
+
+WINDOW = 8
+OPTIONS = SplitOptions(window=WINDOW, max_chars=60)
+WORDS = st.sampled_from(
+    [
+        *["The", "cat", "sat.", "Dr.", "Smith", "went!", "Why?", "3.50", "(see", "p.", "4)", "…", "naïve", "Straße."],
+        *["今天天气很好。", "我们去公园吧！", "Это", "пример.", "🙂", "a" * 30, "\ufeff", "\x00", "e\u0301"],
+        *[" ", "  ", "\n", "\n\n", "\r\n", "\r\n\r\n", " \n \n", "\t", "\u2028", "\n\n\n\n"],
+    ]
+)
+TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join) | st.lists(WORDS, min_size=1, max_size=40).map("".join)
+CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def world() -> Tokenizer:
+    return WorldTokenizer.shipped()
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Tokenizer:
+    return BpeTokenizer.from_file(Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json")
+
+
+@pytest.fixture(params=["world", "bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    found: Tokenizer = request.getfixturevalue(request.param)
+    return found
+
+
+def segments_of(document: MemoryDocument, tokenizer: Tokenizer, options: SplitOptions = OPTIONS) -> list[Segment]:
+    return list(Segmenter(document, tokenizer, options))
+
+
+class TestAnyText:
+    @settings(deadline=None, max_examples=80)
+    @given(text=TEXTS, lengths=CUTS)
+    @example(text="a" * 5000 + ".\n\n" + "b. " * 400, lengths=[977])
+    def test_the_tokens_are_the_encoding_of_the_whole_text_however_it_arrives(
+        self, world: Tokenizer, bpe: Tokenizer, text: str, lengths: list[int]
+    ) -> None:
+        for tokenizer in (world, bpe):
+            segments = segments_of(MemoryDocument(cut(text, lengths)), tokenizer)
+
+            assert [token for segment in segments for token in segment.tokens] == tokenizer.encode(text)
+            assert [len(segment.tokens) for segment in segments[:-1]] == [WINDOW] * (len(segments) - 1)
+
+    @settings(deadline=None, max_examples=80)
+    @given(text=TEXTS, lengths=CUTS)
+    def test_segments_do_not_depend_on_how_the_text_arrives(
+        self, world: Tokenizer, text: str, lengths: list[int]
+    ) -> None:
+        at_once = segments_of(MemoryDocument((text,)), world)
+
+        assert segments_of(MemoryDocument(cut(text, lengths)), world) == at_once
+
+    @settings(deadline=None, max_examples=60)
+    @given(text=TEXTS, lengths=CUTS, stop=st.integers(0, 20))
+    def test_a_snapshot_taken_between_any_two_segments_goes_on_there(
+        self, world: Tokenizer, bpe: Tokenizer, text: str, lengths: list[int], stop: int
+    ) -> None:
+        document = MemoryDocument(cut(text, lengths))
+        for tokenizer in (world, bpe):
+            whole = segments_of(document, tokenizer)
+            first = Segmenter(document, tokenizer, OPTIONS)
+            read = [segment for segment in (first.next_segment() for _ in range(stop)) if segment is not None]
+            stored = from_json(to_json(first.snapshot()))
+            assert isinstance(stored, dict)
+
+            again = Segmenter(document, tokenizer, OPTIONS, stored)
+
+            assert read + list(again) == whole
+            assert (again.chars, again.text_bytes) == (len(text), len(text.encode()))
+
+    @settings(deadline=None, max_examples=80)
+    @given(text=TEXTS, lengths=CUTS)
+    def test_sentences_are_verbatim_and_share_out_the_text_between_them(
+        self, world: Tokenizer, text: str, lengths: list[int]
+    ) -> None:
+        segments = segments_of(MemoryDocument(cut(text, lengths)), world)
+        sentences = [sentence for segment in segments for sentence in segment.sentences]
+        data = text.encode()
+
+        assert [sentence.index for sentence in sentences] == list(range(len(sentences)))
+        for sentence in sentences:
+            assert text[sentence.char_start : sentence.char_end] == sentence.text
+            assert data[sentence.byte_start : sentence.byte_end].decode() == sentence.text
+            assert sentence.text == sentence.text.strip() != ""
+        for earlier, later in pairwise(sentences):
+            assert text[earlier.char_end : later.char_start].strip() == ""
+        assert "".join(text.split()) == "".join("".join(sentence.text.split()) for sentence in sentences)
+
+    @settings(deadline=None, max_examples=80)
+    @given(text=TEXTS, lengths=CUTS)
+    def test_every_token_is_in_the_sentence_that_holds_its_last_byte(
+        self, world: Tokenizer, text: str, lengths: list[int]
+    ) -> None:
+        segments = segments_of(MemoryDocument(cut(text, lengths)), world)
+        sentences = [sentence for segment in segments for sentence in segment.sentences]
+        ends = list(accumulate(len(world.token_bytes(token)) for segment in segments for token in segment.tokens))
+
+        assert [sentence.token_start for sentence in sentences] == [
+            0,
+            *(sentence.token_end for sentence in sentences[:-1]),
+        ][: len(sentences)]
+        for number, sentence in enumerate(sentences):
+            assert sentence.token_start < sentence.token_end
+            inside = sum(end <= sentence.byte_end for end in ends)
+            only_straddled = inside <= sentence.token_start
+            assert sentence.token_end == (sentence.token_start + 1 if only_straddled else inside), number
+        for segment in segments:
+            for sentence in segment.sentences:
+                assert segment.token_start < sentence.token_end <= segment.token_end
+
+
+def test_sections_part_sentences_even_without_a_full_stop(world: Tokenizer) -> None:
+    document = MemoryDocument(("# One\n", "no stop here\n", "# Two\n", "nor here"), ("One", "One", "Two", "Two"))
+
+    sentences = [sentence for segment in segments_of(document, world) for sentence in segment.sentences]
+
+    assert {sentence.section for sentence in sentences} == {"One", "Two"}
+    assert [sentence.text for sentence in sentences] == ["# One\nno stop here", "# Two\nnor here"]
+
+
+def test_only_what_more_text_could_change_is_not_final(world: Tokenizer) -> None:
+    text = "First one. Second one.\n\nThe last passage. It may go on"
+    segments = segments_of(MemoryDocument((text,)), world)
+    grown = segments_of(MemoryDocument((text + " and so it does. Another.",)), world)
+    final = [s for segment in segments for s in segment.sentences if s.is_final]
+
+    assert [sentence.text for sentence in final] == ["First one.", "Second one."]
+    assert final == [s for segment in grown for s in segment.sentences][: len(final)]
+    settled = [segment.tokens for segment in segments if segment.settled]
+    assert settled == [segment.tokens for segment in grown][: len(settled)]
+
+
+def test_a_line_without_end_is_cut_into_passages_of_bounded_length(tokenizer: Tokenizer) -> None:
+    text = "word " * (2 * PASSAGE_CHARS // 5) + "a" * (3 * PASSAGE_CHARS)
+    segmenter = Segmenter(MemoryDocument(cut(text, [4096])), tokenizer, SplitOptions(512, 2000))
+
+    sentences = [sentence for segment in segmenter for sentence in segment.sentences]
+
+    assert max(len(sentence.text) for sentence in sentences) <= 2000
+    assert segmenter.chars == len(text)
+
+
+def test_a_snapshot_is_small_whatever_has_been_read(tokenizer: Tokenizer) -> None:
+    document = MemoryDocument(cut("A sentence of some words follows. " * 20_000, [16_384]))
+    segmenter = Segmenter(document, tokenizer, SplitOptions(512, 2000))
+    sizes = [len(to_json(segmenter.snapshot())) for _ in segmenter]
+
+    assert max(sizes) < 400_000

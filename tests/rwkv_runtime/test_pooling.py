@@ -1,0 +1,123 @@
+"""Sentence vectors from summed features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rwkv_runtime.errors import ShapeError, WeightsError
+from rwkv_runtime.model import Model
+from rwkv_runtime.pooling import EmbeddingHead, MeanPooler, SpanPooler, choose
+from rwkv_runtime.weights import Weights
+from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tokens_of
+
+TOKENS = tokens_of(60)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model(head=True)
+
+
+@pytest.fixture(params=["embed_head", "mean"])
+def pooler(request, model) -> SpanPooler:
+    return choose(request.param, model.embedding_head, model.config.n_embd)
+
+
+def features_of(model: Model, pooler: SpanPooler, cuts: list[int]) -> np.ndarray:
+    """Features of TOKENS, read in windows that end at `cuts`."""
+    state, rows = model.initial_state(), []
+    for begin, end in zip([0, *cuts], [*cuts, len(TOKENS)], strict=True):
+        output = model.forward(TOKENS[begin:end], state, logits="none")
+        rows.append(pooler.features(output, TOKENS[begin:end]))
+        state = output.state
+    return np.concatenate(rows)
+
+
+def vectors_of(pooler: SpanPooler, features: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray:
+    sums = np.stack([features[begin:end].sum(axis=0) for begin, end in spans])
+    last = np.stack([features[end - 1] for _, end in spans])
+    return pooler.finish(sums, last, np.array([end - begin for begin, end in spans]))
+
+
+@given(cuts=st.sets(st.integers(1, 59), max_size=5), span=st.tuples(st.integers(0, 59), st.integers(1, 60)))
+@settings(deadline=None, max_examples=20)
+def test_a_span_cut_anywhere_has_the_same_vector(model, cuts, span):
+    begin, end = min(span), max(max(span), min(span) + 1)
+    for name in ("embed_head", "mean"):
+        pooler = choose(name, model.embedding_head, model.config.n_embd)
+        whole = features_of(model, pooler, [])
+        pieces = features_of(model, pooler, sorted(cuts))
+        cut = vectors_of(pooler, pieces, [(begin, end)])
+        np.testing.assert_allclose(cut, vectors_of(pooler, whole, [(begin, end)]), atol=1e-4)
+        np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-6)
+
+
+def test_vectors_of_the_head_are_those_of_its_formula(model):
+    w = {name.removeprefix("embed_head."): z.double().numpy() for name, z in tiny_head().items()}
+    x = model.forward(TOKENS, model.initial_state()).residual.double().numpy()
+    h = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * w["ln.weight"] + w["ln.bias"]
+    g = 1 / (1 + np.exp(-(h @ w["gate.weight"][0] + w["gate.bias"])))[:, None]
+    e = w["static.weight"][TOKENS]
+    span = slice(7, 23)
+    z = w["w_mean.weight"] @ ((g * h)[span].sum(0) / g[span].sum()) + w["w_last.weight"] @ h[22]
+    z += (g * e)[span].sum(0) / g[span].sum()
+
+    head = choose("auto", model.embedding_head, 64)
+    assert head is model.embedding_head
+    vector = vectors_of(head, features_of(model, head, []), [(7, 23)])[0]
+    np.testing.assert_allclose(vector, z / np.linalg.norm(z), atol=1e-5)
+
+
+def test_the_mean_is_that_of_the_hidden_states(model):
+    hidden = model.forward(TOKENS, model.initial_state()).hidden.numpy()
+    pooler = choose("mean", model.embedding_head, 64)
+    mean = hidden[5:9].mean(axis=0)
+    vector = vectors_of(pooler, features_of(model, pooler, []), [(5, 9)])[0]
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_a_vector_has_the_same_bits_whichever_spans_are_finished_with_it(model, pooler):
+    features = features_of(model, pooler, [])
+    spans = [(begin, begin + 1 + begin % 7) for begin in range(50)]
+    together = vectors_of(pooler, features, spans)
+    for row, span in enumerate(spans):
+        assert np.array_equal(vectors_of(pooler, features, [span])[0], together[row])
+
+
+def test_sizes_are_those_that_are_announced(model, pooler):
+    features = features_of(model, pooler, [])
+    assert features.shape == (60, pooler.feature_size)
+    assert vectors_of(pooler, features, [(0, 3), (3, 9)]).shape == (2, pooler.dimensions)
+    nothing = np.zeros((0, pooler.feature_size), np.float32)
+    assert pooler.finish(nothing, nothing, np.zeros(0, np.int64)).shape == (0, pooler.dimensions)
+
+
+def test_rows_that_do_not_fit_and_empty_spans_are_refused(model, pooler):
+    rows = np.ones((2, pooler.feature_size), np.float32)
+    with pytest.raises(ShapeError, match="must both be"):
+        pooler.finish(rows, rows[:1], np.array([1, 1]))
+    with pytest.raises(ShapeError, match="span 1 has 0 tokens"):
+        pooler.finish(rows, rows, np.array([1, 0]))
+    with pytest.raises(ShapeError, match="do not fit an output of 3 rows"):
+        pooler.features(model.forward([1, 2, 3], model.initial_state()), [1, 2])
+
+
+def test_auto_is_the_head_where_there_is_one_and_else_the_mean(model):
+    assert choose("auto", model.embedding_head, 64).name == "embed_head"
+    assert choose("auto", None, 64) == MeanPooler(64)
+    for name, head in (("embed_head", None), ("median", model.embedding_head)):
+        with pytest.raises(ShapeError, match="use auto or mean"):
+            choose(name, head, 64)
+
+
+def test_a_head_is_read_strictly():
+    weights = Weights("tiny", tiny_head())
+    head = EmbeddingHead.read(weights, 64, 257)
+    weights.finish()
+    assert head.rotation is not None and head.rotation.shape == (24, 24)
+    with pytest.raises(WeightsError, match=r"embed_head\.w_last\.weight"):
+        EmbeddingHead.read(Weights("tiny", tiny_head() | {"embed_head.w_last.weight": torch.zeros(2, 2)}), 64, 257)
