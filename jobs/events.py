@@ -21,13 +21,13 @@ _METRICS_SECONDS: Final = 5.0
 
 
 class EventLog:
-    """Appends to events.jsonl and, every few seconds, to metrics.jsonl."""
+    """Appends to events.jsonl and, every few seconds, to metrics.jsonl. `tokens_fed` counts those of this process."""
 
     def __init__(self, events: Path, metrics: Path, run_id: str) -> None:
         self._events = events
         self._metrics = metrics
         self._run_id = run_id
-        self._tokens = 0
+        self.tokens_fed = 0
         self._sampled_at = time.monotonic()
         self._sampled_tokens = 0
 
@@ -40,21 +40,21 @@ class EventLog:
         self._sampled_at = time.monotonic()
 
     def moved(self, place: int, progress: Progress) -> None:
-        self._tokens += progress.tokens_fed
+        self.tokens_fed += progress.tokens_fed
         if progress.checkpoints:
             open_documents = {lane.doc_id: lane.tokens for lane in progress.lanes}
             self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=open_documents)
         now = time.monotonic()
         if now - self._sampled_at >= _METRICS_SECONDS:
-            rate = (self._tokens - self._sampled_tokens) / (now - self._sampled_at)
+            rate = (self.tokens_fed - self._sampled_tokens) / (now - self._sampled_at)
             sample = {
-                "unspool_tokens_read_total": self._tokens,
+                "unspool_tokens_read_total": self.tokens_fed,
                 "unspool_tokens_per_second": round(rate, 1),
                 "unspool_rss_peak_bytes": progress.peak_memory_bytes,
                 "worker": place,
             }
             self._append(self._metrics, sample)
-            self._sampled_at, self._sampled_tokens = now, self._tokens
+            self._sampled_at, self._sampled_tokens = now, self.tokens_fed
 
     def finished(self, outcome: Outcome) -> None:
         failed = outcome.status == "failed"

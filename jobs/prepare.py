@@ -7,7 +7,6 @@ costs no loading. Knows nothing of workers.
 from __future__ import annotations
 
 import platform
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
-from jobs.run_directory import RunDirectory, RunInfo
+from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
-from pipeline.durable import Disk
+from pipeline.durable import TEMPORARY, Disk
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import ModelIdentity, identify
 
@@ -47,18 +46,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that fits the job, and the frozen list of its documents."""
+    """A run directory that fits the job."""
 
     job: Job
     directory: RunDirectory
-    manifest: tuple[ManifestEntry, ...]
     is_new: bool
-    notes: tuple[str, ...] = ()
-
-    def refs(self) -> list[DocumentRef]:
-        """The documents, in the order of the output."""
-        root = Path(self.directory.info.root)
-        return [reference(entry, root) for entry in self.manifest]
 
 
 def identify_model(spec: JobSpec) -> ModelIdentity:
@@ -95,16 +87,16 @@ def open_or_create(job: Job, disk: Disk) -> Run:
     """
     path, mode = job.run_path, job.spec.output.mode
     if RunDirectory.exists(path) and mode == "overwrite":
-        with RunDirectory.open(path, disk).lock():
-            shutil.rmtree(path)
+        _remove(RunDirectory.open(path, disk))
     if not RunDirectory.exists(path):
-        return _create(job, disk)
+        list_inputs(job)  # what is wrong with the inputs is said before anything is made
+        return Run(job, RunDirectory.create(path, disk, _info(job)), is_new=True)
     if mode == "error":
         message = "there is a run already and output.mode is `error`; choose another output.path, or mode: resume"
         raise usage_error("RUN-EXISTS", message, str(path))
     directory = RunDirectory.open(path, disk)
     refuse_other_job(job, directory)
-    return _opened(job, directory)
+    return Run(job, directory, is_new=False)
 
 
 def open_run_directory(path: Path, disk: Disk) -> Run:
@@ -114,7 +106,7 @@ def open_run_directory(path: Path, disk: Disk) -> Run:
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": str(path.absolute())})})
     job = Job(spec, Path(directory.info.root), identify_model(spec))
     refuse_other_job(job, directory)
-    return Run(job, directory, tuple(read_manifest(directory.manifest)), is_new=False)
+    return Run(job, directory, is_new=False)
 
 
 def refuse_other_job(job: Job, directory: RunDirectory) -> None:
@@ -155,9 +147,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _create(job: Job, disk: Disk) -> Run:
-    entries = list_inputs(job)
-    info = RunInfo(
+def frozen_inputs(run: Run) -> tuple[ManifestEntry, ...]:
+    """The documents of a run, listed once and for all when it first begins. To be called by who holds its lock.
+
+    Raises JobError (exit 2, 6).
+    """
+    directory = run.directory
+    if not directory.manifest.exists():
+        write_manifest(directory.manifest, list_inputs(run.job), directory.disk)
+    return tuple(read_manifest(directory.manifest))
+
+
+def _info(job: Job) -> RunInfo:
+    return RunInfo(
         run_id=str(uuid.uuid4()),
         root=str(job.root),
         spec=job.spec.resolved(),
@@ -167,22 +169,19 @@ def _create(job: Job, disk: Disk) -> Run:
         versions=versions(),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    directory = RunDirectory.create(job.run_path, disk, info)
-    write_manifest(directory.manifest, entries, disk)
-    return Run(job, directory, tuple(entries), is_new=True)
 
 
-def _opened(job: Job, directory: RunDirectory) -> Run:
-    directory.prepare()
-    if not directory.manifest.exists():
-        # The process that made the directory died before it had listed the inputs: nothing was read yet.
-        write_manifest(directory.manifest, list_inputs(job), directory.disk)
-    entries = tuple(read_manifest(directory.manifest))
-    return Run(job, directory, entries, is_new=False, notes=_notes(job, directory, entries))
+def _remove(directory: RunDirectory) -> None:
+    """Remove a whole run. It loses its name first, so that a crash leaves no half of a run behind under it."""
+    with directory.lock(), storage_errors(directory.path):
+        aside = directory.path.with_name(f"{directory.path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+        directory.disk.rename(directory.path, aside)
+        directory.disk.remove_tree(aside)
 
 
-def _notes(job: Job, directory: RunDirectory, entries: Sequence[ManifestEntry]) -> tuple[str, ...]:
-    """What differs from the time the run was started without keeping it from going on."""
+def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str, ...]:
+    """What differs from the time the run was started without keeping it from going on, in lines for people."""
+    job, directory = run.job, run.directory
     notes: list[str] = []
     try:
         now = {entry.doc_id: entry for entry in list_inputs(job)}

@@ -20,8 +20,20 @@ from rich.console import Console
 from jobs.errors import ExitCode, JobError
 from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
-from jobs.ledger import Epoch, Invalidate, LedgerView, RunLedger
-from jobs.prepare import Job, Run, identify_model, model_error, open_or_create, open_run_directory, versions
+from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger
+from jobs.manifest import ManifestEntry
+from jobs.prepare import (
+    Job,
+    Run,
+    changes_since_start,
+    frozen_inputs,
+    identify_model,
+    model_error,
+    open_or_create,
+    open_run_directory,
+    reference,
+    versions,
+)
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_spec
@@ -92,7 +104,8 @@ def resume_run(path: str | Path, options: RunOptions | None = None) -> RunResult
 def open_run(path: str | Path) -> RunResult:
     """A run that is there, to look at its tables. Raises JobError (exit 6) if there is none."""
     run = RunDirectory.open(Path(path), Disk())
-    return _result(run, RunLedger.read(run.ledger), tokens_fed=0, seconds=0.0)
+    view = RunLedger.read(run.ledger)
+    return _result(run, view, ExitCode.FAILURES if view.quarantined else ExitCode.OK, tokens_fed=0, seconds=0.0)
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
@@ -110,19 +123,16 @@ def _execute(run: Run, options: RunOptions) -> RunResult:
     directory.prepare()
     say = _Say(options)
     with directory.lock(), storage_errors(directory.path):
+        manifest = frozen_inputs(run)
         view = RunLedger.read(directory.ledger)
         if not run.is_new:
-            say(f"resuming {directory.path}: {len(view.finished_ids())} of {len(run.manifest)} documents are done")
-        for note in run.notes:
-            say(f"note: {note}")
-        if view.torn is not None:
-            say(f"warning: the last ledger record, {view.torn.name}, was torn by a crash; what it held is done again")
+            _say_what_is_there(run, manifest, view, say)
         reason = "start" if run.is_new else "resume"
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
-        _heal(directory, ledger, say)
-        _collect_garbage(run, ledger)
-        return _Execution(run, ledger, options, say).carry_out()
+        _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
+        _collect_garbage(directory, manifest, ledger)
+        return _Execution(run, manifest, ledger, options, say).carry_out()
 
 
 class _Say:
@@ -136,21 +146,33 @@ class _Say:
             self._display.say(text)
 
 
-def _heal(directory: RunDirectory, ledger: RunLedger, say: Callable[[str], None]) -> None:
-    """Have the documents read again whose newest parts are damaged or missing."""
-    newest = list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:]
-    damaged = damaged_documents(directory, newest)
+def _say_what_is_there(
+    run: Run, manifest: Sequence[ManifestEntry], view: LedgerView, say: Callable[[str], None]
+) -> None:
+    say(f"resuming {run.directory.path}: {len(view.finished_ids())} of {len(manifest)} documents are done")
+    for note in changes_since_start(run, manifest):
+        say(f"note: {note}")
+    if view.torn is not None:
+        say(f"warning: the last ledger record, {view.torn.name}, was torn by a crash; what it held is done again")
+
+
+def _invalidate_damaged(
+    directory: RunDirectory, ledger: RunLedger, documents: Sequence[Finished], say: Callable[[str], None]
+) -> bool:
+    """Have those of the documents read again whose parts are damaged or missing; whether there were any."""
+    damaged = damaged_documents(directory, documents)
     if damaged:
         first = next(iter(damaged.values()))
         say(f"warning: {len(damaged)} finished document(s) have damaged parts and are read again: {first}")
         ledger.commit(Invalidate(tuple(sorted(damaged)), first))
+    return bool(damaged)
 
 
-def _collect_garbage(run: Run, ledger: RunLedger) -> None:
+def _collect_garbage(directory: RunDirectory, manifest: Sequence[ManifestEntry], ledger: RunLedger) -> None:
     from pipeline.checkpoints import CheckpointFolder
 
-    directory, view = run.directory, ledger.view
-    unfinished = [entry.doc_id for entry in run.manifest if entry.doc_id not in view.finished_ids()]
+    view = ledger.view
+    unfinished = [entry.doc_id for entry in manifest if entry.doc_id not in view.finished_ids()]
     checkpoints = CheckpointFolder(directory.path, directory.disk).references(unfinished)
     directory.collect_garbage(view.parts() | checkpoints, ledger.epoch)
 
@@ -158,55 +180,51 @@ def _collect_garbage(run: Run, ledger: RunLedger) -> None:
 class _Execution:
     """One process's part in a run, once it owns it."""
 
-    def __init__(self, run: Run, ledger: RunLedger, options: RunOptions, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        manifest: Sequence[ManifestEntry],
+        ledger: RunLedger,
+        options: RunOptions,
+        say: Callable[[str], None],
+    ) -> None:
         self._run = run
+        self._manifest = manifest
         self._ledger = ledger
         self._options = options
         self._say = say
         self._signals: list[int] = []
         info = run.directory.info
+        self._root = Path(info.root)
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
 
     def carry_out(self) -> RunResult:
         """Read what is left, then write `output/`."""
         view = self._ledger.view
-        left = [ref for ref in self._run.refs() if view.finished(ref.doc_id) is None]
-        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._run.manifest), left=len(left))
-        tokens_before = self._tokens()
-        if left and not self._read(left):
-            self._events.note("run_interrupted", signal=self._signals[:1])
-            return self._stopped(tokens_before)
-        if view.final is None:
+        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest))
+        while view.final is None:
+            left = [reference(entry, self._root) for entry in self._manifest if not view.finished(entry.doc_id)]
+            if left and not self._read(left):
+                self._events.note("run_interrupted", signal=self._signals[:1])
+                return self._result(ExitCode.INTERRUPTED)
             self._finalize()
         self._write_summary()
-        self._events.note("run_finished", documents=len(self._run.manifest), failed=len(view.quarantined))
-        seconds = time.monotonic() - self._started
-        return _result(self._run.directory, view, self._tokens() - tokens_before, seconds)
+        self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
+        return self._result(ExitCode.FAILURES if view.quarantined else ExitCode.OK)
 
-    def _tokens(self) -> int:
-        return sum(document.tokens for document in self._ledger.view.done.values())
-
-    def _stopped(self, tokens_before: int) -> RunResult:
+    def _result(self, code: ExitCode) -> RunResult:
         seconds = time.monotonic() - self._started
-        result = _result(self._run.directory, self._ledger.view, self._tokens() - tokens_before, seconds)
-        return RunResult(
-            result.path,
-            ExitCode.INTERRUPTED,
-            result.documents,
-            result.failed,
-            result.tokens,
-            result.tokens_fed,
-            seconds,
-        )
+        return _result(self._run.directory, self._ledger.view, code, self._events.tokens_fed, seconds)
 
     def _read(self, refs: list[Any]) -> bool:
         from pipeline.checkpoints import CheckpointFolder
         from pipeline.parts import PartWriter
 
         spec, directory = self._run.job.spec, self._run.directory
-        worker_spec = worker_spec_of(self._run, self._options.faults)
-        pool = open_pool(worker_spec, spec.run.workers, spec.ray.address, len(refs))
+        workers = 0 if spec.run.workers == 0 else workers_for(spec.run.workers, len(refs))
+        worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
+        pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
             # Only now: starting Ray replaces the handlers.
             listening = _listening(self._signals, self._options.handle_signals)
@@ -230,33 +248,41 @@ class _Execution:
             pool.close()
 
     def _tally(self) -> Tally:
-        view, entries = self._ledger.view, self._run.manifest
+        view, entries = self._ledger.view, self._manifest
         finished = dict.fromkeys(view.done, "ok") | dict.fromkeys(view.quarantined, "failed")
         sizes = {entry.doc_id: entry.size for entry in entries}
         return Tally(sizes, {entry.doc_id: entry.uri for entry in entries}, finished)
 
     def _finalize(self) -> None:
-        directory, job = self._run.directory, self._run.job
-        materialise_states(directory, self._ledger.view)
-        schemas = schemas_of(self._run, self._ledger.view)
-        finalize(directory, self._ledger, self._run.manifest, schemas, description_of(job, self._ledger.view))
+        """Write `output/`, unless a part turns out to be damaged: then its document is left to be read again."""
+        directory, view = self._run.directory, self._ledger.view
+        schemas, description = schemas_of(self._run.job, view), description_of(self._run.job, view)
+        try:
+            materialise_states(directory, view)
+            finalize(directory, self._ledger, self._manifest, schemas, description)
+        except JobError as error:
+            documents = [document for document in map(view.finished, view.finished_ids()) if document]
+            if error.code != "RUN-PART-DAMAGED":
+                raise
+            if not _invalidate_damaged(directory, self._ledger, documents, self._say):
+                raise
 
     def _write_summary(self) -> None:
         view, directory = self._ledger.view, self._run.directory
-        rows = {table: sum(document.rows(table) for document in _all_finished(view)) for table in _tables_of(self._run)}
+        finished = [document for document in map(view.finished, view.finished_ids()) if document]
         summary = {
             "run_id": directory.info.run_id,
-            "documents": len(self._run.manifest),
+            "documents": len(self._manifest),
             "failed": len(view.quarantined),
-            "tokens": self._tokens(),
-            "rows": rows,
-            "seconds_reading": round(sum(document.seconds for document in _all_finished(view)), 1),
+            "tokens": sum(document.tokens for document in finished),
+            "rows": {table: sum(document.rows(table) for document in finished) for table in _tables_of(self._run.job)},
+            "seconds_reading": round(sum(document.seconds for document in finished), 1),
             "epochs": view.epoch,
         }
         directory.disk.publish(directory.summary, json.dumps(summary, indent=2).encode() + b"\n")
 
 
-def worker_spec_of(run: Run, faults: str = "") -> WorkerSpec:
+def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
     """What every worker of a run is built from."""
     from pipeline.worker import WorkerSpec
 
@@ -270,7 +296,7 @@ def worker_spec_of(run: Run, faults: str = "") -> WorkerSpec:
         model_fingerprint=info.model_fp,
         device=spec.model.device,
         dtype=spec.model.dtype,
-        threads=threads_for(spec.run.workers),
+        threads=threads,
         window=spec.run.window,
         lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
         pooling=embeds[0].pooling if embeds else "auto",
@@ -285,36 +311,38 @@ def worker_spec_of(run: Run, faults: str = "") -> WorkerSpec:
     )
 
 
-def threads_for(workers: int | str) -> int:
-    """Threads of one worker. More than one worker share the processors, so that none waits for another's threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if workers == 0 else max(1, cores // workers_for(workers, cores))
-
-
 def workers_for(workers: int | str, documents: int) -> int:
-    """How many Ray workers to start: as asked, or one a processor; never more than there are documents to read."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = cores if workers == "auto" else int(workers)
+    """How many Ray workers to start: as asked, or one a processor; never more than there are documents."""
+    asked = _processors() if workers == "auto" else int(workers)
     return max(1, min(asked, documents))
 
 
-def open_pool(spec: WorkerSpec, workers: int | str, address: str, documents: int) -> Pool:
-    """The pool that a job asks for. Raises JobError (exit 6) if Ray cannot be started."""
+def threads_for(workers: int) -> int:
+    """Threads of each of so many workers (0: this process): they share the processors among them."""
+    return max(1, _processors() // max(workers, 1))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_pool(spec: WorkerSpec, workers: int, address: str) -> Pool:
+    """A pool of so many Ray workers, or of this process alone (0). Raises JobError (exit 6) if Ray cannot start."""
     if workers == 0:
         return LocalPool(spec)
     from pipeline.ray_pool import RayOptions, RayPool
 
     try:
-        return RayPool(spec, RayOptions(address, workers_for(workers, documents), spec.threads))
+        return RayPool(spec, RayOptions(address, workers, spec.threads))
     except PoolError as error:
         raise JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT) from error
 
 
-def schemas_of(run: Run, view: LedgerView) -> Mapping[str, pa.Schema]:
+def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:
     """The tables of a run, with what their files say of themselves."""
     from pipeline import tables
 
-    spec = run.job.spec
+    spec = job.spec
     facts = _worker_facts(view)
     dims = next((task.dims for task in spec.tasks if task.type == "embed" and task.dims), None)
     dimensions = dims or int(facts.get("dimensions", 0))
@@ -324,8 +352,8 @@ def schemas_of(run: Run, view: LedgerView) -> Mapping[str, pa.Schema]:
         "summaries": tables.SUMMARIES,
         "failures": tables.FAILURES,
     }
-    marks = _marks(run.job, facts, dimensions)
-    return {name: known[name].with_metadata(marks) for name in _tables_of(run)}
+    marks = _marks(job, facts, dimensions)
+    return {name: known[name].with_metadata(marks) for name in _tables_of(job)}
 
 
 def description_of(job: Job, view: LedgerView) -> Description:
@@ -375,14 +403,10 @@ def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str
     }
 
 
-def _tables_of(run: Run) -> list[str]:
-    kinds = {task.type for task in run.job.spec.tasks}
+def _tables_of(job: Job) -> list[str]:
+    kinds = {task.type for task in job.spec.tasks}
     made = {"embed": "sentences", "summarize": "summaries"}
     return sorted({"documents", "failures", *(made[kind] for kind in kinds if kind in made)})
-
-
-def _all_finished(view: LedgerView) -> list[Any]:
-    return [view.finished(doc_id) for doc_id in sorted(view.finished_ids())]
 
 
 def _display(options: RunOptions) -> Display:
@@ -393,11 +417,9 @@ def _display(options: RunOptions) -> Display:
     return LiveDisplay(options.console)
 
 
-def _result(run: RunDirectory, view: LedgerView, tokens_fed: int, seconds: float) -> RunResult:
-    failed = len(view.quarantined)
+def _result(run: RunDirectory, view: LedgerView, code: ExitCode, tokens_fed: int, seconds: float) -> RunResult:
     tokens = sum(document.tokens for document in view.done.values())
-    code = ExitCode.FAILURES if failed else ExitCode.OK
-    return RunResult(run.path, code, len(view.finished_ids()), failed, tokens, tokens_fed, seconds)
+    return RunResult(run.path, code, len(view.finished_ids()), len(view.quarantined), tokens, tokens_fed, seconds)
 
 
 @contextmanager

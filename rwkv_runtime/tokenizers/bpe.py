@@ -136,8 +136,7 @@ class BpeStream:
 
 
 def _cut(text: str) -> tuple[list[str], str]:
-    """Cut a text that starts where a slice may start into slices, and the rest that more text may still
-    change.
+    """Cut a text that starts where a slice may start: slices, and the rest that more text may still change.
 
     Each slice has at most UNIT characters and ends at the last free cut within them, or after UNIT characters
     if there is none; then it began at the start of a unit or a multiple of UNIT behind it.

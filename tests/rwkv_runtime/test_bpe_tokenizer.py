@@ -20,32 +20,17 @@ from rwkv_runtime.tokenizers.bpe import GPT2_PATTERN, PATTERNS, UNIT, BpeTokeniz
 
 SHIPPED = Path(tokenizers.__file__).parents[1] / "default" / "tokenizer.json"
 BLANKS = [" ", "\t", "\n", "\r", "\v", "\f", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u2028", "\u3000", "\u200b"]
-WORDS = [
-    "the",
-    "don't",
-    "we'll",
-    "'s",
-    "x1",
-    "2025",
-    "...",
-    "—",
-    "naïve",
-    "漢字",
-    "привет",
-    "👩‍👧",
-    "e\u0301",
-    "<|endoftext|>",
-]
-TEXTS = st.lists(st.one_of(st.sampled_from(BLANKS), st.sampled_from(WORDS), st.text(max_size=6)), max_size=40).map(
-    "".join
-)
+WORDS = ["the", "don't", "we'll", "'s", "2025", "...", "=", "—", "naïve", "漢字", "привет", "👩‍👧", "<|endoftext|>"]
+BLANK_RUNS = st.builds(lambda blank, length: blank * length, st.sampled_from(BLANKS), st.integers(1, 4))
+SOUPS = st.builds("".join, st.lists(BLANK_RUNS, max_size=3))
+TEXTS = st.builds("".join, st.lists(st.one_of(st.sampled_from(WORDS), SOUPS, st.text(max_size=6)), max_size=40))
 # Stretches around the length at which a unit is cut, of one character, so that merges reach across the cut.
-LONG_RUNS = st.tuples(
-    st.sampled_from(["a", "the", " ", "\n", "1", "=", "漢", "\u3000", "\x1c"]), st.integers(-3, 3), st.integers(1, 2)
+LONG_RUNS = st.builds(
+    lambda part, length: (part * length)[:length],
+    st.sampled_from(["a", "the", " ", "\n", "1", "=", "漢", "\u3000", "\x1c"]),
+    st.one_of(st.integers(UNIT - 3, UNIT + 3), st.integers(2 * UNIT - 3, 2 * UNIT + 3)),
 )
-LONG_TEXTS = st.lists(
-    st.one_of(TEXTS, LONG_RUNS.map(lambda run: (run[0] * (UNIT * run[2]))[: UNIT * run[2] + run[1]])), max_size=4
-).map("".join)
+LONG_TEXTS = st.builds("".join, st.lists(st.one_of(TEXTS, LONG_RUNS), max_size=4))
 
 
 def trained(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Tokenizer:
@@ -151,6 +136,30 @@ def test_a_stream_goes_on_from_its_snapshot(text: str, data: st.DataObject, ours
 
     assert len(snapshot.decode()) < UNIT
     assert [token for token, _ in before + after] == ours.encode(text)
+
+
+@pytest.mark.parametrize("solid", ["=", "a", "漢", "1"])
+def test_no_kind_of_white_space_between_no_kind_of_characters_changes_a_token(
+    solid: str, ours: tokenizers.Tokenizer, plain: Callable[[str], list[int]]
+) -> None:
+    for first in BLANKS:
+        for second in ["", *BLANKS]:
+            text = solid + (first + second + solid) * 2
+            stream = ours.stream()
+            pieces = [piece for character in text for piece in stream.push(character)] + stream.finish()
+            assert ours.encode(text) == plain(text), repr(text)
+            assert [token for token, _ in pieces] == plain(text), repr(text)
+
+
+@pytest.mark.parametrize("length", range(UNIT - 3, UNIT + 4))
+def test_a_run_of_about_the_limit_gives_the_same_tokens_wherever_it_is_parted(
+    length: int, ours: tokenizers.Tokenizer
+) -> None:
+    text = ("the" * UNIT)[:length] + " end"
+    for first in range(UNIT - 5, len(text)):
+        stream = ours.stream()
+        pieces = stream.push(text[:first]) + stream.push(text[first:]) + stream.finish()
+        assert [token for token, _ in pieces] == ours.encode(text)
 
 
 def test_one_character_at_a_time_gives_the_tokens_of_the_whole(ours: tokenizers.Tokenizer) -> None:
