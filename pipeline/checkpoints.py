@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -113,7 +113,9 @@ class CheckpointFolder:
         self.disk.publish(path, data)
         self.disk.reach(Point.CHECKPOINT_AFTER_WRITE)
         for old in self._newest_first(attempt.doc_id)[self.keep :]:
-            self.disk.remove(old)
+            # A worker that was given up may still be writing: it must not remove what its successors rely on.
+            if _age(old).epoch <= attempt.epoch:
+                self.disk.remove(old)
         return path
 
     def newest(self, identity: Identity) -> tuple[Checkpoint | None, Sequence[str]]:
@@ -142,7 +144,8 @@ class CheckpointFolder:
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 self.disk.remove(path)
-            folder.rmdir()
+            with suppress(OSError):  # a worker that was given up may have written another one
+                folder.rmdir()
 
     def _load(self, path: Path, identity: Identity) -> Checkpoint:
         checkpoint = _read(path)
@@ -150,6 +153,10 @@ class CheckpointFolder:
             found = getattr(checkpoint.identity, key)
             if found != expected:
                 raise CheckpointError(f"it belongs to another {key} ({found[:12]}, now {expected[:12]})")
+        for part in checkpoint.parts:
+            path = self.run / part.path
+            if not path.is_file() or path.stat().st_size != part.bytes:
+                raise CheckpointError(f"the part {part.path} that it names is missing or cut short")
         return checkpoint
 
     def _newest_first(self, doc_id: str) -> list[Path]:
@@ -169,9 +176,17 @@ def _read(path: Path) -> Checkpoint:
     return from_bytes(data)
 
 
-def _age(path: Path) -> tuple[int, int, int]:
+class _Age(NamedTuple):
+    """What tells checkpoints of one document apart, the newest being the largest."""
+
+    tokens: int
+    epoch: int
+    attempt: int
+
+
+def _age(path: Path) -> _Age:
     name = _NAME.fullmatch(path.name)
-    return (int(name[1]), int(name[2]), int(name[3])) if name else (0, 0, 0)
+    return _Age(int(name[1]), int(name[2]), int(name[3])) if name else _Age(0, 0, 0)
 
 
 def _table_bytes(table: pa.Table) -> bytes:

@@ -27,6 +27,7 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks
+from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.state import State
 
@@ -266,6 +267,7 @@ class Worker:
         except OSError as error:
             raise _disk_fault(error) from error
         call.checkpoints += 1
+        release_freed_memory()
 
     def _finish(self, lane: Lane, call: _Call) -> None:
         self._lanes.remove(lane)

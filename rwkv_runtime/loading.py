@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from rwkv_runtime import generations, tokenizers, weights
+from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.identity import identify
 from rwkv_runtime.model import Model
@@ -28,7 +27,7 @@ def load(source: str | Path = "default", device: str = "auto", dtype: str = "aut
         raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
     if dtype not in ("auto", "fp32"):
         raise UnsupportedModelError(f"dtype {dtype!r} is not supported; use fp32 or auto")
-    _keep_freed_memory()
+    keep_freed_memory()
     identity = identify(source)
     stored = weights.read(identity.weights_path)
     network = generations.read(stored)
@@ -39,13 +38,3 @@ def load(source: str | Path = "default", device: str = "auto", dtype: str = "aut
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
     return Model(network, tokenizer, identity.fingerprint, head)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep the memory of temporaries between windows instead of giving it back each time.
-
-    glibc sets the size from which it does so by the largest block that was freed; this one is never touched, so it
-    costs nothing. Without it, page faults took up to a fifth of the reading time. Elsewhere it has no effect.
-    """
-    largest = (32 << 20) - (64 << 10)  # a little below glibc's upper limit for that size
-    torch.empty(largest, dtype=torch.uint8)

@@ -60,7 +60,7 @@ def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray
         "id": [sentence_id(doc_id, sentence.index) for sentence in sentences],
         "doc_id": [doc_id] * len(sentences),
         "nll": [None] * len(sentences),
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dimensions),
+        "embedding": pa.FixedSizeListArray.from_arrays(_owned_by_arrow(vectors), dimensions),
     }
     for field in schema.names:
         if field not in columns:
@@ -70,3 +70,14 @@ def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray
         for name, value in ((name, columns[name]) for name in schema.names)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _owned_by_arrow(vectors: NDArray[np.float32]) -> pa.Array:
+    """All numbers of `vectors` in memory of Arrow's own allocator.
+
+    Rows wait for the next checkpoint; left where numpy made them, each would keep a hole open among the temporaries
+    of its window, and the process would grow by as much as those take.
+    """
+    buffer = pa.allocate_buffer(vectors.nbytes)
+    np.frombuffer(buffer, np.float32)[:] = vectors.reshape(-1)
+    return pa.Array.from_buffers(pa.float32(), vectors.size, [None, buffer])
