@@ -44,3 +44,45 @@ def cut(text: str, lengths: Sequence[int]) -> tuple[str, ...]:
         pieces.append(text[position : position + length])
         position += length
     return tuple(pieces)
+
+
+class StrideTokenizer:
+    """Every `stride` bytes are a token, wherever characters and sentences end: the hardest case for spans.
+
+    Its streams hold back three tokens and more, as one must that looks ahead.
+    """
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+
+    def encode(self, text: str) -> list[int]:
+        data = text.encode("utf-8")
+        return [int.from_bytes(data[i : i + self.stride], "big") for i in range(0, len(data), self.stride)]
+
+    def stream(self, snapshot: bytes = b"") -> StrideStream:
+        return StrideStream(self.stride, snapshot)
+
+
+class StrideStream:
+    """The incremental side of StrideTokenizer."""
+
+    def __init__(self, stride: int, pending: bytes) -> None:
+        self._stride = stride
+        self._pending = pending
+
+    def push(self, text: str) -> list[tuple[int, int]]:
+        data = self._pending + text.encode("utf-8")
+        whole = max(0, len(data) // self._stride - 3) * self._stride
+        self._pending = data[whole:]
+        return self._pieces(data[:whole])
+
+    def finish(self) -> list[tuple[int, int]]:
+        rest, self._pending = self._pending, b""
+        return self._pieces(rest)
+
+    def snapshot(self) -> bytes:
+        return self._pending
+
+    def _pieces(self, data: bytes) -> list[tuple[int, int]]:
+        parts = [data[i : i + self._stride] for i in range(0, len(data), self._stride)]
+        return [(int.from_bytes(part, "big"), len(part)) for part in parts]

@@ -16,7 +16,7 @@ from pipeline.values import from_json, to_json
 from rwkv_runtime.tokenizers import Tokenizer
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.tokenizers.world import WorldTokenizer
-from tests.pipeline.memory_document import MemoryDocument, cut
+from tests.pipeline.memory_document import MemoryDocument, StrideTokenizer, cut
 
 WINDOW = 8
 OPTIONS = SplitOptions(window=WINDOW, max_chars=60)
@@ -130,6 +130,51 @@ class TestAnyText:
         for segment in segments:
             for sentence in segment.sentences:
                 assert segment.token_start < sentence.token_end <= segment.token_end
+
+
+class TestTokensThatKnowNothingOfSentences:
+    """Tokens of any number of bytes and windows of any number of tokens: most sentences end inside a token."""
+
+    SHAPES = st.tuples(st.integers(1, 50), st.integers(1, 9))
+    SHORT = st.lists(st.sampled_from(["The", "sat.", "Why?", "No.", "\n\n", "\n \n"]), min_size=10, max_size=60)
+    TEXTS = SHORT.map(" ".join).map(str.lstrip).filter(bool) | TEXTS
+
+    @settings(deadline=None, max_examples=400)
+    @given(text=TEXTS, lengths=CUTS, shape=SHAPES)
+    def test_sentences_are_verbatim_and_their_token_spans_meet(
+        self, text: str, lengths: list[int], shape: tuple[int, int]
+    ) -> None:
+        stride, window = shape
+        segments = list(
+            Segmenter(MemoryDocument(cut(text, lengths)), StrideTokenizer(stride), SplitOptions(window, 60))
+        )
+        sentences = [sentence for segment in segments for sentence in segment.sentences]
+
+        assert [token for segment in segments for token in segment.tokens] == StrideTokenizer(stride).encode(text)
+        assert "".join("".join(sentence.text.split()) for sentence in sentences) == "".join(text.split())
+        for sentence in sentences:
+            assert text[sentence.char_start : sentence.char_end] == sentence.text
+        for earlier, later in pairwise(sentences):
+            assert earlier.token_end == later.token_start < later.token_end
+        ends = [min(stride * (i + 1), len(text.encode())) for i in range(segments[-1].token_end)]
+        for sentence in sentences:
+            inside = sum(end <= sentence.byte_end for end in ends)
+            assert sentence.token_end == max(inside, sentence.token_start + 1)
+
+    @settings(deadline=None, max_examples=400)
+    @given(text=TEXTS, lengths=CUTS, shape=SHAPES, stop=st.integers(0, 12))
+    def test_a_snapshot_goes_on_with_the_same_segments(
+        self, text: str, lengths: list[int], shape: tuple[int, int], stop: int
+    ) -> None:
+        document = MemoryDocument(cut(text, lengths))
+        tokenizer, options = StrideTokenizer(shape[0]), SplitOptions(shape[1], 60)
+        whole = list(Segmenter(MemoryDocument((text,)), tokenizer, options))
+        first = Segmenter(document, tokenizer, options)
+        read = [segment for segment in (first.next_segment() for _ in range(stop)) if segment is not None]
+        stored = from_json(to_json(first.snapshot()))
+        assert isinstance(stored, dict)
+
+        assert read + list(Segmenter(document, tokenizer, options, stored)) == whole
 
 
 def test_sections_part_sentences_even_without_a_full_stop(world: Tokenizer) -> None:
