@@ -8,7 +8,6 @@ TEST_WORKERS ?= 2
 
 demo: $(VENV)/.installed
 	$(BIN)/unspool run examples/quickstart.yaml
-	$(BIN)/unspool show out/quickstart
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
