@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs.errors import ExitCode, JobError, safe
 from jobs.progress import human_bytes, human_seconds
+from jobs.terminal import data_console, people_console
 
 FAULT_VARIABLE = "UNSPOOL_FAULT"
 """The one environment variable that is read here: places at which tests make the program fail."""
@@ -28,7 +28,6 @@ FAULT_VARIABLE = "UNSPOOL_FAULT"
 app = typer.Typer(
     name="unspool",
     help="Read documents of any length with RWKV models. The same command again resumes, in mid-document.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -44,6 +43,7 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run dir
 Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Ray workers; 0 reads in this process.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Read only the first N documents.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say when each document is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress display.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first document that fails.")]
@@ -52,14 +52,12 @@ FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first d
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
     try:
-        app(standalone_mode=False)
+        # Typer hands the code of `typer.Exit` back instead of ending the process with it.
+        sys.exit(app(prog_name="unspool", standalone_mode=False) or ExitCode.OK)
     except JobError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(ExitCode.SIGINT)
-    except KeyboardInterrupt:
-        _complain("interrupted; run again to resume")
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about it at exit.
@@ -80,6 +78,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="The same as `plan`.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     no_progress: NoProgress = False,
     fail_fast: FailFast = False,
 ) -> None:
@@ -90,21 +89,23 @@ def run(
         return
     from jobs.run import run_job
 
-    _finish(run_job(job, texts, _options(quiet, no_progress, fail_fast)), as_json, quiet)
+    _finish(run_job(job, texts, _options(quiet, verbose, no_progress, fail_fast)), as_json, quiet)
 
 
 @app.command()
 def resume(
     run: RunPath,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     no_progress: NoProgress = False,
     fail_fast: FailFast = False,
 ) -> None:
     """Continue a run directory with the job that it was started with."""
     from jobs.run import resume_run
 
-    _finish(resume_run(run, _options(quiet, no_progress, fail_fast)), as_json, quiet)
+    _finish(resume_run(run, _options(quiet, verbose, no_progress, fail_fast), workers), as_json, quiet)
 
 
 @app.command()
@@ -132,11 +133,13 @@ def status(
 
     while True:
         now = status_of(run)
-        if as_json:
+        if as_json and watch:
+            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))  # one line each, for whoever reads along
+        elif as_json:
             _data(now.to_json())
         else:
             _show_status(now)
-        if not watch or now.state == "finished":
+        if not watch or now.state != "running":
             return
         time.sleep(2)
 
@@ -155,7 +158,7 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         first = f"{found[0]} (and {len(found) - 1} more)" if len(found) > 1 else found[0]
         for line in [] if as_json else found:
             _say(line)
-        message = f"{first}; restore these files from a copy, or resume to have damaged documents read again"
+        message = f"{first}; run or resume it: what is damaged is made again"
         raise JobError("VERIFY", message, exit_code=ExitCode.ENVIRONMENT, where=str(run))
     if not as_json:
         _say(f"{run}: everything is as the ledger says")
@@ -177,7 +180,8 @@ def _overrides(
 
     found = list(texts or [])
     if model is not None:
-        found.append(override("model.source", str(Path(model).absolute()) if Path(model).exists() else model))
+        is_path = model != "default" and "://" not in model
+        found.append(override("model.source", str(Path(model).absolute()) if is_path else model))
     if output is not None:
         found.append(override("output.path", str(output.absolute())))
     if workers is not None:
@@ -187,11 +191,12 @@ def _overrides(
     return found
 
 
-def _options(quiet: bool, no_progress: bool, fail_fast: bool) -> Any:
+def _options(quiet: bool, verbose: bool, no_progress: bool, fail_fast: bool) -> Any:
     from jobs.run import RunOptions
 
     return RunOptions(
         progress="none" if quiet else "silent" if no_progress else "auto",
+        verbose=verbose,
         fail_fast=fail_fast,
         faults=os.environ.get(FAULT_VARIABLE, ""),
         handle_signals=True,
@@ -229,7 +234,7 @@ def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
         what = f"{document.action}: {document.reason}"
         cells = (document.uri, human_bytes(document.bytes), f"{document.tokens_estimate:,}", what)
         table.add_row(*(Text(safe(cell)) for cell in cells))
-    console = Console()
+    console = data_console()
     console.print(table)
     left = planned.seconds_left_estimate
     time_left = f"about {human_seconds(left)} at this run's own speed" if left else "the time is known once it has run"
@@ -240,7 +245,7 @@ def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
 
 
 def _show_status(now: Any) -> None:
-    console = Console(highlight=False)
+    console = data_console()
     done = f"{now.done} done, {now.failed} failed of {now.documents} documents, {now.tokens:,} tokens"
     console.print(Text(safe(f"{now.run} ({now.name}): {now.state}; {done}")))
     if now.state != "finished":
@@ -259,7 +264,7 @@ def _data(value: Any) -> None:
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
+    people_console().print(Text(text), soft_wrap=True)
 
 
 def _complain(text: str) -> None:
@@ -272,7 +277,7 @@ def _usage_error(error: Exception) -> int | None:
     if code is None:
         return None
     message = getattr(error, "format_message", lambda: str(error))()
-    _complain(f"error[USAGE] {safe(message)}; see `unspool --help`")
+    _complain(f"error[USAGE] {safe(message.removesuffix('.'))}; see `unspool --help`")
     return int(code)
 
 

@@ -28,6 +28,7 @@ class EventLog:
         self._metrics = metrics
         self._run_id = run_id
         self.tokens_fed = 0
+        self._open: dict[int, frozenset[str]] = {}
         self._sampled_at = time.monotonic()
         self._sampled_tokens = 0
 
@@ -41,9 +42,7 @@ class EventLog:
 
     def moved(self, place: int, progress: Progress) -> None:
         self.tokens_fed += progress.tokens_fed
-        if progress.checkpoints:
-            open_documents = {lane.doc_id: lane.tokens for lane in progress.lanes}
-            self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=open_documents)
+        self._note_positions(place, progress)
         now = time.monotonic()
         if now - self._sampled_at >= _METRICS_SECONDS:
             rate = (self.tokens_fed - self._sampled_tokens) / (now - self._sampled_at)
@@ -70,10 +69,23 @@ class EventLog:
         )
 
     def lost(self, loss: Loss, again: Sequence[str]) -> None:
+        self._open.pop(loss.place, None)
         self.note("worker_lost", "warning", worker=loss.place, cause=loss.cause, doc_ids=list(again))
 
     def warn(self, text: str) -> None:
         self.note("warning", "warning", message=text)
+
+    def _note_positions(self, place: int, progress: Progress) -> None:
+        """Where every open document stands, once a call: how much a crash costs can be read off these lines."""
+        for lane in progress.lanes:
+            if lane.doc_id not in self._open.get(place, ()):
+                self.note("document_opened", worker=place, doc_id=lane.doc_id, tokens=lane.resumed_from)
+        self._open[place] = frozenset(lane.doc_id for lane in progress.lanes)
+        positions = {lane.doc_id: lane.tokens for lane in progress.lanes}
+        if progress.checkpoints:
+            self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=positions)
+        elif positions:
+            self.note("position", worker=place, tokens=positions)
 
     def _append(self, path: Path, fields: dict[str, Any]) -> None:
         stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}

@@ -220,11 +220,6 @@ class LedgerView:
         """The numeric fingerprints that were reported, in the order of the first report, and what came with them."""
         return MappingProxyType(self._numerics)
 
-    @property
-    def numeric_facts(self) -> Mapping[str, Mapping[str, str]]:
-        """What workers said of themselves at the first report of each numeric fingerprint."""
-        return MappingProxyType(self._numerics)
-
     def finished(self, doc_id: str) -> Finished | None:
         """What is committed of a document, be it done or quarantined."""
         if doc_id in self._quarantined:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from jobs.ledger import LedgerView, RunLedger
@@ -100,15 +103,14 @@ def _checkpointed_tokens(job: Job, entries: list[ManifestEntry]) -> dict[str, in
     return {doc_id: tokens for doc_id, tokens in found if tokens is not None}
 
 
-def newest_checkpoint(run: Any, doc_id: str) -> int | None:
+def newest_checkpoint(run: Path, doc_id: str) -> int | None:
     """Tokens read at the newest checkpoint of a document by its name alone, or None."""
     return max((int(name.split("-")[0]) for name in _checkpoint_names(run, doc_id)), default=None)
 
 
-def _checkpoint_names(run: Any, doc_id: str) -> Iterator[str]:
-    folder = run / "checkpoints" / doc_id
-    if folder.is_dir():
-        yield from (path.name for path in folder.glob("*.arrow"))
+def _checkpoint_names(run: Path, doc_id: str) -> Iterator[str]:
+    with suppress(FileNotFoundError):  # a run that goes on removes the folders of finished documents
+        yield from (name for name in os.listdir(run / "checkpoints" / doc_id) if name.endswith(".arrow"))
 
 
 def _rate(view: LedgerView) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
+from jobs.ledger import Finished, RunLedger
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
-from pipeline.durable import TEMPORARY, Disk
+from pipeline.durable import TEMPORARY, Disk, sha256_file
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import ModelIdentity, identify
 
@@ -86,24 +87,27 @@ def open_or_create(job: Job, disk: Disk) -> Run:
     Raises JobError: exit 2 (inputs, `mode: error`), 4 (another job), 6 (the place cannot be used).
     """
     path, mode = job.run_path, job.spec.output.mode
-    if RunDirectory.exists(path) and mode == "overwrite":
-        _remove(RunDirectory.open(path, disk))
     if not RunDirectory.exists(path):
-        list_inputs(job)  # what is wrong with the inputs is said before anything is made
-        return Run(job, RunDirectory.create(path, disk, _info(job)), is_new=True)
+        return _create(job, disk)
     if mode == "error":
         message = "there is a run already and output.mode is `error`; choose another output.path, or mode: resume"
         raise usage_error("RUN-EXISTS", message, str(path))
     directory = RunDirectory.open(path, disk)
+    if mode == "overwrite" or _has_read_nothing(directory):
+        list_inputs(job)  # what is wrong with them is said before anything is lost
+        _remove(directory)
+        return _create(job, disk)
     refuse_other_job(job, directory)
     return Run(job, directory, is_new=False)
 
 
-def open_run_directory(path: Path, disk: Disk) -> Run:
+def open_run_directory(path: Path, disk: Disk, workers: int | None = None) -> Run:
     """A run by its directory alone, with the job it was started with. Raises JobError (exit 4, 6, 7)."""
     directory = RunDirectory.open(path, disk)
     spec = load_resolved(directory.info.spec, where=str(path / "run.json"))
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": str(path.absolute())})})
+    if workers is not None:
+        spec = spec.model_copy(update={"run": spec.run.model_copy(update={"workers": workers})})
     job = Job(spec, Path(directory.info.root), identify_model(spec))
     refuse_other_job(job, directory)
     return Run(job, directory, is_new=False)
@@ -158,6 +162,17 @@ def frozen_inputs(run: Run) -> tuple[ManifestEntry, ...]:
     return tuple(read_manifest(directory.manifest))
 
 
+def _create(job: Job, disk: Disk) -> Run:
+    list_inputs(job)  # what is wrong with the inputs is said before anything is made
+    return Run(job, RunDirectory.create(job.run_path, disk, _info(job)), is_new=True)
+
+
+def _has_read_nothing(directory: RunDirectory) -> bool:
+    """Whether a run never came to reading, as when its model could not be loaded: then it holds nothing to lose."""
+    view = RunLedger.read(directory.ledger)
+    return not view.finished_ids() and not view.numerics and view.torn is None
+
+
 def _info(job: Job) -> RunInfo:
     return RunInfo(
         run_id=str(uuid.uuid4()),
@@ -180,13 +195,19 @@ def _remove(directory: RunDirectory) -> None:
 
 
 def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str, ...]:
-    """What differs from the time the run was started without keeping it from going on, in lines for people."""
+    """What differs from the time the run was started without keeping it from going on, in lines for people.
+
+    Raises JobError (exit 4) if the job names none of the run's documents any more.
+    """
     job, directory = run.job, run.directory
     notes: list[str] = []
     try:
         now = {entry.doc_id: entry for entry in list_inputs(job)}
     except JobError:
         return ("the inputs cannot be listed any more; the run goes on with those it was started with",)
+    if entries and not any(entry.doc_id in now for entry in entries):
+        message = f"made of other inputs (the first was {entries[0].uri}); choose another output.path"
+        raise JobError("RUN-OTHER-SPEC", message, exit_code=ExitCode.OTHER_SPEC, where=str(directory.path))
     new = len(now.keys() - {entry.doc_id for entry in entries})
     if new:
         notes.append(f"{new} new file(s) match the inputs; the list of a run is frozen, start another for them")
@@ -196,6 +217,22 @@ def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str
     old = {key: value for key, value in directory.info.versions.items() if versions().get(key) != value}
     notes.extend(f"{name} was {was}, now {versions().get(name, 'missing')}" for name, was in sorted(old.items()))
     return tuple(notes)
+
+
+def stale_documents(run: Run, manifest: Sequence[ManifestEntry], done: Mapping[str, Finished]) -> list[str]:
+    """URIs of documents whose file holds something else now than what was read."""
+    found = ((entry, done.get(entry.doc_id)) for entry in manifest)
+    return [entry.uri for entry, document in found if document and _is_stale(run.job.root, entry, document)]
+
+
+def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
+    path = entry.path(root)
+    try:
+        facts = path.stat()
+        unchanged = (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.mtime_ns)
+        return not unchanged and sha256_file(path) != document.source_sha256
+    except OSError:
+        return False  # a file that is gone does not make what was read of it wrong
 
 
 def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:

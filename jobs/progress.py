@@ -46,24 +46,27 @@ class Tally:
         self._sizes = dict(sizes)
         self._uris = dict(uris)
         self._read = {doc_id: self._sizes.get(doc_id, 0) for doc_id in finished}
+        self._read_bytes = sum(self._read.values())
         self.documents = len(sizes)
         self.finished = len(finished)
         self.failed = sum(status == "failed" for status in finished.values())
         self.total_bytes = sum(sizes.values())
         self.tokens = 0
-        self.open: dict[int, tuple[str, ...]] = {}
         self.saved_at: float | None = None
         self._recent: deque[tuple[float, int, int]] = deque()
 
     @property
     def read_bytes(self) -> int:
-        return min(sum(self._read.values()), self.total_bytes)
+        return min(self._read_bytes, self.total_bytes)
+
+    def name(self, doc_id: str) -> str:
+        """What the user calls a document."""
+        return self._uris.get(doc_id, doc_id)
 
     def move(self, place: int, progress: WorkerProgress, now: float) -> None:
         self.tokens += progress.tokens_fed
         for lane in progress.lanes:
-            self._read[lane.doc_id] = min(lane.text_bytes, self._sizes.get(lane.doc_id, lane.text_bytes))
-        self.open[place] = tuple(self._uris.get(lane.doc_id, lane.doc_id) for lane in progress.lanes)
+            self._note(lane.doc_id, min(lane.text_bytes, self._sizes.get(lane.doc_id, lane.text_bytes)))
         if progress.checkpoints:
             self.saved_at = now
         self._recent.append((now, self.tokens, self.read_bytes))
@@ -71,9 +74,13 @@ class Tally:
             self._recent.popleft()
 
     def finish(self, outcome: Outcome) -> None:
-        self._read[outcome.doc_id] = self._sizes.get(outcome.doc_id, 0)
+        self._note(outcome.doc_id, self._sizes.get(outcome.doc_id, 0))
         self.finished += 1
         self.failed += outcome.status == "failed"
+
+    def _note(self, doc_id: str, read_bytes: int) -> None:
+        self._read_bytes += read_bytes - self._read.get(doc_id, 0)
+        self._read[doc_id] = read_bytes
 
     def restart_clock(self, now: float) -> None:
         """Forget the time up to now: it went into loading a model, not into reading."""
@@ -107,9 +114,10 @@ class Tally:
 class Watch:
     """Keeps the tally of a run and has it drawn."""
 
-    def __init__(self, tally: Tally, display: Display) -> None:
+    def __init__(self, tally: Tally, display: Display, each_document: bool = False) -> None:
         self._tally = tally
         self._display = display
+        self._each_document = each_document
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +136,11 @@ class Watch:
 
     def finished(self, outcome: Outcome) -> None:
         self._tally.finish(outcome)
+        name = self._tally.name(outcome.doc_id)
         if outcome.status == "failed":
-            self._display.say(f"failed: {self._tally._uris.get(outcome.doc_id, outcome.doc_id)}: {outcome.message}")
+            self._display.say(f"failed: {name}: {outcome.message}")
+        elif self._each_document:
+            self._display.say(f"done: {name}, {outcome.tokens:,} tokens")
         self._display.draw(self._tally)
 
     def lost(self, loss: Loss, again: Sequence[str]) -> None:

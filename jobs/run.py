@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from jobs.errors import ExitCode, JobError
+from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger
@@ -32,14 +32,17 @@ from jobs.prepare import (
     open_or_create,
     open_run_directory,
     reference,
+    stale_documents,
     versions,
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
-from jobs.verify import damaged_documents
+from jobs.terminal import people_console
+from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
+from pipeline.errors import OptionError
 from pipeline.pool import LocalPool, Pool, PoolError
 from rwkv_runtime.errors import RwkvError
 
@@ -61,7 +64,8 @@ class RunOptions:
     fail_fast: bool = False
     faults: str = ""
     handle_signals: bool = False
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    verbose: bool = False
+    console: Console = field(default_factory=people_console)
 
 
 @dataclass(frozen=True)
@@ -95,17 +99,21 @@ def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions
     return _execute(open_or_create(job, _disk(options)), options)
 
 
-def resume_run(path: str | Path, options: RunOptions | None = None) -> RunResult:
-    """Continue a run directory with the job that it was started with. Raises JobError."""
+def resume_run(path: str | Path, options: RunOptions | None = None, workers: int | None = None) -> RunResult:
+    """Continue a run directory with the job that it was started with, on another number of workers if one is given.
+
+    Raises JobError.
+    """
     options = options or RunOptions(progress="none")
-    return _execute(open_run_directory(Path(path), _disk(options)), options)
+    return _execute(open_run_directory(Path(path), _disk(options), workers), options)
 
 
 def open_run(path: str | Path) -> RunResult:
     """A run that is there, to look at its tables. Raises JobError (exit 6) if there is none."""
     run = RunDirectory.open(Path(path), Disk())
     view = RunLedger.read(run.ledger)
-    return _result(run, view, ExitCode.FAILURES if view.quarantined else ExitCode.OK, tokens_fed=0, seconds=0.0)
+    finished = ExitCode.FAILURES if view.quarantined else ExitCode.OK
+    return _result(run, view, finished if view.final else ExitCode.INTERRUPTED, tokens_fed=0, seconds=0.0)
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
@@ -131,6 +139,7 @@ def _execute(run: Run, options: RunOptions) -> RunResult:
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
+        _try_again(ledger, say)
         _collect_garbage(directory, manifest, ledger)
         return _Execution(run, manifest, ledger, options, say).carry_out()
 
@@ -168,6 +177,21 @@ def _invalidate_damaged(
     return bool(damaged)
 
 
+def _try_again(ledger: RunLedger, say: Callable[[str], None]) -> None:
+    """Have the documents read again that failed for a reason that may be gone."""
+    again = sorted(doc_id for doc_id, record in ledger.view.quarantined.items() if record.retryable)
+    if again:
+        say(f"{len(again)} document(s) that failed are tried again: {ledger.view.quarantined[again[0]].reason}")
+        ledger.commit(Invalidate(tuple(again), "tried again"))
+
+
+def _output_is_whole(run: Run, view: LedgerView) -> bool:
+    """Whether the files of a finished run are what its ledger says."""
+    documents = [document for document in map(view.finished, view.finished_ids()) if document]
+    states = (line for document in documents for line in state_differences(run.directory, document))
+    return view.final is not None and not any(file_differences(run.directory, view.final)) and not any(states)
+
+
 def _collect_garbage(directory: RunDirectory, manifest: Sequence[ManifestEntry], ledger: RunLedger) -> None:
     from pipeline.checkpoints import CheckpointFolder
 
@@ -195,7 +219,6 @@ class _Execution:
         self._say = say
         self._signals: list[int] = []
         info = run.directory.info
-        self._root = Path(info.root)
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
 
@@ -203,38 +226,55 @@ class _Execution:
         """Read what is left, then write `output/`."""
         view = self._ledger.view
         self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest))
-        while view.final is None:
-            left = [reference(entry, self._root) for entry in self._manifest if not view.finished(entry.doc_id)]
-            if left and not self._read(left):
-                self._events.note("run_interrupted", signal=self._signals[:1])
-                return self._result(ExitCode.INTERRUPTED)
-            self._finalize()
-        self._write_summary()
+        with _listening(self._signals, self._options.handle_signals):
+            if view.final is not None and not _output_is_whole(self._run, view):
+                self._say("warning: the finished tables are damaged or missing; they are written again")
+                self._finalize()
+            while view.final is None:
+                left = [entry for entry in self._manifest if not view.finished(entry.doc_id)]
+                if left and not self._read(left):
+                    self._events.note("run_interrupted", signal=self._signals[:1])
+                    return self._result(ExitCode.INTERRUPTED)
+                self._finalize()
+            self._write_summary()
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
-        return self._result(ExitCode.FAILURES if view.quarantined else ExitCode.OK)
+        return self._result(self._verdict())
+
+    def _verdict(self) -> ExitCode:
+        view = self._ledger.view
+        stale = stale_documents(self._run, self._manifest, view.done)
+        if stale:
+            self._say(
+                f"warning: {len(stale)} input(s) have changed since they were read, the first is {stale[0]}; "
+                "start another run to read them as they are now"
+            )
+        return ExitCode.FAILURES if view.quarantined or stale else ExitCode.OK
 
     def _result(self, code: ExitCode) -> RunResult:
         seconds = time.monotonic() - self._started
         return _result(self._run.directory, self._ledger.view, code, self._events.tokens_fed, seconds)
 
-    def _read(self, refs: list[Any]) -> bool:
+    def _read(self, entries: list[ManifestEntry]) -> bool:
         from pipeline.checkpoints import CheckpointFolder
         from pipeline.parts import PartWriter
 
         spec, directory = self._run.job.spec, self._run.directory
+        refs = [reference(entry, self._run.job.root) for entry in entries]
         workers = 0 if spec.run.workers == 0 else workers_for(spec.run.workers, len(refs))
         worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
         pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
-            # Only now: starting Ray replaces the handlers.
+            # Once more: starting Ray has replaced the handlers.
             listening = _listening(self._signals, self._options.handle_signals)
-            with listening, Watch(self._tally(), _display(self._options)) as watch:
+            with listening, Watch(self._tally(), _display(self._options), self._options.verbose) as watch:
                 supervisor = Supervisor(
                     pool,
                     self._ledger,
                     refs,
                     worker_spec.lanes,
-                    Limits(spec.on_error.retries, spec.on_error.max_failed, self._options.fail_fast),
+                    Limits(
+                        spec.on_error.retries, spec.on_error.max_failed, len(self._manifest), self._options.fail_fast
+                    ),
                     PartWriter(directory.path, directory.disk),
                     Watchers((self._events, watch)),
                     directory.quarantine,
@@ -244,6 +284,10 @@ class _Execution:
                 return supervisor.run()
         except RwkvError as error:
             raise model_error(error) from error
+        except OptionError as error:
+            raise usage_error("SPEC-VALUE", str(error)) from error
+        except PoolError as error:
+            raise _ray_error(error) from error
         finally:
             pool.close()
 
@@ -287,7 +331,6 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
     from pipeline.worker import WorkerSpec
 
     spec, info = run.job.spec, run.directory.info
-    embeds = [task for task in spec.tasks if task.type == "embed"]
     return WorkerSpec(
         run=str(run.directory.path.absolute()),
         run_id=info.run_id,
@@ -299,7 +342,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         threads=threads,
         window=spec.run.window,
         lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
-        pooling=embeds[0].pooling if embeds else "auto",
+        pooling="auto",  # the only mode that there is, `span`, under the name that the runtime gives it
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
@@ -335,7 +378,11 @@ def open_pool(spec: WorkerSpec, workers: int, address: str) -> Pool:
     try:
         return RayPool(spec, RayOptions(address, workers, spec.threads))
     except PoolError as error:
-        raise JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT) from error
+        raise _ray_error(error) from error
+
+
+def _ray_error(error: PoolError) -> JobError:
+    return JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT)
 
 
 def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:

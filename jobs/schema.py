@@ -364,7 +364,7 @@ class OnErrorSection(Section):
 
 
 class RunSection(Section):
-    """How it runs; of these only the seed can change results."""
+    """How it runs. The seed can change results; the window changes vectors in their last bits alone."""
 
     called = "run"
 

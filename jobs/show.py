@@ -22,10 +22,10 @@ def summary_line(result: RunResult) -> str:
     """What happened, in one line."""
     state = "stopped" if result.exit_code is ExitCode.INTERRUPTED else "finished"
     rate = f", {result.tokens_fed / result.seconds:,.0f} tokens/s" if result.seconds and result.tokens_fed else ""
-    return (
-        f"{state}: {result.documents} documents, {result.failed} failed, {result.tokens:,} tokens; "
-        f"this time {result.tokens_fed:,} in {human_seconds(result.seconds)}{rate}"
-    )
+    now = f"this time {result.tokens_fed:,} in {human_seconds(result.seconds)}{rate}"
+    if state == "finished" and not result.tokens_fed:
+        now = "nothing was left to read"
+    return f"{state}: {result.documents} documents, {result.failed} failed, {result.tokens:,} tokens; {now}"
 
 
 def one_row_of_each(result: RunResult) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +115,10 @@ def _is_locked(path: Path) -> bool:
 
 
 def _checkpoint_age(path: Path) -> float | None:
-    newest = max((file.stat().st_mtime for file in path.glob("checkpoints/*/*.arrow")), default=None)
+    newest: float | None = None
+    for file in path.glob("checkpoints/*/*.arrow"):
+        with suppress(FileNotFoundError):  # a run that goes on removes old ones
+            newest = max(file.stat().st_mtime, newest or 0.0)
     return None if newest is None else max(datetime.now(UTC).timestamp() - newest, 0.0)
 
 

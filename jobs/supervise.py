@@ -49,10 +49,11 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run gives up. `max_failed` is a share of the documents, counted once 50 have been seen to."""
+    """When a run gives up. `max_failed` is a share of all its `documents`, counted once 50 have been seen to."""
 
     retries: int
     max_failed: float
+    documents: int
     fail_fast: bool = False
 
 
@@ -98,8 +99,8 @@ class Supervisor:
         self._group_since = time.monotonic()
         self._started: dict[str, float] = {}
         self._losses = 0
-        self._failures = 0
-        self._seen = 0
+        self._failures = len(ledger.view.quarantined)
+        self._seen = len(ledger.view.finished_ids())
 
     def run(self) -> bool:
         """Read everything. True if it is done, False if it was stopped in good order before the end.
@@ -131,11 +132,25 @@ class Supervisor:
         for number, place in self._places.items():
             if not place.ready or place.called:
                 continue
-            new: list[DocumentRef] = []
-            while self._queue and len(place.reading) + len(new) < self._lanes:
-                new.append(self._queue.popleft())
+            new = self._next_for(place)
             if new or place.reading:
                 self._call(number, place, new)
+
+    def _next_for(self, place: _Place) -> list[DocumentRef]:
+        """Documents for a place with room. One that has lost a worker is read alone: it may lose another."""
+        if not self._queue or any(map(self._is_suspect, place.reading)):
+            return []
+        if self._is_suspect(self._queue[0].doc_id):
+            return [] if place.reading else [self._queue.popleft()]
+        new: list[DocumentRef] = []
+        while self._queue and len(place.reading) + len(new) < self._lanes:
+            if self._is_suspect(self._queue[0].doc_id):
+                break
+            new.append(self._queue.popleft())
+        return new
+
+    def _is_suspect(self, doc_id: str) -> bool:
+        return self._ledger.view.attempts.get(doc_id, 0) > 0
 
     def _call(self, number: int, place: _Place, new: Sequence[DocumentRef]) -> None:
         from pipeline.worker import Assignment
@@ -195,14 +210,16 @@ class Supervisor:
     def _see_to(self, outcome: Outcome) -> None:
         took = time.monotonic() - self._started.pop(outcome.doc_id, time.monotonic())
         self._uncommitted.append((outcome, took))
-        self._losses = 0
         self._seen += 1
-        self._failures += outcome.status == "failed"
+        if outcome.status == "failed":
+            self._failures += 1
+        else:
+            self._losses = 0
         if outcome.status == "failed" and self._limits.fail_fast:
             self._abort(f"{self._refs[outcome.doc_id].uri}: {outcome.message} (--fail-fast)")
-        if self._seen >= _FAILURES_COUNT_FROM and self._failures > self._limits.max_failed * len(self._refs):
+        if self._seen >= _FAILURES_COUNT_FROM and self._failures > self._limits.max_failed * self._limits.documents:
             self._abort(
-                f"{self._failures} of {len(self._refs)} documents have failed, more than on_error.max_failed "
+                f"{self._failures} of {self._limits.documents} documents have failed, more than on_error.max_failed "
                 f"({self._limits.max_failed:.0%}) allows; look at the failures table or raise it"
             )
 
@@ -212,6 +229,9 @@ class Supervisor:
         again = list(place.reading)
         self._losses += 1
         for doc_id in again:
+            if loss.cause == "node":
+                self._queue.append(self._refs[doc_id])  # no document is to blame
+                continue
             number = self._ledger.view.attempts.get(doc_id, 0) + 1
             if number > self._limits.retries:
                 self._give_up(doc_id, place.reading[doc_id], loss, number)
@@ -285,7 +305,8 @@ class Supervisor:
                 self._keep_traceback(outcome)
                 self._ledger.commit(Quarantine(_finished(outcome, took), reason, retryable=outcome.retryable))
         for outcome, _ in group:
-            self._clear_checkpoints(outcome.doc_id)
+            if not outcome.retryable:
+                self._clear_checkpoints(outcome.doc_id)
             self._watcher.finished(outcome)
 
     def _keep_traceback(self, outcome: Outcome) -> None:

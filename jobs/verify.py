@@ -37,7 +37,7 @@ def verify(run: RunDirectory) -> list[str]:
         *damaged.values(),
         *_checkpoint_differences(run),
         *(line for document in whole for line in _document_differences(run, document)),
-        *(line for document in documents for line in _state_differences(run, document)),
+        *(line for document in documents if view.final for line in state_differences(run, document)),
         *(_output_differences(run, view.final, documents) if view.final else ()),
     ]
 
@@ -73,6 +73,8 @@ def _checkpoint_differences(run: RunDirectory) -> Iterator[str]:
         try:
             if not path.stem.endswith("-" + sha256_file(path)[:32]):
                 yield f"{path.relative_to(run.path)}: its content does not match the hash in its name"
+        except FileNotFoundError:
+            continue  # a run that goes on has removed it in the meantime
         except OSError as error:
             yield f"{path.relative_to(run.path)}: {error.strerror or error}"
 
@@ -114,7 +116,8 @@ def _column_rows(run: RunDirectory, document: Finished, table: str, columns: Seq
     return rows
 
 
-def _state_differences(run: RunDirectory, document: Finished) -> Iterator[str]:
+def state_differences(run: RunDirectory, document: Finished) -> Iterator[str]:
+    """What is wrong with the kept states of a document, once a finished run has given them their names."""
     for part in document.parts_of(STATES):
         try:
             if sha256_file(state_path(run, part)) != part.sha256:
@@ -126,7 +129,7 @@ def _state_differences(run: RunDirectory, document: Finished) -> Iterator[str]:
 
 
 def _output_differences(run: RunDirectory, final: Output, documents: Sequence[Finished]) -> Iterator[str]:
-    damaged = list(_file_differences(run, final))
+    damaged = list(file_differences(run, final))
     yield from damaged
     if damaged:
         return
@@ -137,7 +140,8 @@ def _output_differences(run: RunDirectory, final: Output, documents: Sequence[Fi
         yield from _order_differences(table, _runs_of_documents(paths), expected)
 
 
-def _file_differences(run: RunDirectory, final: Output) -> Iterator[str]:
+def file_differences(run: RunDirectory, final: Output) -> Iterator[str]:
+    """What is wrong with the files of `output/`, by size, hash and presence."""
     for file in final.files:
         try:
             size, digest = (run.output / file.path).stat().st_size, sha256_file(run.output / file.path)

@@ -177,16 +177,20 @@ def _read(path: Path) -> Checkpoint:
 
 
 class _Age(NamedTuple):
-    """What tells checkpoints of one document apart, the newest being the largest."""
+    """What tells checkpoints of one document apart, the newest being the largest.
 
-    tokens: int
+    The try counts before the position: a later one starts from the newest checkpoint that it can use, so one that
+    stands further on and is older is of no use to it, as when the arithmetic has changed.
+    """
+
     epoch: int
     attempt: int
+    tokens: int
 
 
 def _age(path: Path) -> _Age:
     name = _NAME.fullmatch(path.name)
-    return _Age(int(name[1]), int(name[2]), int(name[3])) if name else _Age(0, 0, 0)
+    return _Age(int(name[2]), int(name[3]), int(name[1])) if name else _Age(0, 0, 0)
 
 
 def _table_bytes(table: pa.Table) -> bytes:

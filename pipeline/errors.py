@@ -2,6 +2,7 @@
 
 PipelineError
 ├── DocumentError        this document cannot be read; the others can
+├── OptionError          an option of a task does not fit the model
 ├── CheckpointError      a checkpoint file is damaged or belongs to something else
 └── MissingExtraError    an optional package is needed; the message gives the install line
 """
@@ -37,6 +38,10 @@ class DocumentError(PipelineError):
         self.page = page
         self.byte_offset = byte_offset
         self.retryable = retryable
+
+
+class OptionError(PipelineError):
+    """An option of a task does not fit the model that is to carry it out."""
 
 
 class CheckpointError(PipelineError):

@@ -95,9 +95,16 @@ def _opened(path: str) -> Iterator[int]:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise DocumentError("open", "missing", "the file is gone since the inputs were listed") from error
+        raise DocumentError(
+            "open",
+            "missing",
+            "the file is gone since the inputs were listed; run again once it is back",
+            retryable=True,
+        ) from error
     except PermissionError as error:
-        raise DocumentError("open", "permission", "no permission to read the file") from error
+        raise DocumentError(
+            "open", "permission", "no permission to read the file; allow it and run again", retryable=True
+        ) from error
     except OSError as error:
         raise DocumentError("open", "io_error", f"cannot open the file: {error.strerror}", retryable=True) from error
     try:

@@ -60,6 +60,7 @@ class Lane:
     resumed: Checkpoint | None = None
     _steps: Reading = field(init=False)
     _pending: dict[str, list[pa.Table]] = field(init=False, default_factory=dict)
+    _pending_bytes: int = field(init=False, default=0)
     _parts: list[Part] = field(init=False, default_factory=list)
     _coverage: float = field(init=False, default=0.0)
     _saved_tokens: int = field(init=False, default=0)
@@ -71,6 +72,7 @@ class Lane:
         self._started_at = self._saved_at = self.tools.clock()
         if self.resumed is not None:
             self._pending = {name: [rows] for name, rows in self.resumed.pending.items()}
+            self._pending_bytes = sum(rows.nbytes for rows in self.resumed.pending.values())
             self._parts = list(self.resumed.parts)
             self._saved_tokens = self.resumed.tokens
 
@@ -98,7 +100,7 @@ class Lane:
             raise DocumentError(
                 "read",
                 "timeout",
-                f"not read within {self.tools.doc_timeout:g} s; raise on_error.doc_timeout",
+                f"not read within {self.tools.doc_timeout:g} s; raise on_error.doc_timeout and run again to go on",
                 retryable=True,
             )
         while True:
@@ -115,15 +117,20 @@ class Lane:
         """Whether the policy asks for a checkpoint at this save point."""
         policy = self.tools.policy
         return (
-            self.tokens - self._saved_tokens >= policy.tokens or self.tools.clock() - self._saved_at >= policy.seconds
+            self.tokens - self._saved_tokens >= policy.tokens
+            or self.tools.clock() - self._saved_at >= policy.seconds
+            or self._pending_bytes >= FLUSH_BYTES
         )
 
-    def save(self) -> None:
-        """Write a checkpoint of the reading as it stands, at a save point. Raises OSError."""
+    def save(self) -> bool:
+        """Write a checkpoint of the reading as it stands, at a save point, unless it is there. Raises OSError."""
         if self.tokens == self._saved_tokens:
-            return
-        if sum(rows.nbytes for tables_ in self._pending.values() for rows in tables_) >= FLUSH_BYTES:
+            return False
+        if self._pending_bytes >= FLUSH_BYTES:
             self._flush()
+        # Kept joined: the many small tables of single windows take several times the memory of their rows.
+        pending = {name: pa.concat_tables(rows).combine_chunks() for name, rows in self._pending.items()}
+        self._pending = {name: [rows] for name, rows in pending.items()}
         standing = self.reader.standing()
         checkpoint = Checkpoint(
             identity=self.identity,
@@ -131,11 +138,12 @@ class Lane:
             state=standing.state.to_bytes(),
             boundary=None if standing.boundary is standing.state else standing.boundary.to_bytes(),
             memory=memory_of(standing),
-            pending={name: pa.concat_tables(rows).combine_chunks() for name, rows in self._pending.items()},
+            pending=pending,
             parts=tuple(self._parts),
         )
         self.tools.checkpoints.save(checkpoint, self.attempt)
         self._saved_tokens, self._saved_at = self.tokens, self.tools.clock()
+        return True
 
     def finished(self) -> Outcome:
         """Put the last rows into parts and hand everything over. Raises OSError."""
@@ -160,12 +168,14 @@ class Lane:
         if step.table == "documents":
             self._coverage = step.rows.column("coverage")[0].as_py()
         self._pending.setdefault(step.table, []).append(step.rows)
+        self._pending_bytes += step.rows.nbytes
 
     def _flush(self) -> None:
         for name in sorted(self._pending):
             rows = pa.concat_tables(self._pending[name])
             self._parts.append(self.tools.parts.rows(self.attempt, rows, name, len(self._parts)))
         self._pending = {}
+        self._pending_bytes = 0
 
 
 def memory_of(standing: Standing) -> dict[str, Value]:

@@ -2,33 +2,39 @@
 
 Ray is used for what it is good at, starting processes and calling them, here or on a cluster. Supervision is our
 own: an actor is never restarted by Ray and no call is retried by it, because a retried call would hide a crash.
-A private cluster on this machine listens on the loopback interface alone and leaves nothing behind.
+A private cluster on this machine listens on the loopback interface alone, says nothing and leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.pool import Answer, Loss, PoolError
-from pipeline.worker import Assignment, Worker, WorkerSpec
+from pipeline.pool import PATIENT_THREADS, Answer, Loss, PoolError
+from pipeline.worker import Assignment, Progress, Worker, WorkerFacts, WorkerSpec
 
 _TEMP_PREFIX: Final = "unspool-ray-"
+_LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
 _OBJECT_STORE_BYTES: Final = 80 << 20  # nothing large goes through it: workers hand over file names, not rows
+_NODE_IS_GONE: Final = ("node has died", "node has crashed")
 
 # Read by Ray when it is imported. The first binds every socket to 127.0.0.1 (without it, to all interfaces).
 _LOCAL_ENVIRONMENT: Final = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_AUTH_MODE": "token",
 }
+_TOKEN_VARIABLE: Final = "RAY_AUTH_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,34 @@ class RayOptions:
     threads: int
 
 
+class Host:
+    """What runs in an actor. The worker is made in a call: of an error in a constructor Ray passes on only text."""
+
+    def start(self, spec: WorkerSpec) -> WorkerFacts:
+        self._worker = Worker(spec)
+        return self._worker.facts()
+
+    def advance(self, new: Sequence[Assignment], seconds: float) -> Progress:
+        return self._worker.advance(new, seconds)
+
+    def drain(self) -> Progress:
+        return self._worker.drain()
+
+
 class RayPool:
     """Places filled with Ray actors, each holding a loaded model. Raises PoolError if Ray cannot be started."""
 
     def __init__(self, spec: WorkerSpec, options: RayOptions) -> None:
         self._spec = spec
         self._options = options
-        self._temp = _start_ray(options)
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, tuple[int, str]] = {}
+        self._calls: dict[Any, int] = {}
+        self._temp = _private_folder() if options.address == "local" else None
+        try:
+            _start_ray(options, self._temp)
+        except BaseException:
+            self._remove_folder()
+            raise
 
     @property
     def size(self) -> int:
@@ -57,29 +82,28 @@ class RayPool:
     def start(self, place: int) -> None:
         import ray
 
-        # A package-private class stays undecorated; options are the same for every actor.
-        remote = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=self._options.threads)(Worker)
-        self._actors[place] = remote.remote(self._spec)
-        self._note(place, "facts", self._actors[place].facts.remote())
+        remote: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=self._options.threads)(Host)
+        self._actors[place] = remote.remote()
+        self._calls[self._actors[place].start.remote(self._spec)] = place
 
     def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
-        self._note(place, "progress", self._actors[place].advance.remote(list(new), seconds))
+        self._calls[self._actors[place].advance.remote(list(new), seconds)] = place
 
     def drain(self, place: int) -> None:
-        self._note(place, "progress", self._actors[place].drain.remote())
+        self._calls[self._actors[place].drain.remote()] = place
 
     def wait(self, seconds: float) -> list[Answer | Loss]:
         """Answers that have come within so many seconds; at least one as soon as there is one.
 
-        Raises what the worker's own constructor raised, if its model cannot be loaded.
+        Raises RwkvError if a worker's model cannot be loaded, PoolError if the private cluster is gone.
         """
         import ray
 
         if not self._calls:
             return []
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
-        more, _ = ray.wait([call for call in self._calls if call not in ready] or ready, timeout=0)
-        return [self._answer(call) for call in dict.fromkeys([*ready, *more])]
+        ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+        answered, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return [self._answer(call, self._calls.pop(call)) for call in answered]
 
     def close(self) -> None:
         """Stop the actors and, if it is ours, the cluster; remove its temporary folder."""
@@ -91,77 +115,113 @@ class RayPool:
         self._actors = {}
         self._calls = {}
         ray.shutdown()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
         if self._temp is not None:
             shutil.rmtree(self._temp, ignore_errors=True)
 
-    def _note(self, place: int, kind: str, call: Any) -> None:
-        self._calls[call] = (place, kind)
-
-    def _answer(self, call: Any) -> Answer | Loss:
+    def _answer(self, call: Any, place: int) -> Answer | Loss:
         import ray
 
-        place, kind = self._calls.pop(call)
         try:
             value = ray.get(call)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except ray.exceptions.ActorDiedError as error:
-            return self._lost(place, error)
+            raise error.cause from error
         except ray.exceptions.RayError as error:
             return self._lost(place, error)
-        return Answer(place, **{kind: value})
+        if isinstance(value, WorkerFacts):
+            return Answer(place, facts=value)
+        return Answer(place, progress=value)
 
     def _lost(self, place: int, error: Exception) -> Loss:
-        self._actors.pop(place, None)
-        # Other calls to the same actor will never be answered.
-        self._calls = {call: noted for call, noted in self._calls.items() if noted[0] != place}
-        text = " ".join(str(error).split())
-        cause = (
-            "memory" if "OOM" in text or "memory" in text.lower() else "node" if "node" in text.lower() else "crashed"
-        )
-        return Loss(place, cause, text[:400])
+        import ray
+
+        cause, message = cause_of(error), _in_one_line(error)
+        if cause == "node" and self._temp is not None:
+            raise PoolError(f"Ray on this machine has died: {message}; run again to resume") from error
+        with contextlib.suppress(Exception):  # it may be alive and only out of reach
+            ray.kill(self._actors.pop(place))
+        return Loss(place, cause, message)
 
 
-def _start_ray(options: RayOptions) -> Path | None:
-    """Connect to a cluster, or make a private one on this machine; its temporary folder, if it is ours."""
-    if options.address != "local":
-        _init(address=options.address)
-        return None
-    os.environ.update(_LOCAL_ENVIRONMENT)
-    _remove_abandoned_folders()
-    temp = Path(tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-"))
-    try:
-        _init(
-            address="local",
-            num_cpus=options.workers * options.threads,
-            num_gpus=0,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _temp_dir=str(temp),
-        )
-    except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
-        raise
-    return temp
+def cause_of(error: Exception) -> str:
+    """Why an actor is gone. The types tell the cases apart; the text of any crash speaks of memory and nodes."""
+    from ray import exceptions
+
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, exceptions.NodeDiedError) or any(words in str(error) for words in _NODE_IS_GONE):
+        return "node"
+    if isinstance(error, (exceptions.ActorDiedError, exceptions.WorkerCrashedError)):
+        return "crashed"
+    return "unknown"
 
 
-def _init(**arguments: Any) -> None:
+def _in_one_line(error: Exception) -> str:
+    """What Ray says, without the lines of identifiers that it indents."""
+    said = (line for line in str(error).splitlines() if not line.startswith("\t"))
+    return " ".join(" ".join(said).split())[:300]
+
+
+def _start_ray(options: RayOptions, temp: Path | None) -> None:
+    """Connect to a cluster or, with a folder for its files, make a private one on this machine. Raises PoolError."""
+    arguments: dict[str, Any] = {"address": options.address}
+    if temp is not None:
+        _prepare_environment()
+        arguments |= {
+            "num_cpus": options.workers * options.threads,
+            "num_gpus": 0,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+            "_temp_dir": str(temp / "r"),  # within ours: Ray opens its own to everybody
+        }
+    logging.getLogger("ray").addHandler(logging.NullHandler())  # or Python prints its warnings on stderr
     try:
         import ray
 
-        ray.init(
-            log_to_driver=False,
-            configure_logging=False,
-            **arguments,
-        )
+        ray.init(log_to_driver=False, configure_logging=False, **arguments)
+        _silence()
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise PoolError(f"Ray could not be started: {reason}; `-j 0` reads in this process, without Ray") from error
+        message = f"Ray could not be started: {_in_one_line(error)}; `-j 0` reads in this process, without Ray"
+        raise PoolError(message) from error
 
 
-def _remove_abandoned_folders() -> None:
-    """Folders of runs that were killed: ours by name, and their process is gone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMP_PREFIX}*"):
+def _prepare_environment() -> None:
+    """Set what a private cluster is to find, before Ray is imported. Raises PoolError if it has been."""
+    if "ray" in sys.modules and not _LOCAL_ENVIRONMENT.items() <= os.environ.items():
+        raise PoolError(
+            "this process has used Ray for something else, so that a private cluster would listen on every interface; "
+            "run the job in a process of its own"
+        )
+    os.environ.update({**_LOCAL_ENVIRONMENT, **PATIENT_THREADS})
+    # Once a process: Ray keeps the first that it has seen. Given here, it need not lie in the home folder.
+    os.environ.setdefault(_TOKEN_VARIABLE, secrets.token_hex(32))
+
+
+def _silence() -> None:
+    """Keep what Ray says of lost actors from our stdout, which carries data; it has no option for that."""
+    from ray._private import worker
+
+    worker.print_to_stdstream = lambda *_, **__: None
+
+
+def _private_folder() -> Path:
+    """A folder (0700) for the files of a private cluster; those that killed runs have left are removed."""
+    usual = tempfile.gettempdir()
+    parent = usual if len(os.fsencode(usual)) <= _LONGEST_PARENT else "/tmp"
+    for folder in Path(parent).glob(f"{_TEMP_PREFIX}*"):
         pid = folder.name.removeprefix(_TEMP_PREFIX).split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and folder.stat().st_uid == os.getuid():
+        if pid.isdigit() and not _is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMP_PREFIX}{os.getpid()}-", dir=parent))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

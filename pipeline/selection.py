@@ -23,6 +23,7 @@ CANDIDATES: Final = 96
 _GOOD_WORDS: Final = (8, 45)
 _CHARS_PER_WORD: Final = 6
 _PRIOR_WEIGHT: Final = 0.15
+_REPEATS_WITHIN: Final = 0.15
 
 Vectors = NDArray[np.float32]
 
@@ -67,7 +68,9 @@ class Selection:
         ]
         keys = [_key(salt, sentence.index) for sentence in sentences]
         sampled = _smallest((*self.sample_keys, *keys), SAMPLE_SIZE)
-        candidates = (*self.candidates, *fresh)
+        # A running header may come hundreds of times: one of it is candidate enough.
+        new = _first_of_each([sentence.text for sentence in fresh], {kept.text for kept in self.candidates})
+        candidates = (*self.candidates, *(fresh[i] for i in new))
         kept = _smallest([-candidate.promise for candidate in candidates], CANDIDATES)
         all_keys = (*self.sample_keys, *keys)
         return Selection(
@@ -76,23 +79,27 @@ class Selection:
             tuple(all_keys[i] for i in sampled),
             np.concatenate([self.sample, vectors])[sampled],
             tuple(candidates[i] for i in kept),
-            np.concatenate([self.vectors, vectors])[kept],
+            np.concatenate([self.vectors, vectors[new]])[kept],
         )
 
     def choose(self, limit: int) -> tuple[Candidate, ...]:
-        """At most `limit` candidates that cover the sample best, in the order of the text."""
+        """At most `limit` candidates that cover the sample best and do not repeat each other, in text order."""
         if not self.candidates:
             return ()
         likeness = np.maximum(self.sample @ self.vectors.T, 0.0)
         priors = np.array([length_prior(candidate.text) for candidate in self.candidates], np.float32)
         covered = np.zeros(len(self.sample), np.float32)
         chosen: list[int] = []
-        for _ in range(min(limit, len(self.candidates))):
+        # How near two must be to say the same depends on the spread: some models' vectors lie in a narrow cone.
+        same = min(1 - _REPEATS_WITHIN * (1 - float(likeness.mean())), 1 - 1e-5)
+        left = np.ones(len(self.candidates), bool)
+        while left.any() and len(chosen) < limit:
             gains = np.maximum(likeness, covered[:, None]).mean(axis=0) - covered.mean()
             gains = gains * (1 - _PRIOR_WEIGHT + _PRIOR_WEIGHT * priors) * priors
-            gains[chosen] = -1.0
-            best = int(np.argmax(gains))
+            best = int(np.argmax(np.where(left, gains, -1.0)))
             chosen.append(best)
+            left &= self.vectors @ self.vectors[best] < same
+            left[best] = False
             covered = np.maximum(covered, likeness[:, best])
         return tuple(sorted((self.candidates[i] for i in chosen), key=lambda candidate: candidate.index))
 
@@ -135,3 +142,14 @@ def _key(salt: str, index: int) -> int:
 def _smallest(keys: Sequence[float], count: int) -> list[int]:
     """Positions of the `count` smallest keys, in rising order of position."""
     return sorted(sorted(range(len(keys)), key=lambda i: (keys[i], i))[:count])
+
+
+def _first_of_each(texts: Sequence[str], known: set[str]) -> list[int]:
+    """Positions of the texts that are not in `known` and not among the texts before them."""
+    places: list[int] = []
+    seen = set(known)
+    for place, text in enumerate(texts):
+        if text not in seen:
+            places.append(place)
+            seen.add(text)
+    return places

@@ -19,16 +19,17 @@ import rwkv_runtime
 from pipeline.checkpoints import CheckpointFolder, Identity
 from pipeline.documents import DocumentRef
 from pipeline.durable import Disk, Faults
-from pipeline.errors import DocumentError
+from pipeline.errors import OptionError
 from pipeline.formats import open_document
 from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
 from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, PartWriter
-from pipeline.reading import Reader
+from pipeline.reading import Reader, Standing
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
+from rwkv_runtime.errors import StateError
 from rwkv_runtime.state import State
 
 
@@ -81,11 +82,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class LaneReport:
-    """How far a document has been read."""
+    """How far a document has been read, and from which token on in this try."""
 
     doc_id: str
     tokens: int
     text_bytes: int
+    resumed_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Worker:
         self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
+        _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         disk = Disk(Faults.parse(spec.faults))
         run = Path(spec.run)
         self._tools = LaneTools(
@@ -190,7 +193,7 @@ class Worker:
     def _progress(self, call: _Call, fault: str = "") -> Progress:
         return Progress(
             tuple(call.outcomes),
-            tuple(LaneReport(lane.attempt.doc_id, lane.tokens, lane.text_bytes) for lane in self._lanes),
+            tuple(_report(lane) for lane in self._lanes),
             call.tokens_fed,
             call.checkpoints,
             peak_memory_bytes(),
@@ -201,7 +204,7 @@ class Worker:
     def _open(self, assignment: Assignment, call: _Call) -> None:
         try:
             self._lanes.append(self._lane(assignment, call))
-        except DocumentError as error:
+        except Exception as error:  # whatever it is, one document must not stop the others
             self._fail(assignment, error, call)
 
     def _lane(self, assignment: Assignment, call: _Call) -> Lane:
@@ -218,14 +221,19 @@ class Worker:
         )
         checkpoint, refused = self._tools.checkpoints.newest(identity)
         call.warnings.extend(f"{ref.uri}: checkpoint passed over: {reason}" for reason in refused)
-        start = self._model.initial_state()
+        start: State | Standing = self._model.initial_state()
+        try:
+            start = standing_of(checkpoint, self._tools.state_from_bytes) if checkpoint else start
+        except (StateError, KeyError, TypeError, ValueError) as error:
+            call.warnings.append(f"{ref.uri}: checkpoint passed over: {error}")
+            checkpoint = None
         reader = Reader(
             document,
             self._tasks,
             self._model.tokenizer,
             self._engine.pooler,
             SplitOptions(spec.window, spec.max_chars, spec.language),
-            standing_of(checkpoint, self._tools.state_from_bytes) if checkpoint else start,
+            start,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 
@@ -233,10 +241,24 @@ class Worker:
         """Take every open document from its save point to the next, computing what they ask for together."""
         waiting = list(self._proceed([(lane, None) for lane in self._lanes], call))
         while waiting:
-            results = self._engine.feed([feed for _, feed in waiting])
+            waiting = list(self._proceed(list(self._computed(waiting, call)), call))
+
+    def _computed(self, waiting: Sequence[tuple[Lane, Feed]], call: _Call) -> Iterator[tuple[Lane, Fed]]:
+        """What the lanes asked for. A lane whose request cannot be computed fails; the others get theirs."""
+        try:
+            yield from zip([lane for lane, _ in waiting], self._engine.feed([feed for _, feed in waiting]), strict=True)
             call.tokens_fed += sum(len(feed.tokens) for _, feed in waiting)
-            answered = [(lane, fed) for (lane, _), fed in zip(waiting, results, strict=True)]
-            waiting = list(self._proceed(answered, call))
+        except Exception as error:
+            if len(waiting) == 1:
+                self._drop(waiting[0][0], error, call)
+                return
+            for alone in waiting:
+                yield from self._computed([alone], call)
+
+    def _drop(self, lane: Lane, error: Exception, call: _Call) -> None:
+        self._lanes.remove(lane)
+        assignment = Assignment(lane.document.ref, lane.attempt.epoch, lane.attempt.attempt)
+        self._fail(assignment, error, call, lane.tokens_fed)
 
     def _proceed(self, lanes: Sequence[tuple[Lane, Fed | None]], call: _Call) -> Iterator[tuple[Lane, Feed]]:
         """The lanes that have something to compute; those at a save point or at their end are seen to."""
@@ -246,13 +268,7 @@ class Worker:
             except OSError as error:
                 raise _disk_fault(error) from error
             except Exception as error:  # whatever it is, one document must not stop the others
-                self._lanes.remove(lane)
-                self._fail(
-                    Assignment(lane.document.ref, lane.attempt.epoch, lane.attempt.attempt),
-                    error,
-                    call,
-                    lane.tokens_fed,
-                )
+                self._drop(lane, error, call)
                 continue
             if isinstance(step, Feed):
                 yield lane, step
@@ -263,10 +279,10 @@ class Worker:
 
     def _save(self, lane: Lane, call: _Call) -> None:
         try:
-            lane.save()
+            saved = lane.save()
         except OSError as error:
             raise _disk_fault(error) from error
-        call.checkpoints += 1
+        call.checkpoints += saved
         release_freed_memory()
 
     def _finish(self, lane: Lane, call: _Call) -> None:
@@ -282,6 +298,20 @@ class Worker:
             call.outcomes.append(failed(assignment.ref, attempt, error, self._tools.parts, tokens_fed))
         except OSError as fault:
             raise _disk_fault(fault) from fault
+
+
+def _refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:
+    for task in tasks:
+        wanted = task.get("dims")
+        if wanted is not None and wanted > dimensions:
+            raise OptionError(
+                f"tasks.{task['name']}.dims is {wanted}, but this model's vectors have {dimensions} dimensions; "
+                "lower it or leave it out"
+            )
+
+
+def _report(lane: Lane) -> LaneReport:
+    return LaneReport(lane.attempt.doc_id, lane.tokens, lane.text_bytes, lane.tokens - lane.tokens_fed)
 
 
 def _disk_fault(error: OSError) -> DiskFaultError:

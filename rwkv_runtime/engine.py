@@ -66,7 +66,7 @@ class Engine:
         return [fed[place] for place in range(len(feeds))]
 
     def numeric_fingerprint(self) -> str:
-        """SHA-256 (hex) of the bits that a fixed probe gives on this machine, with the window and the lanes.
+        """SHA-256 (hex) of the bits that a fixed probe gives on this machine, with the window.
 
         Two engines with the same one give the same bits for the same feeds: it covers the model, the libraries, the
         processor and the number of threads. The probe is two windows, so its second starts from a full state.
@@ -78,7 +78,7 @@ class Engine:
             state = fed.state
             digest.update(b"" if fed.features is None else fed.features.tobytes())
         digest.update(state.to_bytes())
-        digest.update(f"window {self.window} lanes {self.lanes}".encode())
+        digest.update(f"window {self.window}".encode())
         return digest.hexdigest()
 
     def _width(self, feed: Feed) -> int:

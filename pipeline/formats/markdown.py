@@ -77,13 +77,16 @@ class MarkdownDocument:
 
 def open_document(ref: DocumentRef) -> MarkdownDocument:
     file = inspect_text_file(ref.path)
-    title = next((title for title in map(_heading_title, file.sample.splitlines()) if title), None)
-    return MarkdownDocument(ref, text_facts(file, title), file)
+    return MarkdownDocument(ref, text_facts(file, _first_heading(file.sample)), file)
 
 
-def _heading_title(line: str) -> str | None:
-    heading = _HEADING.match(line)
-    return heading[2] if heading else None
+def _first_heading(sample: str) -> str | None:
+    outline = Outline()
+    for line in sample.splitlines():
+        outline = outline.after(line)
+        if outline.section:
+            return outline.headings[-1][1]
+    return None
 
 
 def _lines(blocks: Iterator[tuple[str, int]], byte: int) -> Iterator[tuple[str, int]]:
@@ -91,13 +94,17 @@ def _lines(blocks: Iterator[tuple[str, int]], byte: int) -> Iterator[tuple[str, 
     rest = ""
     for text, _ in blocks:
         *whole, rest = (rest + text).split("\n")
-        for line in whole:
-            byte += len(line.encode("utf-8")) + 1
-            yield line + "\n", byte
-        while len(rest) >= _LINE_CHARS:
-            part, rest = rest[:_LINE_CHARS], rest[_LINE_CHARS:]
-            byte += len(part.encode("utf-8"))
-            yield part, byte
+        for line in (*(line + "\n" for line in whole), rest):
+            # Cut by its own length alone, also where all of it is there at once.
+            while len(line) > _LINE_CHARS:
+                part, line = line[:_LINE_CHARS], line[_LINE_CHARS:]
+                byte += len(part.encode("utf-8"))
+                yield part, byte
+            if line.endswith("\n"):
+                byte += len(line.encode("utf-8"))
+                yield line, byte
+            else:
+                rest = line
     if rest:
         yield rest, byte + len(rest.encode("utf-8"))
 

@@ -88,7 +88,7 @@ def facts(view: LedgerView) -> tuple[object, ...]:
         dict(view.done),
         dict(view.quarantined),
         dict(view.attempts),
-        dict(view.numeric_facts),
+        dict(view.numerics),
         view.final,
     )
 

@@ -22,7 +22,7 @@ from rwkv_runtime.identity import identify
 from tests.rwkv_runtime.tiny import tiny_head, tiny_tensors
 
 WINDOW = 64
-CHECKPOINT_TOKENS = 200
+CHECKPOINT_TOKENS = 100
 BPE_VOCABULARY = 12_288
 WORLD_VOCABULARY = 65_536
 TOKENIZER = Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json"

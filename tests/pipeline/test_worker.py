@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from pipeline import tables
@@ -17,6 +16,7 @@ from tests.pipeline.readings import (
     CHECKPOINT_TOKENS,
     WINDOW,
     Lives,
+    Rows,
     all_rows,
     assert_same_rows,
     bpe_tensors,
@@ -27,7 +27,7 @@ from tests.pipeline.readings import (
     worker_spec,
 )
 
-SENTENCES = {"long": 50, "middle": 20, "short": 3}
+SENTENCES = {"long": 35, "middle": 14, "short": 3}
 POISON = "☃"
 
 
@@ -47,6 +47,18 @@ def uninterrupted(model: str, corpus: list[DocumentRef], tmp_path_factory: pytes
     """The same documents read at a stretch, by the number of lanes."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     return {lanes: Lives(worker_spec(folder / str(lanes), model, lanes=lanes), corpus).to_the_end() for lanes in (1, 3)}
+
+
+@pytest.fixture(scope="module")
+def good(corpus: list[DocumentRef]) -> list[DocumentRef]:
+    """All but the first, whose place is taken by a document that fails."""
+    return corpus[1:]
+
+
+@pytest.fixture(scope="module")
+def expected(uninterrupted: dict[int, Lives]) -> dict[str, Rows]:
+    """The rows of the same documents read in three lanes without one that fails beside them."""
+    return all_rows(uninterrupted[3])
 
 
 class TestStopAnywhere:
@@ -87,7 +99,7 @@ class TestStopAnywhere:
             lives.step(CHECKPOINT_TOKENS // WINDOW + 1 + crashes % 3)  # just enough for a checkpoint, and a little more
             crashes += 1
 
-        assert crashes >= 4
+        assert crashes >= 3
         assert_same_rows(all_rows(lives), all_rows(uninterrupted[lanes]))
         assert lives.tokens_fed <= uninterrupted[lanes].tokens_fed + crashes * lanes * (CHECKPOINT_TOKENS + WINDOW)
 
@@ -127,7 +139,7 @@ class TestStopAnywhere:
     ) -> None:
         lives = Lives(worker_spec(tmp_path / "run", model), corpus)
         lives.begin()
-        lives.step(14)
+        lives.step(7)
         newest = max((tmp_path / "run" / "checkpoints" / "long").iterdir())
         data = bytearray(newest.read_bytes())
         data[len(data) // 2] ^= 1
@@ -221,21 +233,13 @@ class TestTogether:
 class TestOneDocumentFails:
     """Beside others that are read at the same time and must not notice."""
 
-    @pytest.fixture(scope="class")
-    def good(self, corpus: list[DocumentRef]) -> list[DocumentRef]:
-        return corpus[1:]
-
-    @pytest.fixture(scope="class")
-    def expected(self, uninterrupted: dict[int, Lives]) -> dict[str, dict[str, pa.Table | bytes]]:
-        return all_rows(uninterrupted[3])
-
     def read_beside(self, spec: WorkerSpec, refs: list[DocumentRef]) -> Lives:
         lives = Lives(spec, refs)
         lives.begin()
         lives.step(3)
         return lives
 
-    def finish(self, lives: Lives) -> dict[str, dict[str, pa.Table | bytes]]:
+    def finish(self, lives: Lives) -> dict[str, Rows]:
         while len(lives.outcomes) < len(lives.refs):
             lives.step()
         return all_rows(lives)
@@ -254,7 +258,7 @@ class TestOneDocumentFails:
         assert (row["doc_id"], row["status"], row["coverage"], row["tokens_read"]) == (doc_id, "failed", 0.0, 0)
 
     def test_a_file_that_changes_while_it_is_read(
-        self, model: str, good: list[DocumentRef], expected: dict[str, dict[str, pa.Table | bytes]], tmp_path: Path
+        self, model: str, good: list[DocumentRef], expected: dict[str, Rows], tmp_path: Path
     ) -> None:
         path = tmp_path / "changing.md"
         bad = document(path, prose(700))  # more than one block of the file, so that there is more to be read
@@ -279,7 +283,7 @@ class TestOneDocumentFails:
         tensors = bpe_tensors()
         plain = save_model(tmp_path / "plain", tensors)
         poison = Worker(worker_spec(tmp_path / "unused", plain))._model.tokenizer.encode(POISON)
-        tensors["emb.weight"][poison] = float("nan")
+        tensors["emb.weight"][poison] = 3e38  # finite, but its variance is not
         poisoned = save_model(tmp_path / "poisoned", tensors)
         bad = document(tmp_path / "poison.md", prose(20) + POISON + prose(20))
 
@@ -293,7 +297,7 @@ class TestOneDocumentFails:
         assert_same_rows(rows, all_rows(without))
 
     def test_a_document_that_takes_too_long(
-        self, model: str, corpus: list[DocumentRef], expected: dict[str, dict[str, pa.Table | bytes]], tmp_path: Path
+        self, model: str, corpus: list[DocumentRef], expected: dict[str, Rows], tmp_path: Path
     ) -> None:
         now = [0.0]
         slow, *others = corpus
@@ -325,7 +329,7 @@ class TestOneDocumentFails:
         self,
         model: str,
         good: list[DocumentRef],
-        expected: dict[str, dict[str, pa.Table | bytes]],
+        expected: dict[str, Rows],
         tmp_path: Path,
         content: bytes | None,
         error_type: str,
@@ -347,7 +351,7 @@ class TestOneDocumentFails:
         self,
         model: str,
         corpus: list[DocumentRef],
-        expected: dict[str, dict[str, pa.Table | bytes]],
+        expected: dict[str, Rows],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
