@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """`generation` names the architecture ("7"); widths are in channels, `vocab_size` in rows of the embedding."""
+    """`generation` names the architecture ("4", "5.2", "7a"); widths are in channels, `vocab_size` in embedding rows.
+
+    RWKV-4 has no heads: its recurrence goes by channel, which is `n_embd` heads of size 1.
+    """
 
     generation: str
     n_layer: int

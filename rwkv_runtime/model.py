@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import RwkvError, ShapeError, StateError
-from rwkv_runtime.generations.v7 import Rwkv7
+from rwkv_runtime.network import Network
 from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.sampling import Transcript, sample
 from rwkv_runtime.state import State
@@ -48,7 +48,7 @@ class Model:
     """Weights, their tokenizer, and what can be done with the two."""
 
     def __init__(
-        self, network: Rwkv7, tokenizer: Tokenizer, fingerprint: str, embedding_head: EmbeddingHead | None = None
+        self, network: Network, tokenizer: Tokenizer, fingerprint: str, embedding_head: EmbeddingHead | None = None
     ) -> None:
         self.config = network.config
         self.tokenizer = tokenizer
@@ -143,7 +143,7 @@ class Model:
         padded = torch.zeros(1, width, dtype=torch.long)
         padded[0, : len(tokens)] = torch.tensor(tokens)
         lane = {name: tensor.unsqueeze(1) for name, tensor in tensors.items()}
-        residual, lane = self._network.run(padded, lane, [len(tokens)])
+        residual, lane = self._network.window(padded, lane, [len(tokens)])
         return residual[0], {name: tensor.squeeze(1) for name, tensor in lane.items()}
 
     def _scores(self, hidden: Tensor, logits: Logits) -> Tensor | None:

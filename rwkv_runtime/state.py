@@ -37,8 +37,9 @@ _BLANK = b"0" * 64
 class State:
     """What a model knows of the tokens it has read. Tensors are float32 and must never be written.
 
-    For generation "7", with L layers, width D and H heads of size N:
-    `att_shift` [L, D], `wkv` [L, H, V, K], `ffn_shift` [L, D].
+    For L layers, width D and H heads of size N they are `att_shift` [L, D], what the recurrence carries, and
+    `ffn_shift` [L, D]. It carries `wkv_num`, `wkv_den` and `wkv_max` [L, D] in generation "4", `wkv` [L, H, K, V] in
+    "5.0", "5.1", "5.2" and "6", and `wkv` [L, H, V, K] in "7" and "7a".
     """
 
     generation: str

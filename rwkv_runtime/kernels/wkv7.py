@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rwkv_runtime.errors import ShapeError
+from rwkv_runtime.kernels.chunks import by_chunk, check_heads, whole_chunks
 
 CHUNK = 32
 """Tokens per chunk. Exponents are centred in the chunk, so they stay within 0.6066 * 32 of zero."""
@@ -62,7 +62,7 @@ def wkv7_recurrent(
 
     Raises ShapeError if the shapes or the lengths do not fit together.
     """
-    _check(key, value, wkv, lengths)
+    check_heads(key, value, wkv, lengths)
     reads = torch.zeros_like(value)
     for t in range(key.shape[1]):
         read, changed = wkv7_step(
@@ -94,14 +94,14 @@ def wkv7_chunked(
         the memory after         S + V^T k - U^T b
     Raises ShapeError if the shapes or the lengths do not fit together.
     """
-    _check(key, value, wkv, lengths)
+    check_heads(key, value, wkv, lengths)
     lanes, tokens, heads, size = key.shape
     if not tokens:
         return torch.zeros_like(value), wkv
     inputs = [receptance, log_decay, key, value, removal, rate]
     if min(lengths, default=0) < tokens or tokens % CHUNK:
-        inputs = [_whole_chunks(x, lengths) for x in inputs]
-    receptance, log_decay, key, value, removal, rate = (_by_chunk(x) for x in inputs)
+        inputs = [whole_chunks(x, lengths, CHUNK) for x in inputs]
+    receptance, log_decay, key, value, removal, rate = (by_chunk(x, CHUNK) for x in inputs)
 
     before, after, frame = _decay_factors(log_decay)
     since = after.reciprocal()
@@ -178,28 +178,3 @@ def _causal(size: int) -> Tensor:
     """Mask for [removers; readers] @ [keys; rates]^T: removers see earlier steps, readers their own as well."""
     seen = torch.ones(size, size).tril()
     return torch.cat([seen.tril(-1), seen]).repeat(1, 2)
-
-
-def _by_chunk(x: Tensor) -> Tensor:
-    """[B, T, H, N] → [chunks, B, H, CHUNK, N], a view if the tokens of a lane are contiguous."""
-    lanes, tokens, heads, size = x.shape
-    return x.reshape(lanes, tokens // CHUNK, CHUNK, heads, size).permute(1, 0, 3, 2, 4)
-
-
-def _whole_chunks(x: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Fill up to whole chunks with zeros and put zeros at and after each lane's length."""
-    tokens = x.shape[1]
-    padded = -tokens % CHUNK
-    inside = torch.arange(tokens).view(1, -1, 1, 1) < torch.tensor(lengths).view(-1, 1, 1, 1)
-    return torch.nn.functional.pad(torch.where(inside, x, 0.0), (0, 0, 0, 0, 0, padded))
-
-
-def _check(key: Tensor, value: Tensor, wkv: Tensor, lengths: Sequence[int]) -> None:
-    lanes, tokens, heads, size = key.shape
-    if value.shape != key.shape or wkv.shape != (lanes, heads, size, size):
-        raise ShapeError(
-            f"wkv {tuple(wkv.shape)} and value {tuple(value.shape)} do not fit key {tuple(key.shape)}; "
-            f"wkv must be {(lanes, heads, size, size)}"
-        )
-    if len(lengths) != lanes or not all(0 <= length <= tokens for length in lengths):
-        raise ShapeError(f"lengths {list(lengths)[:8]} must be {lanes} numbers from 0 to {tokens}")

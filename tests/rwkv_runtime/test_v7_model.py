@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_runtime import generations
-from rwkv_runtime.errors import RwkvError, ShapeError, StateError, UnsupportedModelError, WeightsError
-from rwkv_runtime.model import Model, Output
+from rwkv_runtime.errors import RwkvError, ShapeError, StateError, WeightsError
+from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
 from rwkv_runtime.weights import Weights
 from tests.rwkv_runtime.tiny import tiny_model, tiny_tensors, tokens_of
@@ -28,12 +25,6 @@ def model() -> Model:
 def assert_same_bits(left: State, right: State) -> None:
     assert left.tokens_seen == right.tokens_seen
     assert left.to_bytes() == right.to_bytes()
-
-
-def assert_close(left: State, right: State, tolerance: float = 2e-4) -> None:
-    assert left.tokens_seen == right.tokens_seen
-    for name, tensor in left.tensors.items():
-        torch.testing.assert_close(tensor, right.tensors[name], rtol=tolerance, atol=tolerance)
 
 
 def plain_numpy(tensors: dict[str, torch.Tensor], tokens: list[int]) -> np.ndarray:
@@ -101,33 +92,6 @@ def test_logits_are_those_of_the_formulas_in_plain_numpy(sizes):
     assert np.abs(logits.numpy() - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-@given(length=st.integers(0, 90), cuts=st.lists(st.integers(0, 90), max_size=4), seed=seeds)
-@settings(deadline=None, max_examples=20)
-def test_reading_in_parts_is_reading_at_once(model, length, cuts, seed):
-    tokens = tokens_of(length, seed)
-    state, hidden = model.initial_state(), []
-    edges = [0, *sorted(min(cut, length) for cut in cuts), length]
-    for begin, end in pairwise(edges):
-        output = model.forward(tokens[begin:end], state, logits="none")
-        state = output.state
-        hidden.append(output.hidden)
-
-    at_once = model.forward(tokens, model.initial_state())
-    assert_close(state, at_once.state)
-    torch.testing.assert_close(torch.cat(hidden), at_once.hidden, rtol=1e-3, atol=1e-3)
-
-
-def test_token_by_token_is_all_at_once(model):
-    tokens = tokens_of(80)
-    state = model.initial_state()
-    for token in tokens:
-        output = model.forward([token], state)
-        state = output.state
-    at_once = model.forward(tokens, model.initial_state())
-    assert_close(state, at_once.state)
-    torch.testing.assert_close(output.logits, at_once.logits, rtol=1e-3, atol=1e-3)
-
-
 def test_a_text_of_several_windows_is_read_like_its_windows(model):
     tokens = tokens_of(1300)
     whole = model.forward(tokens, model.initial_state())
@@ -181,73 +145,12 @@ def test_a_state_of_another_model_is_refused(model):
         model.forward([5], other.initial_state())
 
 
-def items_of(model: Model, lengths: list[int], seed: int) -> list[tuple[list[int], State]]:
-    states = [model.initial_state(), model.forward(tokens_of(20, seed), model.initial_state()).state]
-    return [(tokens_of(length, seed + place), states[place % 2]) for place, length in enumerate(lengths)]
-
-
-def assert_same_output(left: Output, right: Output) -> None:
-    assert torch.equal(left.residual, right.residual)
-    assert torch.equal(left.hidden, right.hidden)
-    assert_same_bits(left.state, right.state)
-
-
-@given(lengths=st.lists(st.integers(0, 64), min_size=1, max_size=4), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=15)
-def test_a_lane_gives_the_same_bits_alone_and_at_any_place_of_a_batch(model, lengths, seed):
-    items = items_of(model, lengths, seed)
-    together = model.forward_padded(items, lanes=4, width=64)
-    backwards = model.forward_padded(items[::-1], lanes=4, width=64)[::-1]
-    for item, one, other in zip(items, together, backwards, strict=True):
-        alone = model.forward_padded([item], lanes=4, width=64)[0]
-        assert_same_output(one, alone)
-        assert_same_output(other, alone)
-
-
-def test_padding_never_touches_a_state(model):
-    tokens = tokens_of(33)
-    padded = model.forward_padded([(tokens, model.initial_state())], lanes=1, width=256)[0]
-    plain = model.forward(tokens, model.initial_state())
-    assert_close(padded.state, plain.state, tolerance=2e-5)
-    torch.testing.assert_close(padded.hidden, plain.hidden, rtol=1e-4, atol=1e-4)
-
-
-@given(length=st.integers(1, 300), stops=st.sets(st.integers(0, 4), max_size=3), seed=seeds)
-@settings(deadline=None, max_examples=10)
-def test_a_document_stopped_saved_and_continued_on_the_grid_gives_the_same_bits(tmp_path_factory, length, stops, seed):
-    model, folder = tiny_model(), tmp_path_factory.mktemp("states")
-    tokens = tokens_of(length, seed)
-
-    def read(saving: set[int]) -> State:
-        state = model.initial_state()
-        for window, begin in enumerate(range(0, length, 64)):
-            state = model.forward_padded([(tokens[begin : begin + 64], state)], lanes=2, width=64)[0].state
-            if window in saving:
-                state.to_arrow(folder / "state.arrow")
-                state = State.from_arrow(folder / "state.arrow", tiny_model())
-        return state
-
-    assert_same_bits(read(stops), read(set()))
-
-
 def test_more_items_than_lanes_or_more_tokens_than_the_width_are_refused(model):
     state = model.initial_state()
     with pytest.raises(ShapeError, match="do not fit 1 lanes of 64"):
         model.forward_padded([([1], state), ([2], state)], lanes=1, width=64)
     with pytest.raises(ShapeError, match="up to 65 tokens"):
         model.forward_padded([(tokens_of(65), state)], lanes=1, width=64)
-
-
-def test_weights_in_bf16_compute_what_the_same_values_in_fp32_do():
-    rounded = {name: tensor.bfloat16() for name, tensor in tiny_tensors().items()}
-    small, large = (
-        Model(generations.read(Weights("tiny", tensors)), tiny_model().tokenizer, "tiny")
-        for tensors in (rounded, {name: tensor.float() for name, tensor in rounded.items()})
-    )
-    tokens = tokens_of(40)
-    left, right = (model.forward(tokens, model.initial_state(), logits="all") for model in (small, large))
-    assert torch.equal(left.logits, right.logits)
-    assert_same_bits(left.state, right.state)
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -259,40 +162,6 @@ def test_the_unused_value_blend_of_the_first_layer_may_be_there_or_not(present):
     weights = Weights("tiny", tensors)
     generations.read(weights)
     weights.finish()
-
-
-@pytest.mark.parametrize(
-    ("name", "generation"),
-    [
-        ("ffn.s_emb.weight", "RWKV-7a"),
-        ("qkv.k1", "RWKV-7b"),
-        ("ffn.enn.weight", "RWKV-8"),
-    ],
-)
-def test_relatives_of_rwkv_7_are_refused_by_name(name, generation):
-    tensors = tiny_tensors() | {f"blocks.0.{name}": torch.zeros(2, 2)}
-    with pytest.raises(UnsupportedModelError, match=f"an {generation} model; this version runs RWKV-7 only"):
-        generations.read(Weights("file.pth", tensors))
-
-
-@pytest.mark.parametrize(
-    ("names", "generation"),
-    [
-        (["att.time_decay", "att.time_first"], "4"),
-        (["att.time_decay", "att.ln_x.weight"], "5"),
-        (["att.time_decay", "att.ln_x.weight", "att.time_maa_x"], "6"),
-        (["att.time_w"], "3 or older"),
-    ],
-)
-def test_older_generations_are_refused_by_name(names, generation):
-    tensors = {f"blocks.0.{name}": torch.zeros(2) for name in names}
-    with pytest.raises(UnsupportedModelError, match=f"an RWKV-{generation} model"):
-        generations.read(Weights("file.pth", tensors))
-
-
-def test_what_is_no_language_model_is_refused():
-    with pytest.raises(WeightsError, match="no tensor names of an RWKV language model"):
-        generations.read(Weights("file.pth", {"blocks.0.att.time_state": torch.zeros(2), "x": torch.zeros(1)}))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tiny random RWKV-7 models for tests: any size, seeded, with a byte tokenizer.
+"""Tiny random models of every generation for tests: any size, seeded, with a byte tokenizer.
 
 Values are such that activations stay of order 1 and that some channels forget at once while others hardly forget,
 so that a comparison between two implementations means something.
@@ -19,7 +19,11 @@ from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.tokenizers import Encoding, TokenStream, decode_utf8, encoding_of
 from rwkv_runtime.weights import Weights
 
+GENERATIONS = ("4", "5.0", "5.1", "5.2", "6", "7", "7a")
 RANKS = {"w": 8, "a": 8, "v": 6, "g": 10}
+MIX_RANK = DECAY_RANK = 8
+EMBEDDING_RANK = 32
+"""Of RWKV-7a: the `rwkv` package knows no other."""
 
 
 class Draw:
@@ -46,20 +50,24 @@ class Draw:
 
 
 def tiny_tensors(
-    *, vocabulary: int = 257, width: int = 64, head_size: int = 16, layers: int = 3, seed: int = 1
+    *,
+    generation: str = "7",
+    vocabulary: int = 257,
+    width: int = 64,
+    head_size: int = 16,
+    layers: int = 3,
+    seed: int = 1,
 ) -> dict[str, Tensor]:
-    """All tensors of an RWKV-7 model, with RWKV-LM names and shapes."""
+    """All tensors of a model, with RWKV-LM names and shapes."""
     draw = Draw(seed)
     tensors = {"emb.weight": draw.normal(vocabulary, width, spread=0.5), **draw.norm("blocks.0.ln0", width)}
     for layer in range(layers):
         block = f"blocks.{layer}."
         tensors |= draw.norm(f"{block}ln1", width) | draw.norm(f"{block}ln2", width)
-        tensors |= {f"{block}att.{name}": tensor for name, tensor in _time_mix(draw, width, head_size).items()}
-        tensors |= {
-            f"{block}ffn.x_k": draw.uniform(1, 1, width),
-            f"{block}ffn.key.weight": draw.matrix(4 * width, width),
-            f"{block}ffn.value.weight": draw.matrix(width, 4 * width),
-        }
+        time_mix = _time_mix(draw, generation, width, head_size)
+        channel_mix = _channel_mix(draw, generation, width, vocabulary)
+        tensors |= {f"{block}att.{name}": tensor for name, tensor in time_mix.items()}
+        tensors |= {f"{block}ffn.{name}": tensor for name, tensor in channel_mix.items()}
     tensors |= draw.norm("ln_out", width)
     tensors["head.weight"] = draw.matrix(vocabulary, width, gain=2.0)
     return tensors
@@ -80,9 +88,9 @@ def tiny_head(*, vocabulary: int = 257, width: int = 64, dimensions: int = 24, s
     return {f"embed_head.{name}": tensor for name, tensor in head.items()}
 
 
-def tiny_model(*, head: bool = False, fingerprint: str = "tiny", **sizes: int) -> Model:
+def tiny_model(*, head: bool = False, fingerprint: str = "tiny", generation: str = "7", **sizes: int) -> Model:
     """A model in memory; `sizes` are those of `tiny_tensors`."""
-    weights = Weights("tiny", tiny_tensors(**sizes))
+    weights = Weights("tiny", tiny_tensors(generation=generation, **sizes))
     network = generations.read(weights)
     weights.finish()
     trained = None
@@ -126,7 +134,68 @@ class ByteTokenizer:
         raise NotImplementedError("model tests encode whole texts")
 
 
-def _time_mix(draw: Draw, width: int, head_size: int) -> dict[str, Tensor]:
+def _time_mix(draw: Draw, generation: str, width: int, head_size: int) -> dict[str, Tensor]:
+    heads = width // head_size
+    if generation == "4":
+        return _mixes(draw, "time_mix_", "kvr", width) | {
+            "time_decay": draw.uniform(width, low=-5.0, high=1.5),
+            "time_first": draw.normal(width, spread=0.7),
+            **_matrices(draw, width),
+        }
+    if generation in ("7", "7a"):
+        return _time_mix_of_seven(draw, width, head_size)
+    tensors = _matrices(draw, width) | draw.norm("ln_x", width)
+    if generation != "5.0":
+        tensors["gate.weight"] = draw.matrix(width, width)
+    if generation == "6":
+        return tensors | _time_mix_of_six(draw, width) | {"time_faaaa": draw.normal(heads, head_size, spread=0.5)}
+    tensors |= _mixes(draw, "time_mix_", "kvr" if generation == "5.0" else "kvrg", width)
+    shape = (heads, head_size) if generation == "5.2" else (heads,)
+    tensors["time_decay"] = draw.uniform(*shape, low=-6.0, high=1.0)
+    if generation == "5.0":
+        return tensors | {"time_first": draw.uniform(*shape, low=-2.0, high=0.5)}
+    return tensors | {"time_faaaa": draw.normal(*shape, spread=0.5)}
+
+
+def _channel_mix(draw: Draw, generation: str, width: int, vocabulary: int) -> dict[str, Tensor]:
+    hidden = 4 * width if generation in ("4", "5.0", "7", "7a") else int(width * 3.5 // 32 * 32)
+    if generation in ("7", "7a"):
+        tensors = {"x_k": draw.uniform(1, 1, width)}
+    else:
+        tensors = _mixes(draw, "time_maa_" if generation == "6" else "time_mix_", "kr", width)
+        tensors["receptance.weight"] = draw.matrix(width, width)
+    tensors |= {"key.weight": draw.matrix(hidden, width), "value.weight": draw.matrix(width, hidden)}
+    if generation == "7a":
+        rank = EMBEDDING_RANK
+        tensors |= {
+            "s0": 1 + draw.normal(1, 1, hidden, spread=0.1),
+            "s1": draw.normal(width, rank, spread=1 / math.sqrt(width)),
+            "s2": draw.normal(rank, hidden, spread=0.2 / math.sqrt(rank)),
+            "s_emb.weight": draw.normal(vocabulary, rank * rank, spread=0.3 / math.sqrt(rank)),
+            "s_emb_x.weight": draw.matrix(rank * rank, width, gain=0.1),
+        }
+    return tensors
+
+
+def _time_mix_of_six(draw: Draw, width: int) -> dict[str, Tensor]:
+    return _mixes(draw, "time_maa_", "xwkvrg", width) | {
+        "time_maa_w1": draw.normal(width, 5 * MIX_RANK, spread=1 / math.sqrt(width)),
+        "time_maa_w2": draw.normal(5, MIX_RANK, width, spread=0.3 / math.sqrt(MIX_RANK)),
+        "time_decay": draw.uniform(1, 1, width, low=-6.0, high=1.0),
+        "time_decay_w1": draw.normal(width, DECAY_RANK, spread=1 / math.sqrt(width)),
+        "time_decay_w2": draw.normal(DECAY_RANK, width, spread=0.5 / math.sqrt(DECAY_RANK)),
+    }
+
+
+def _mixes(draw: Draw, prefix: str, letters: str, width: int) -> dict[str, Tensor]:
+    return {prefix + letter: draw.uniform(1, 1, width) for letter in letters}
+
+
+def _matrices(draw: Draw, width: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": draw.matrix(width, width) for name in ("receptance", "key", "value", "output")}
+
+
+def _time_mix_of_seven(draw: Draw, width: int, head_size: int) -> dict[str, Tensor]:
     tensors = {f"x_{letter}": draw.uniform(1, 1, width) for letter in "rwkvag"}
     tensors |= {
         "w0": draw.uniform(1, 1, width, low=-7.0, high=2.0),
@@ -139,6 +208,4 @@ def _time_mix(draw: Draw, width: int, head_size: int) -> dict[str, Tensor]:
     for letter, rank in RANKS.items():
         tensors[f"{letter}1"] = draw.matrix(width, rank)
         tensors[f"{letter}2"] = draw.normal(rank, width, spread=(2.0 if letter == "g" else 0.5) / math.sqrt(rank))
-    for name in ("receptance", "key", "value", "output"):
-        tensors[f"{name}.weight"] = draw.matrix(width, width)
-    return tensors | draw.norm("ln_x", width)
+    return tensors | _matrices(draw, width) | draw.norm("ln_x", width)

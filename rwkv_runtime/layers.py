@@ -1,0 +1,301 @@
+"""What the generations of RWKV have in common: norms, token shift, a channel mix with a gate, and the stack of layers.
+
+Each generation brings its own way to mix along time and, some of them, to mix channels; `Stack` runs them. All
+arithmetic is float32. The embedding and the head stay as they are stored (memory-mapped), and rows of the embedding
+are cast when they are gathered. Knows the RWKV-LM names and shapes, not the containers they come in; nothing of
+tokenizers, text or state files.
+
+Shapes, for B lanes, T tokens, width D, H heads of size N: activations are [B, T, D]. A state has `att_shift` [L, B, D]
+and `ffn_shift` [L, B, D], for L layers, and between the two whatever the recurrence of the generation carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from rwkv_runtime.config import ModelConfig
+from rwkv_runtime.errors import WeightsError
+from rwkv_runtime.network import Tensors
+from rwkv_runtime.weights import Weights
+
+NORM_EPS = 1e-5
+HEAD_NORM_EPS = 64e-5
+"""Training normalised heads with 1e-5 after a division by 8: the same as this without the division."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm over the channels."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def read(cls, weights: Weights, name: str, width: int) -> Norm:
+        """Take `name`.weight and `name`.bias."""
+        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise [..., D]."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS)
+
+
+@dataclass(frozen=True)
+class HeadNorm:
+    """Normalisation of each head on its own, with a weight and a bias per channel."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def read(cls, weights: Weights, name: str, width: int) -> HeadNorm:
+        """Take `name`.weight and `name`.bias."""
+        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
+
+    def __call__(self, reads: Tensor) -> Tensor:
+        """Normalise [B, T, H, N] over N; returns [B, T, D]."""
+        normed = F.layer_norm(reads, reads.shape[-1:], eps=HEAD_NORM_EPS).flatten(-2)
+        return torch.addcmul(self.bias, normed, self.weight)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """bias + (x @ down) @ up, with room for an activation between the two."""
+
+    down: Tensor
+    up: Tensor
+    bias: Tensor
+
+    @classmethod
+    def read(cls, weights: Weights, down: str, up: str, bias: str, width: int, out: int) -> LowRank:
+        """Take the three tensors, from `width` to `out` channels; the rank is what the file has."""
+        rank = weights.shape(down)[-1]
+        return cls(
+            columns(weights.take(down, width, rank).float()),
+            columns(weights.take(up, rank, out).float()),
+            channels(weights, bias, out),
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """The tokens being read, as every layer may look at them."""
+
+    tokens: Tensor  # [B, T]
+    embedded: Tensor  # [B, T, D]: their embeddings after the first norm
+    lengths: Sequence[int]  # of each lane only so many tokens are read
+
+
+class TimeMix(Protocol):
+    """The recurrent half of a layer."""
+
+    def __call__(
+        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window, /
+    ) -> tuple[Tensor, Tensors, Tensor | None]:
+        """Mix [B, T, D] along time, from this layer's part of the state.
+
+        `handed` is what the layer before hands on for the same tokens, None for the first. Returns (what is added to
+        the residual, what of the state is new other than the shifts, what is handed on).
+        """
+
+
+class ChannelMix(Protocol):
+    """The feed-forward half of a layer."""
+
+    def __call__(self, x: Tensor, previous: Tensor, window: Window, /) -> Tensor:
+        """Mix the channels of [B, T, D], after a token `previous` [B, D]; returns what is added to the residual."""
+
+
+@dataclass(frozen=True)
+class GatedChannelMix:
+    """The feed-forward half of RWKV-4, 5 and 6: key, squared ReLU, value, and a gate from the receptance."""
+
+    mix: Tensor  # [2, 1, 1, D]: how much of the previous token goes into key and receptance
+    key: Tensor
+    value: Tensor
+    receptance: Tensor
+
+    @classmethod
+    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> GatedChannelMix:
+        """Take the tensors of `blocks.{layer}.ffn.` of RWKV-4 and 5."""
+        mix = mixes_with_current(weights, f"blocks.{layer}.ffn.time_mix_", "kr", config.n_embd)
+        return cls.read_beside(mix, weights, layer, config)
+
+    @classmethod
+    def read_beside(cls, mix: Tensor, weights: Weights, layer: int, config: ModelConfig) -> GatedChannelMix:
+        """Take the matrices of `blocks.{layer}.ffn.`, the mix being there already."""
+        width, prefix = config.n_embd, f"blocks.{layer}.ffn."
+        return cls(
+            mix=mix,
+            key=weights.take(f"{prefix}key.weight", config.n_ffn, width).float(),
+            value=weights.take(f"{prefix}value.weight", width, config.n_ffn).float(),
+            receptance=weights.take(f"{prefix}receptance.weight", width, width).float(),
+        )
+
+    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
+        """Mix the channels of [B, T, D]; returns what is added to the residual."""
+        x_k, x_r = torch.lerp(x, shifted(x, previous), self.mix)
+        added = F.linear(F.linear(x_k, self.key).relu_().square_(), self.value)
+        return added.mul_(F.linear(x_r, self.receptance).sigmoid_())
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Two normalised halves, each added to the residual."""
+
+    attention_norm: Norm
+    time_mix: TimeMix
+    feed_norm: Norm
+    channel_mix: ChannelMix
+
+    def __call__(
+        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+    ) -> tuple[Tensor, Tensors, Tensor | None]:
+        """Add both halves to [B, T, D]; returns (the sum, this layer's part of the new state, what is handed on)."""
+        attended = self.attention_norm(x)
+        added, after, handed = self.time_mix(attended, state, handed, window)
+        x = x + added
+        fed = self.feed_norm(x)
+        x = self.channel_mix(fed, state["ffn_shift"], window).add_(x)
+        shifts = {
+            "att_shift": _last(attended, state["att_shift"], window.lengths),
+            "ffn_shift": _last(fed, state["ffn_shift"], window.lengths),
+        }
+        return x, after | shifts, handed
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A network: the embedding, the layers one after another, and the head."""
+
+    config: ModelConfig
+    embedding: Tensor  # [vocabulary, D], as stored
+    first_norm: Norm
+    layers: tuple[Layer, ...]
+    final_norm: Norm
+    head: Tensor  # [vocabulary, D], as stored
+    start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
+
+    @classmethod
+    def read(
+        cls,
+        weights: Weights,
+        config: ModelConfig,
+        time_mix: Callable[[Weights, int, ModelConfig], TimeMix],
+        channel_mix: Callable[[Weights, int, ModelConfig], ChannelMix],
+        memory: Tensors,
+    ) -> Stack:
+        """Take every tensor of the network, of exactly the expected shape. Raises WeightsError otherwise.
+
+        The two callables read a layer's halves; `memory` is what the recurrence carries, before the first token.
+        """
+        width = config.n_embd
+
+        def layer(index: int) -> Layer:
+            return Layer(
+                attention_norm=Norm.read(weights, f"blocks.{index}.ln1", width),
+                time_mix=time_mix(weights, index, config),
+                feed_norm=Norm.read(weights, f"blocks.{index}.ln2", width),
+                channel_mix=channel_mix(weights, index, config),
+            )
+
+        shift = torch.zeros(config.n_layer, width)
+        return cls(
+            config=config,
+            embedding=weights.take("emb.weight", config.vocab_size, width),
+            first_norm=Norm.read(weights, "blocks.0.ln0", width),
+            layers=tuple(layer(index) for index in range(config.n_layer)),
+            final_norm=Norm.read(weights, "ln_out", width),
+            head=weights.take("head.weight", config.vocab_size, width),
+            start={"att_shift": shift, **memory, "ffn_shift": shift},
+        )
+
+    def initial_state(self) -> Tensors:
+        """The state before the first token, of one sequence: without the axis of lanes."""
+        return {name: tensor.clone() for name, tensor in self.start.items()}
+
+    def window(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+        """Read tokens [B, T]; returns (the residual stream after the last layer [B, T, D], the new state).
+
+        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
+        """
+        x = self.first_norm(F.embedding(tokens, self.embedding).float())
+        window, handed = Window(tokens, x, lengths), None
+        after: list[Tensors] = []
+        for index, layer in enumerate(self.layers):
+            x, changed, handed = layer(x, {name: tensor[index] for name, tensor in state.items()}, handed, window)
+            after.append(changed)
+        return x, {name: torch.stack([changed[name] for changed in after]) for name in state}
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""
+        return F.linear(hidden, self._head)
+
+    @cached_property
+    def _head(self) -> Tensor:
+        return self.head.float()
+
+
+def configuration(weights: Weights, generation: str, heads: int, size: int, shown_by: str) -> ModelConfig:
+    """The dimensions, from the shapes; `shown_by` names the tensor that heads and their size were read from.
+
+    Raises WeightsError if the heads do not make the width.
+    """
+    layers = {name.split(".")[1] for name in weights.names() if name.startswith("blocks.")}
+    vocabulary, width = matrix_shape(weights, "emb.weight")
+    ffn, _ = matrix_shape(weights, "blocks.0.ffn.key.weight")
+    if heads * size != width:
+        raise WeightsError(
+            f"{weights.source}: {heads} heads of size {size} ({shown_by}) do not make the width {width} of "
+            "emb.weight; the file is damaged or of another architecture"
+        )
+    return ModelConfig(generation, len(layers), width, heads, size, ffn, vocabulary)
+
+
+def matrix_shape(weights: Weights, name: str) -> tuple[int, int]:
+    """The shape of what must be a matrix. Raises WeightsError if it is none."""
+    shape = weights.shape(name)
+    if len(shape) != 2:
+        raise WeightsError(
+            f"{weights.source}: {name} must be a matrix, but has the shape {list(shape)}; "
+            "the file does not belong to this kind of model"
+        )
+    return shape[0], shape[1]
+
+
+def matrix_memory(config: ModelConfig) -> Tensors:
+    """An empty matrix per layer and head: [L, H, N, N]."""
+    return {"wkv": torch.zeros(config.n_layer, config.n_head, config.head_size, config.head_size)}
+
+
+def channels(weights: Weights, name: str, width: int) -> Tensor:
+    """Take a number per channel: [D]."""
+    return weights.take(name, 1, 1, width).float().flatten()
+
+
+def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) -> Tensor:
+    """Take how much of the token itself each mix has; returns how much of the previous one: [mixes, 1, 1, D]."""
+    stored = [channels(weights, prefix + letter, width) for letter in letters]
+    return 1 - torch.stack(stored).view(-1, 1, 1, width)
+
+
+def columns(matrix: Tensor) -> Tensor:
+    """A stored [in, out] matrix as the [out, in] that F.linear takes."""
+    return matrix.T.contiguous()
+
+
+def shifted(x: Tensor, previous: Tensor) -> Tensor:
+    """Each token's predecessor; the first token's is `previous` [B, D]."""
+    return torch.cat([previous.unsqueeze(1), x[:, :-1]], dim=1)
+
+
+def _last(x: Tensor, previous: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The row of each lane's last token, or `previous` where a lane has none: [B, D]."""
+    return torch.stack([x[lane, n - 1] if n else previous[lane] for lane, n in enumerate(lengths)])

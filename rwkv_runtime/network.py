@@ -1,0 +1,36 @@
+"""What a model needs of its network, whatever the generation. Knows no generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from rwkv_runtime.config import ModelConfig
+
+Tensors = dict[str, Tensor]
+"""A state's tensors by name: [L, ...] of one sequence, [L, B, ...] of B lanes. They are never written."""
+
+
+class Network(Protocol):
+    """The layers between token ids and the residual stream, and the head on top of them."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The dimensions."""
+
+    def initial_state(self) -> Tensors:
+        """The state before the first token, of one sequence."""
+
+    def window(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+        """Read tokens [B, T]; returns (the residual stream after the last layer [B, T, D], the new state).
+
+        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
+        """
+
+    def final_norm(self, residual: Tensor, /) -> Tensor:
+        """Hidden states [..., D] from the residual stream."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token, [..., vocabulary], for hidden states."""
