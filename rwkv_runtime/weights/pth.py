@@ -16,19 +16,21 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime.errors import ModelFileError
+from rwkv_runtime.weights.deferred import Stored
 
+NAME = "PyTorch"
 ZIP = b"PK\x03\x04"  # torch.save since 1.6; can be memory-mapped
 LEGACY = b"\x80\x02"  # torch.save before: several pickles in a row, read into memory
 WRAPPERS = ("state_dict", "model")
 DEEPEST = 4  # wrappers in each other; a pickle can hold a dict that contains itself
 
 
-def recognises(head: bytes) -> bool:
+def recognises(head: bytes, path: Path) -> bool:
     """Tell from a file's first bytes whether it is a torch.save file."""
     return head.startswith((ZIP, LEGACY))
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Stored]:
     """Return the tensors by name, on the CPU, memory-mapped where the format allows it.
 
     Raises ModelFileError if the file is damaged, holds code, or is no plain set of named tensors.
