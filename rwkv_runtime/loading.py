@@ -18,7 +18,7 @@ from rwkv_runtime.pooling import PREFIX, EmbeddingHead
 
 
 def load(source: str | Path = "default", device: str = "auto", dtype: str = "auto") -> Model:
-    """Load "default" (the shipped model), or a .pth or .safetensors file, or a folder with one.
+    """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
     `device` is cpu or auto, `dtype` fp32 or auto. Raises ModelFileError if the file cannot be read, WeightsError if
     its tensors are not exactly those of a model, UnsupportedModelError for what this version does not run,
