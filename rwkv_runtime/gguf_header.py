@@ -42,6 +42,7 @@ BLOCKS = {
 """The ways of storing weights that are read: number in the file, name, weights in a block, bytes of a block."""
 
 LONGEST_HEADER = 32 << 20  # bytes; a vocabulary of 65536 tokens takes about 2 MB
+MOST_ENTRIES, MOST_TENSORS, MOST_TEXTS = 10_000, 100_000, 1_000_000
 LONGEST_KEY = 65_535
 LONGEST_TENSOR_NAME = 63
 LARGEST_ALIGNMENT = 65_536
@@ -136,6 +137,7 @@ class _Cursor:
         self.content = content
         self.size = len(content)
         self.position = 0
+        self.texts = 0
 
     def skip(self, count: int, what: str) -> int:
         """Move on by `count` bytes that must be there; return where they begin."""
@@ -152,11 +154,31 @@ class _Cursor:
         (value,) = layout.unpack_from(self.content, self.skip(layout.size, what))
         return value  # type: ignore[no-any-return]
 
-    def count(self, smallest: int, what: str) -> int:
+    def count(self, smallest: int, most: int, what: str) -> int:
         """A number of things that take at least `smallest` bytes each, so that there cannot be more than fit."""
         found = self.number("Q", what)
         if found * smallest > self.size - self.position:
             raise ValueError(f"{found} {what} do not fit into {self.size} bytes")
+        if found > most:
+            raise ValueError(f"{found} {what}, at most {most} are possible")
+        return found
+
+    def strings(self, count: int) -> list[bytes]:
+        """Strings one after the other: a vocabulary has very many of them, so this spares them all function calls."""
+        self.texts += count
+        if self.texts > MOST_TEXTS:
+            raise ValueError(f"{self.texts} texts, at most {MOST_TEXTS} are possible")
+        content, position, end = self.content, self.position, min(self.size, LONGEST_HEADER)
+        read, found = struct.Struct("<Q").unpack_from, []
+        for _ in range(count):
+            (length,) = read(content, position) if position + 8 <= end else (end,)
+            position += 8
+            if length > end - position:
+                self.position = position
+                self.skip(length, "a text")  # says which limit is passed
+            found.append(content[position : position + length])
+            position += length
+        self.position = position
         return found
 
     def string(self, longest: int, what: str) -> bytes:
@@ -180,8 +202,8 @@ def _parse(path: Path, cursor: _Cursor) -> GgufHeader:
     if version not in VERSIONS:
         turned = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
         raise ValueError("it is big-endian" if turned else f"its version is {version}, only 2 and 3 are read")
-    n_tensors = cursor.count(SMALLEST_TENSOR, "tensors")
-    metadata = _metadata(cursor, cursor.count(SMALLEST_ENTRY, "metadata entries"))
+    n_tensors = cursor.count(SMALLEST_TENSOR, MOST_TENSORS, "tensors")
+    metadata = _metadata(cursor, cursor.count(SMALLEST_ENTRY, MOST_ENTRIES, "metadata entries"))
     if int(_scalar(metadata, "split.count", 1)) > 1:
         raise ValueError("it is one part of several; join them with `llama-gguf-split --merge`")
     return GgufHeader(path, metadata, _tensors(cursor, n_tensors, _alignment(metadata)))
@@ -206,11 +228,11 @@ def _value(cursor: _Cursor, kind: int) -> Value:
         raise ValueError(f"a metadata value is of the unknown type {kind}")
     element = cursor.number("I", "a type")
     if element == STRING:
-        return [cursor.string(LONGEST_HEADER, "a text") for _ in range(cursor.count(8, "texts"))]
+        return cursor.strings(cursor.count(8, MOST_TEXTS, "texts"))
     if element not in SCALARS:
         raise ValueError(f"an array's elements are of the type {element}, which is unknown or an array again")
     layout = struct.Struct(f"<{SCALARS[element]}")
-    length = cursor.count(layout.size, "array elements") * layout.size
+    length = cursor.count(layout.size, LONGEST_HEADER, "array elements") * layout.size
     begin = cursor.skip(length, "an array")
     numbers = array(SCALARS[element].replace("?", "B"))
     if numbers.itemsize != layout.size:

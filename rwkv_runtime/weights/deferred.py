@@ -36,13 +36,13 @@ def changed(stored: Stored, change: Callable[[Tensor], Tensor]) -> Stored:
     """Apply a change of shape or order: at once to a tensor, of which it is a view, and later to a deferred one."""
     if not isinstance(stored, Deferred):
         return change(stored)
-    return computed(stored, change, stored.dtype, stored.stored_as)
+    shape = tuple(change(torch.empty(stored.shape, dtype=stored.dtype, device="meta")).shape)
+    return Deferred(shape, stored.dtype, stored.stored_as, lambda: change(stored.make()))
 
 
-def computed(stored: Stored, change: Callable[[Tensor], Tensor], dtype: torch.dtype, stored_as: str) -> Deferred:
-    """Apply a change of the values, whose result is of type `dtype`, when the tensor is needed."""
-    shape = tuple(change(torch.empty(stored.shape, dtype=dtype, device="meta")).shape)
-    return Deferred(shape, dtype, stored_as, lambda: change(made(stored)))
+def computed(stored: Stored, change: Callable[[Tensor], Tensor]) -> Deferred:
+    """Apply a change of each value, which gives float32, when the tensor is needed."""
+    return Deferred(tuple(stored.shape), torch.float32, label(stored), lambda: change(made(stored)))
 
 
 def label(stored: Stored) -> str:

@@ -11,13 +11,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from rwkv_runtime import gguf_header
 from rwkv_runtime.errors import ModelFileError, UnsupportedModelError, WeightsError
 from rwkv_runtime.gguf_header import GgufHeader
 from rwkv_runtime.weights import blocks
-from rwkv_runtime.weights.deferred import Stored, changed, computed, label
+from rwkv_runtime.weights.deferred import Stored, changed, computed
 
 NAME = "GGUF"
 NORM_EPS = 1e-5
@@ -131,7 +129,7 @@ def _rescaled(header: GgufHeader, kind: str, layer: int, stored: Stored) -> Stor
     halvings = layer // every if every > 0 and kind in RESCALED else 0
     if not halvings:
         return stored
-    return computed(stored, lambda x: x.float() * 2.0**halvings, torch.float32, label(stored))
+    return computed(stored, lambda x: x.float() * 2.0**halvings)
 
 
 def _check_norm(header: GgufHeader) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,7 +57,20 @@ def _load(path: Path) -> Any:
         # torch.load maps only what it opens itself, and takes what is named .safetensors for that, whatever it is.
         mapped = file.read(len(ZIP)) == ZIP and path.suffix != ".safetensors"
         file.seek(0)
+        _refuse_compressed(path, file)
+        file.seek(0)
         return _load_safely(path, path if mapped else file, mapped)
+
+
+def _refuse_compressed(path: Path, file: BinaryIO) -> None:
+    """torch.save never compresses; a compressed entry can be a thousand times as large as the file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            sizes = [(entry.file_size, entry.compress_size) for entry in archive.infolist()]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return  # an older format, or damage that loading will find
+    if any(whole > stored for whole, stored in sizes):
+        raise ModelFileError(f"{path}: has compressed entries, which torch.save does not write; get the original file")
 
 
 def _load_safely(path: Path, source: Path | BinaryIO, mapped: bool) -> Any:

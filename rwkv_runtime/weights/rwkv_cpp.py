@@ -14,14 +14,13 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
 from rwkv_runtime.gguf_header import BLOCKS
 from rwkv_runtime.weights import blocks
 from rwkv_runtime.weights.blocks import Bytes
-from rwkv_runtime.weights.deferred import Stored, changed, computed, label
+from rwkv_runtime.weights.deferred import Stored, changed, computed
 
 NAME = "rwkv.cpp"
 MAGIC = b"fmgg"  # 0x67676d66, little-endian
@@ -58,10 +57,13 @@ def read(path: Path) -> dict[str, Stored]:
         raise ModelFileError(f"{path}: is a damaged rwkv.cpp (ggml) file ({error}); download it again") from error
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{path}: {error}") from None
+    promised = HEADER.unpack_from(content.data)[2:5]
     layers = {name.split(".")[1] for name in raw if name.startswith("blocks.")}
-    promised = HEADER.unpack_from(content.data)[4]
-    if len(layers) != promised:
-        raise ModelFileError(f"{path}: promises {promised} layers, but has {len(layers)}; download it again")
+    found = (*(raw["emb.weight"].shape if "emb.weight" in raw else (0, 0)), len(layers))
+    if found != promised:
+        raise ModelFileError(
+            f"{path}: promises {promised} tokens, channels and layers, but has {found}; download it again"
+        )
     undo = _undo_decay(raw)
     return {name: tensor for stored in raw.items() for name, tensor in _translated(*stored, undo)}
 
@@ -131,7 +133,7 @@ def _translated(
         for index, letter in enumerate("rwkvag"):
             yield f"{fused[1]}x_{letter}", changed(stored, lambda x, i=index: x[i].reshape(1, 1, -1))  # type: ignore[misc]
     elif DECAY.fullmatch(name) and undo_decay is not None:
-        yield name, computed(stored, undo_decay, torch.float32, label(stored))
+        yield name, computed(stored, undo_decay)
     elif (first := FIRST.fullmatch(name)) and undo_decay is _from_decay:
         yield f"{first[1]}time_faaaa", stored  # v5: the exponential is taken already, as in time_faaaa
     else:
