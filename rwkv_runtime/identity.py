@@ -24,6 +24,20 @@ HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
+class ModelFiles:
+    """Where a model lies. Of weights in several files, `weights_path` is the index, and `parts` are all of them.
+
+    `tokenizer_path` is the weights file itself for a GGUF file with a tokenizer inside, and None for the World
+    vocabulary that is shipped. `tokenizer_sha256` is the fingerprint of the tokenizer.
+    """
+
+    weights_path: Path
+    parts: tuple[Path, ...]
+    tokenizer_path: Path | None
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """The files of a model and their content. Two with the same `fingerprint` compute the same, wherever they
     lie.
@@ -55,15 +69,25 @@ def identify(source: str | Path) -> ModelIdentity:
     World vocabulary. Raises ModelFileError if there is no such model or it could be several, or a GGUF file is damaged,
     TokenizerError if the tokenizer inside is of an unknown kind.
     """
-    weights = _find_weights(source)
-    tokenizer, tokenizer_sha256 = _find_tokenizer(weights)
+    files = find(source)
+    whole = files.parts == (files.weights_path,)
     return ModelIdentity(
         source=str(source),
-        weights_path=weights,
-        tokenizer_path=tokenizer,
-        weights_sha256=_sha256_of_all(weights) if weights.name.endswith(shards.SUFFIX) else _sha256(weights),
-        tokenizer_sha256=tokenizer_sha256,
+        weights_path=files.weights_path,
+        tokenizer_path=files.tokenizer_path,
+        weights_sha256=_sha256(files.weights_path) if whole else _sha256_of_all(files),
+        tokenizer_sha256=files.tokenizer_sha256,
     )
+
+
+def find(source: str | Path) -> ModelFiles:
+    """Find the files of a model as `identify` does, without hashing the weights. Raises as it does."""
+    weights = _find_weights(source)
+    tokenizer, fingerprint = _find_tokenizer(weights)
+    parts = [weights]
+    if weights.name.endswith(shards.SUFFIX):
+        parts = [weights.with_name(file) for file in sorted(set(shards.shards_of(weights).values()))]
+    return ModelFiles(weights, tuple(parts), tokenizer, fingerprint)
 
 
 def _find_tokenizer(weights: Path) -> tuple[Path | None, str]:
@@ -121,10 +145,10 @@ def _only_weights_in(folder: Path) -> Path:
     return found[0]
 
 
-def _sha256_of_all(index: Path) -> str:
+def _sha256_of_all(files: ModelFiles) -> str:
     """Hash which tensor is in which file, and every file."""
-    named = shards.shards_of(index)
-    hashes = {file: _sha256(index.with_name(file)) for file in sorted(set(named.values()))}
+    named = shards.shards_of(files.weights_path)
+    hashes = {part.name: _sha256(part) for part in files.parts}
     return hashlib.sha256(json.dumps([named, hashes], sort_keys=True).encode()).hexdigest()
 
 
