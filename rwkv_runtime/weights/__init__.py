@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -56,6 +57,10 @@ class Weights:
     def names(self) -> frozenset[str]:
         """Return the names not yet taken."""
         return frozenset(self._tensors)
+
+    def stored(self) -> Mapping[str, Stored]:
+        """Return what is not yet taken, as the readers handed it on; to be looked at, not to be kept."""
+        return MappingProxyType(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape as stored. Raises WeightsError if there is no such tensor, or no longer."""

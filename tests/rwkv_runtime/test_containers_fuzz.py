@@ -30,7 +30,7 @@ from tests.rwkv_runtime.test_weights import Exploit
 from tests.rwkv_runtime.tiny import tiny_tensors
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 2.0
+SECONDS = 2.0  # of processor time, as other tests may keep the machine busy
 MEMORY = 512 << 20
 
 FORMS = ["pth", "legacy pth", "safetensors", "GGUF F16", "rwkv.cpp FP16", "transformers, parts", "fla, parts"]
@@ -47,7 +47,7 @@ def written(form: str, folder: Path) -> Path:
 
 def attempt(path: Path) -> str | None:
     """Read a file and take every tensor; return the message of the refusal, if it is refused."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         read = weights.read(path)
         for name in read.names():
@@ -57,7 +57,7 @@ def attempt(path: Path) -> str | None:
         assert "\n" not in message
         return message
     finally:
-        assert time.perf_counter() - started < SECONDS
+        assert time.process_time() - started < SECONDS
     return None
 
 
@@ -291,13 +291,13 @@ pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 for path in sorted(Path(sys.argv[2]).iterdir()):
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         weights.read(path)
         said = None
     except RwkvError as error:
         said = str(error)
-    print(json.dumps([path.name, said, time.perf_counter() - started]), flush=True)
+    print(json.dumps([path.name, said, time.process_time() - started]), flush=True)
 """
 
 
