@@ -315,3 +315,30 @@ def test_hostile_counts_are_refused_in_two_seconds_and_512_mib(tmp_path: Path) -
         assert "\n" not in said, case
         assert "MemoryError" not in said, case
         assert seconds < SECONDS, case
+
+
+REASONS = {
+    "50000000 tensors": "50000000 tensors do not fit into",
+    "4294967296 entries": "4294967296 metadata entries do not fit into",
+    "array of 50000000 x 4": "50000000 array elements do not fit into",
+    "array of 4294967296 x 8": "4294967296 texts do not fit into",
+    "many entries": "metadata entries, at most 10000 are possible",
+    "many tensors": "tensors, at most 100000 are possible",
+    "more texts than any vocabulary": "1000001 texts, at most 1000000 are possible",
+    "many texts": "2000000 texts, at most 1000000 are possible",
+    "tensor name of 50000000": "a tensor's name of 50000000 bytes, at most 63 are possible",
+    "big-endian": "it is big-endian",
+    "alignment 13": "an alignment of 13 bytes",
+    "duplicate key": "'general.architecture' is given twice",
+    "duplicate tensor": "the tensor 'a' is given twice",
+    "overlap": "the tensor 'b' is said to be at 0, but those before it end at 32",
+    "not enough data": "it is cut: 'a' would end at",
+    "tensor type 16": "is quantized as type 16; readable are F32, F16,",
+    "row that is no whole block": "has rows of 33 weights, Q8_0 needs multiples of 32",
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_a_hostile_count_is_refused_for_itself_and_not_for_what_follows_from_it(case: str, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(HOSTILE[case])
+    assert REASONS[case] in str(attempt(tmp_path / "model.gguf"))
