@@ -33,6 +33,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+models = typer.Typer(
+    help="Say what a model file is, convert it, check it.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models, name="model")
+
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", metavar="JOB.yaml")]
 RunPath = Annotated[Path, typer.Argument(help="The run directory.", metavar="RUN")]
 Overrides = Annotated[
@@ -42,6 +47,7 @@ Model = Annotated[str | None, typer.Option("--model", "-m", help="The model: `de
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to use.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Ray workers; 0 reads in this process.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Read only the first N documents.")]
+Source = Annotated[str, typer.Argument(help="The model: `default`, a file or a folder.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say when each document is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -170,6 +176,63 @@ def schema() -> None:
     from jobs.spec import json_schema
 
     _data(json_schema())
+
+
+@models.command("inspect")
+def model_inspect(source: Source, as_json: AsJson = False) -> None:
+    """Say what a file is: generation, sizes, container, ways of storing, tokenizer."""
+    from jobs.models import inspect_model, lines_of, to_json
+
+    found = inspect_model(source)
+    if as_json:
+        _data(to_json(found))
+        return
+    for line in lines_of(found):
+        typer.echo(safe(line))
+
+
+@models.command("convert")
+def model_convert(
+    source: Source,
+    target: Annotated[Path, typer.Argument(help="The file to write.", metavar="OUT.safetensors")],
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16, fp16, or auto: as stored.")] = "auto",
+) -> None:
+    """Write a model as one safetensors file with RWKV-LM names, which loads fastest."""
+    from jobs.models import convert_model
+
+    _say(safe(f"written to {convert_model(source, target, dtype)}"))
+
+
+@models.command("ls")
+def model_ls(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Folders to look in.", metavar="[FOLDER]...")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the shipped model and the models below the folders (by default, the one you are in)."""
+    from jobs.models import lines_of, list_models, to_json
+
+    found = list_models(folders or [Path()])
+    if as_json:
+        _data([to_json(one) for one in found])
+        return
+    for one in found:
+        typer.echo(safe(next(iter(lines_of(one)))))
+
+
+@models.command("verify")
+def model_verify(
+    source: Source,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="What the hash of the weights must be.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a model strictly and read a few tokens with it; exit 7 on anything wrong."""
+    from jobs.models import verify_model
+
+    found = verify_model(source, sha256)
+    if as_json:
+        _data(found)
+    else:
+        _say(safe(f"{found['path']}: sound, RWKV-{found['generation']}, SHA-256 {found['weights_sha256']}"))
 
 
 def _overrides(

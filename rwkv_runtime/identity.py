@@ -7,15 +7,34 @@ nothing of what is inside the files.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from rwkv_runtime import shards
 from rwkv_runtime.errors import ModelFileError
 from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-SUFFIXES = (".pth", ".safetensors")
+SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
+KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
+HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
+"""What Hugging Face calls the weights beside a config.json, whole or, with .index.json behind it, in several files."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model lies. Of weights in several files, `weights_path` is the index, and `parts` are all of them.
+
+    `tokenizer_path` is the weights file itself for a GGUF file with a tokenizer inside, and None for the World
+    vocabulary that is shipped. `tokenizer_sha256` is the fingerprint of the tokenizer.
+    """
+
+    weights_path: Path
+    parts: tuple[Path, ...]
+    tokenizer_path: Path | None
+    tokenizer_sha256: str
 
 
 @dataclass(frozen=True)
@@ -23,7 +42,9 @@ class ModelIdentity:
     """The files of a model and their content. Two with the same `fingerprint` compute the same, wherever they
     lie.
 
-    `tokenizer_path` None means the World vocabulary that is shipped. `tokenizer_sha256` is the fingerprint of
+    Of weights in several files, `weights_path` is the index, and `weights_sha256` goes over all of them.
+    `tokenizer_path` None means the World vocabulary that is shipped; it can be the weights file itself, if that is a
+    GGUF file with a tokenizer inside. `tokenizer_sha256` is the fingerprint of
     the tokenizer that `tokenizers.load(tokenizer_path)` gives.
     """
 
@@ -42,20 +63,53 @@ class ModelIdentity:
 def identify(source: str | Path) -> ModelIdentity:
     """Find and hash the files of a model.
 
-    `source` is "default" for the shipped model, or the path of a .pth or .safetensors file, or of a folder
-    with exactly one. The tokenizer is the tokenizer.json beside the weights; without one, the World
-    vocabulary. Raises ModelFileError if there is no such model or it could be several.
+    `source` is "default" for the shipped model, or the path of a weights file, of the *.index.json of several, or of a
+    folder with exactly one of these; in a Hugging Face folder (one with a config.json) safetensors files are preferred
+    to others. The tokenizer is the one inside a GGUF file, or the tokenizer.json beside the weights; without one, the
+    World vocabulary. Raises ModelFileError if there is no such model or it could be several, or a GGUF file is damaged,
+    TokenizerError if the tokenizer inside is of an unknown kind.
     """
-    weights = _find_weights(source)
-    beside = weights.with_name("tokenizer.json")
-    tokenizer = beside if beside.is_file() else None
+    files = find(source)
+    whole = files.parts == (files.weights_path,)
     return ModelIdentity(
         source=str(source),
-        weights_path=weights,
-        tokenizer_path=tokenizer,
-        weights_sha256=_sha256(weights),
-        tokenizer_sha256=_sha256(tokenizer) if tokenizer else shipped_fingerprint(),
+        weights_path=files.weights_path,
+        tokenizer_path=files.tokenizer_path,
+        weights_sha256=_sha256(files.weights_path) if whole else _sha256_of_all(files),
+        tokenizer_sha256=files.tokenizer_sha256,
     )
+
+
+def find(source: str | Path) -> ModelFiles:
+    """Find the files of a model as `identify` does, without hashing the weights. Raises as it does."""
+    weights = _find_weights(source)
+    tokenizer, fingerprint = _find_tokenizer(weights)
+    parts = [weights]
+    if weights.name.endswith(shards.SUFFIX):
+        parts = [weights.with_name(file) for file in sorted(set(shards.shards_of(weights).values()))]
+    return ModelFiles(weights, tuple(parts), tokenizer, fingerprint)
+
+
+def _find_tokenizer(weights: Path) -> tuple[Path | None, str]:
+    """Return (the file that the tokenizer is in, or None for the shipped one; its fingerprint)."""
+    if weights.suffix == ".gguf" and _is_gguf(weights):
+        from rwkv_runtime import gguf_header
+        from rwkv_runtime.tokenizers import gguf
+
+        if inside := gguf.inside(gguf_header.read(weights)):
+            return (weights if inside.content is not None else None), inside.fingerprint
+    beside = weights.with_name("tokenizer.json")
+    if beside.is_file():
+        return beside, _sha256(beside)
+    return None, shipped_fingerprint()
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False  # hashing it says what is wrong
 
 
 def _find_weights(source: str | Path) -> Path:
@@ -70,20 +124,32 @@ def _find_weights(source: str | Path) -> Path:
     if path.is_dir():
         return _only_weights_in(path)
     if not path.exists():
-        raise ModelFileError(f"{source}: no such file or folder; give a .pth or .safetensors file, or `{DEFAULT}`")
-    if path.suffix not in SUFFIXES or not path.is_file():
-        raise ModelFileError(f"{source}: is no .pth or .safetensors file; give one of these, or `{DEFAULT}`")
+        raise ModelFileError(f"{source}: no such file or folder; give {KINDS}, or `{DEFAULT}`")
+    if not path.name.endswith(SUFFIXES) or not path.is_file():
+        raise ModelFileError(f"{source}: is no weights file by its name; give {KINDS}, or `{DEFAULT}`")
     return path
 
 
 def _only_weights_in(folder: Path) -> Path:
-    found = sorted(entry for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.is_file())
+    if (folder / "config.json").is_file():
+        for name in HUGGING_FACE:
+            for candidate in (folder / name, folder / f"{name}{shards.SUFFIX}"):
+                if candidate.is_file():
+                    return candidate
+    found = sorted(entry for entry in folder.iterdir() if entry.name.endswith(SUFFIXES) and entry.is_file())
     if not found:
-        raise ModelFileError(f"{folder}: has no .pth or .safetensors file; give the path of the weights")
+        raise ModelFileError(f"{folder}: has no weights file; give {KINDS}")
     if len(found) > 1:
         names = ", ".join(entry.name for entry in found)
         raise ModelFileError(f"{folder}: has {len(found)} weights files ({names}); give the path of one of them")
     return found[0]
+
+
+def _sha256_of_all(files: ModelFiles) -> str:
+    """Hash which tensor is in which file, and every file."""
+    named = shards.shards_of(files.weights_path)
+    hashes = {part.name: _sha256(part) for part in files.parts}
+    return hashlib.sha256(json.dumps([named, hashes], sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

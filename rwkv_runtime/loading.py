@@ -6,22 +6,33 @@ layers (generations/).
 
 from __future__ import annotations
 
+import hashlib
+import math
 from pathlib import Path
 
 from rwkv_runtime import generations, tokenizers, weights
 from rwkv_runtime.allocator import keep_freed_memory
-from rwkv_runtime.errors import UnsupportedModelError
+from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
 from rwkv_runtime.identity import identify
 from rwkv_runtime.model import Model
 from rwkv_runtime.pooling import PREFIX, EmbeddingHead
+from rwkv_runtime.weights import Weights
+from rwkv_runtime.weights import lora as lora_files
 
 
-def load(source: str | Path = "default", device: str = "auto", dtype: str = "auto") -> Model:
-    """Load "default" (the shipped model), or a .pth or .safetensors file, or a folder with one.
+def load(
+    source: str | Path = "default",
+    device: str = "auto",
+    dtype: str = "auto",
+    lora: str | Path | None = None,
+    lora_alpha: float | None = None,
+) -> Model:
+    """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
-    `device` is cpu or auto, `dtype` fp32 or auto. Raises ModelFileError if the file cannot be read, WeightsError if
-    its tensors are not exactly those of a model, UnsupportedModelError for what this version does not run,
-    TokenizerError if the tokenizer beside it is damaged or does not fit.
+    `device` is cpu or auto, `dtype` fp32 or auto. `lora` is a LoRA file to merge, with the alpha that it was trained
+    with, which no file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file cannot be
+    read, WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this version does
+    not run, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
     if device not in ("auto", "cpu"):
         raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
@@ -29,7 +40,9 @@ def load(source: str | Path = "default", device: str = "auto", dtype: str = "aut
         raise UnsupportedModelError(f"dtype {dtype!r} is not supported; use fp32 or auto")
     keep_freed_memory()
     identity = identify(source)
-    stored = weights.read(identity.weights_path)
+    stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
+    if lora is not None:
+        stored, fingerprint = _with_lora(stored, fingerprint, Path(lora), lora_alpha)
     network = generations.read(stored)
     trained_head = any(name.startswith(PREFIX) for name in stored.names())
     config = network.config
@@ -37,4 +50,14 @@ def load(source: str | Path = "default", device: str = "auto", dtype: str = "aut
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
-    return Model(network, tokenizer, identity.fingerprint, head)
+    return Model(network, tokenizer, fingerprint, head)
+
+
+def _with_lora(stored: Weights, fingerprint: str, path: Path, alpha: float | None) -> tuple[Weights, str]:
+    """Return (the model with the LoRA in it, the fingerprint of both)."""
+    if alpha is None or not math.isfinite(alpha):
+        raise ModelFileError(f"{path}: lora_alpha is {alpha}; give the value that the LoRA was trained with")
+    merged = lora_files.merged(stored, weights.read(path), alpha)
+    with path.open("rb") as file:
+        adapter_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return merged, hashlib.sha256(f"{fingerprint} {adapter_sha256} {float(alpha)!r}".encode("ascii")).hexdigest()

@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from rwkv_runtime import weights
 from rwkv_runtime.errors import StateError
 
 if TYPE_CHECKING:
@@ -109,6 +110,19 @@ class State:
             os.close(folder)
 
     @classmethod
+    def from_time_state(cls, path: str | Path, model: Model) -> State:
+        """Start from a tuned state: a file with `blocks.N.att.time_state` for each layer, as state tuning makes it.
+
+        Token shifts start at zero. Raises ModelFileError if the file cannot be read, WeightsError if it does not hold
+        one matrix for each head of this model or more than that, StateError if the model has no such matrices.
+        """
+        start = model.initial_state()
+        if "wkv" not in start.tensors:
+            raise StateError(f"{path}: a tuned state, which RWKV-{model.config.generation} models do not have")
+        tuned = _tuned_wkv(Path(path), model, start.tensors["wkv"])
+        return cls(start.generation, start.model_fingerprint, 0, {**start.tensors, "wkv": tuned})
+
+    @classmethod
     def from_arrow(cls, path: str | Path, model: Model) -> State:
         """Read a state file. Raises StateError if it is missing, damaged or of another model.
 
@@ -119,6 +133,21 @@ class State:
         except OSError as error:
             raise StateError(f"{path}: cannot be read ({error.strerror}); give the path of a state file") from error
         return _parse(data, model, str(path))
+
+
+def _tuned_wkv(path: Path, model: Model, start: Tensor) -> Tensor:
+    """Put the layers of a `time_state` file together, [L, H, V, K] for RWKV-7 and [L, H, K, V] before.
+
+    RWKV-LM trainers write [H, V, K]; files of web-rwkv (.st, .state) hold [H, K, V].
+    """
+    layers, *shape = start.shape
+    read = weights.read(path)
+    tuned = [read.take(f"blocks.{layer}.att.time_state", *shape).float() for layer in range(layers)]
+    read.finish()
+    stored_by_key = path.suffix in (".st", ".state")
+    wanted_by_key = not model.config.generation.startswith("7")
+    wkv = torch.stack(tuned)
+    return (wkv.transpose(-1, -2) if stored_by_key != wanted_by_key else wkv).contiguous()
 
 
 def _tensor_bytes(tensor: Tensor) -> bytes:

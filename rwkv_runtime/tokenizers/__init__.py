@@ -90,10 +90,19 @@ class Tokenizer(Protocol):
 
 
 def load(path: Path | None) -> Tokenizer:
-    """Load a tokenizer.json, a World vocabulary (.txt), or, for None, the World vocabulary that is shipped.
+    """Load a tokenizer.json, a World vocabulary (.txt), the tokenizer inside a GGUF file, or, for None, the World
+    vocabulary that is shipped.
 
-    Raises TokenizerError if the file is missing, damaged, or holds a tokenizer of another kind.
+    Raises TokenizerError if the file is missing, damaged, or holds no tokenizer or one of another kind.
     """
+    if path is not None and path.suffix == ".gguf":
+        from rwkv_runtime import gguf_header
+        from rwkv_runtime.tokenizers import gguf
+
+        found = gguf.inside(gguf_header.read(path))
+        if found is None:
+            raise TokenizerError(f"{path}: holds no tokenizer; put a tokenizer.json beside the original weights")
+        return found.load()
     if path is not None and path.suffix == ".json":
         from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 

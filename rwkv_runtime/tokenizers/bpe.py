@@ -57,19 +57,25 @@ class BpeTokenizer:
         """
         try:
             content = path.read_bytes()
-            spec = json.loads(content)
-            inner = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
         except OSError as error:
             raise TokenizerError(f"{path}: cannot be read ({error.strerror}); give a tokenizer.json") from error
+        return cls.from_content(content, str(path))
+
+    @classmethod
+    def from_content(cls, content: bytes, source: str) -> BpeTokenizer:
+        """Read what a tokenizer.json holds; `source` names it in messages. Raises as `from_file` does."""
+        try:
+            spec = json.loads(content)
+            inner = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
         except Exception as error:  # the library raises plain Exception for a malformed file
-            raise TokenizerError(f"{path}: is no tokenizer.json ({_first_line(error)}); download it again") from error
+            raise TokenizerError(f"{source}: is no tokenizer.json ({_first_line(error)}); download it again") from error
         try:
             _refuse_what_is_not_byte_level_bpe(spec)
             _prepare(inner, spec)
             tokens = _token_bytes(spec)
         except ValueError as error:
             raise TokenizerError(
-                f"{path}: {error}; only byte-level BPE that keeps the text as it is can be used"
+                f"{source}: {error}; only byte-level BPE that keeps the text as it is can be used"
             ) from None
         return cls(inner, tokens, hashlib.sha256(content).hexdigest())
 

@@ -39,7 +39,7 @@ class WorldTokenizer:
     @classmethod
     def shipped(cls) -> WorldTokenizer:
         """Load the shipped vocabulary (about 0.2 s)."""
-        return cls._from_content(_shipped_content(), SHIPPED.name)
+        return cls.from_content(_shipped_content(), SHIPPED.name)
 
     @classmethod
     def from_file(cls, path: Path) -> WorldTokenizer:
@@ -48,10 +48,14 @@ class WorldTokenizer:
             content = path.read_bytes()
         except OSError as error:
             raise TokenizerError(f"{path}: cannot be read ({error.strerror}); give a vocabulary file") from error
-        return cls._from_content(_with_lf(content), str(path))
+        return cls.from_content(_with_lf(content), str(path))
 
     @classmethod
-    def _from_content(cls, content: bytes, source: str) -> WorldTokenizer:
+    def from_content(cls, content: bytes, source: str) -> WorldTokenizer:
+        """Read what a vocabulary file with LF line ends holds; `source` names it in messages.
+
+        Raises TokenizerError with the line number of what is wrong.
+        """
         return cls(_parse(content, source), hashlib.sha256(content).hexdigest())
 
     def encode(self, text: str) -> list[int]:
@@ -124,6 +128,11 @@ class WorldStream:
 def shipped_fingerprint() -> str:
     """Return the fingerprint of the shipped vocabulary without building the tokenizer."""
     return hashlib.sha256(_shipped_content()).hexdigest()
+
+
+def shipped_vocabulary() -> dict[int, bytes]:
+    """Return the bytes of each id of the shipped vocabulary."""
+    return _parse(_shipped_content(), SHIPPED.name)
 
 
 def _shipped_content() -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,19 +17,21 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime.errors import ModelFileError
+from rwkv_runtime.weights.deferred import Stored
 
+NAME = "PyTorch"
 ZIP = b"PK\x03\x04"  # torch.save since 1.6; can be memory-mapped
 LEGACY = b"\x80\x02"  # torch.save before: several pickles in a row, read into memory
 WRAPPERS = ("state_dict", "model")
 DEEPEST = 4  # wrappers in each other; a pickle can hold a dict that contains itself
 
 
-def recognises(head: bytes) -> bool:
+def recognises(head: bytes, path: Path) -> bool:
     """Tell from a file's first bytes whether it is a torch.save file."""
     return head.startswith((ZIP, LEGACY))
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Stored]:
     """Return the tensors by name, on the CPU, memory-mapped where the format allows it.
 
     Raises ModelFileError if the file is damaged, holds code, or is no plain set of named tensors.
@@ -54,7 +57,20 @@ def _load(path: Path) -> Any:
         # torch.load maps only what it opens itself, and takes what is named .safetensors for that, whatever it is.
         mapped = file.read(len(ZIP)) == ZIP and path.suffix != ".safetensors"
         file.seek(0)
+        _refuse_compressed(path, file)
+        file.seek(0)
         return _load_safely(path, path if mapped else file, mapped)
+
+
+def _refuse_compressed(path: Path, file: BinaryIO) -> None:
+    """torch.save never compresses; a compressed entry can be a thousand times as large as the file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            sizes = [(entry.file_size, entry.compress_size) for entry in archive.infolist()]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return  # an older format, or damage that loading will find
+    if any(whole > stored for whole, stored in sizes):
+        raise ModelFileError(f"{path}: has compressed entries, which torch.save does not write; get the original file")
 
 
 def _load_safely(path: Path, source: Path | BinaryIO, mapped: bool) -> Any:

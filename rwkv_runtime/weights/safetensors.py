@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from rwkv_runtime.errors import ModelFileError
+from rwkv_runtime.weights.deferred import Stored
 
+NAME = "safetensors"
 LENGTH_BYTES = 8  # the file begins with the header's length, little-endian; the header is JSON
 LONGEST_HEADER = 100_000_000  # the format's own limit
 
 
-def recognises(head: bytes) -> bool:
+def recognises(head: bytes, path: Path) -> bool:
     """Tell from a file's first bytes whether it is a safetensors file."""
     return head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{" and _header_length(head) <= LONGEST_HEADER
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Stored]:
     """Return the tensors by name, on the CPU; the file stays mapped, but not open, while any of them lives.
 
     Raises ModelFileError if the file is truncated, has bytes to spare, or its header is damaged.

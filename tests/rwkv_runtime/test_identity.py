@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_folder_with_several_weights_files_is_refused_and_lists_them(folder: P
         identify(folder)
     (folder / "rwkv.pth").unlink()
     (folder / "b.safetensors").unlink()
-    with pytest.raises(ModelFileError, match=r"has no .pth or .safetensors file"):
+    with pytest.raises(ModelFileError, match=r"has no weights file; give a \.pth"):
         identify(folder)
 
 
@@ -105,7 +106,7 @@ def test_a_remote_source_is_refused_with_what_to_do(source: str) -> None:
 def test_what_is_no_model_is_refused(folder: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file or folder"):
         identify(folder / "none.pth")
-    with pytest.raises(ModelFileError, match=r"README\.md: is no \.pth or \.safetensors file"):
+    with pytest.raises(ModelFileError, match=r"README\.md: is no weights file by its name; give a \.pth"):
         identify(folder / "README.md")
 
 
@@ -121,3 +122,37 @@ def test_naming_the_default_model_loads_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_hugging_face_folder_means_its_safetensors_whatever_lies_beside_them(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    for name in ("model.safetensors", "pytorch_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(name.encode())
+    assert identify(folder).weights_path.name == "model.safetensors"
+    (folder / "model.safetensors").unlink()
+    assert identify(folder).weights_path.name == "pytorch_model.bin"
+
+
+def test_a_model_in_several_files_is_identified_by_all_of_them(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}')
+    (folder / "one.safetensors").write_bytes(b"1")
+    (folder / "two.safetensors").write_bytes(b"2")
+    whole = identify(folder)
+    assert whole.fingerprint == identify(index).fingerprint
+    assert whole.weights_path == index
+
+    (folder / "two.safetensors").write_bytes(b"3")
+    assert identify(folder).fingerprint != whole.fingerprint
+    (folder / "two.safetensors").unlink()
+    with pytest.raises(ModelFileError, match=r"two\.safetensors: cannot be read \(No such file"):
+        identify(folder)
+
+
+@pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "..", ""])
+def test_an_index_cannot_name_files_elsewhere(file: str, folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": file}}))
+    with pytest.raises(ModelFileError, match=r"which is not beside it; nothing was opened"):
+        identify(index)

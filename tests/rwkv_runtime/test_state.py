@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
 
-from rwkv_runtime.errors import StateError
+from rwkv_runtime.errors import StateError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
-from tests.rwkv_runtime.tiny import tiny_model, tokens_of
+from tests.rwkv_runtime.tiny import tiny_model, tiny_tensors, tokens_of
 
 SMALL = {"vocabulary": 11, "width": 4, "head_size": 2, "layers": 1}
 
@@ -108,3 +110,47 @@ def test_a_state_knows_its_size_and_whether_it_is_finite(model, state):
     assert state.is_finite()
     broken = State("7", "tiny", 7, {**state.tensors, "wkv": torch.full((1, 2, 2, 2), float("nan"))})
     assert not broken.is_finite()
+
+
+def tuned_tensors(model: Model) -> dict[str, Tensor]:
+    """A tuned state as trainers write it: [H, V, K] for each layer."""
+    generator = torch.Generator().manual_seed(3)
+    layers, *shape = model.initial_state().tensors["wkv"].shape
+    return {f"blocks.{n}.att.time_state": torch.randn(*shape, generator=generator).bfloat16() for n in range(layers)}
+
+
+def test_a_tuned_state_is_where_reading_starts(tmp_path):
+    model = tiny_model()
+    tuned = tuned_tensors(model)
+    torch.save(tuned, tmp_path / "state.pth")
+    state = State.from_time_state(tmp_path / "state.pth", model)
+
+    assert state.tokens_seen == 0
+    for layer, matrices in enumerate(tuned.values()):
+        assert torch.equal(state.tensors["wkv"][layer], matrices.float())
+    assert not state.tensors["att_shift"].any() and not state.tensors["ffn_shift"].any()
+    assert not torch.equal(model.forward([1], state).logits, model.forward([1], model.initial_state()).logits)
+    assert State.from_bytes(state.to_bytes(), model).to_bytes() == state.to_bytes()
+
+
+def test_a_tuned_state_of_web_rwkv_lies_the_other_way(tmp_path):
+    model = tiny_model()
+    tuned = tuned_tensors(model)
+    torch.save(tuned, tmp_path / "state.pth")
+    save_file({name: tensor.transpose(1, 2).contiguous() for name, tensor in tuned.items()}, tmp_path / "state.st")
+    ours, theirs = (State.from_time_state(tmp_path / name, model) for name in ("state.pth", "state.st"))
+    assert ours.to_bytes() == theirs.to_bytes()
+
+
+def test_a_tuned_state_of_another_model_is_refused(tmp_path):
+    model = tiny_model()
+    tuned = tuned_tensors(model)
+    for wrong in (
+        dict(list(tuned.items())[:-1]),
+        tuned | {"blocks.9.att.time_state": tuned["blocks.0.att.time_state"]},
+        {name: tensor[:, :3] for name, tensor in tuned.items()},
+        tiny_tensors(),
+    ):
+        torch.save(wrong, tmp_path / "state.pth")
+        with pytest.raises(WeightsError):
+            State.from_time_state(tmp_path / "state.pth", model)
