@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pipeline.outcome import Outcome
     from pipeline.pool import Loss
-    from pipeline.worker import Progress, WorkerFacts
+    from pipeline.work import Progress, WorkerFacts
 
 _METRICS_SECONDS: Final = 5.0
 

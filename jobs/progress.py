@@ -22,8 +22,8 @@ from jobs.errors import safe
 if TYPE_CHECKING:
     from pipeline.outcome import Outcome
     from pipeline.pool import Loss
-    from pipeline.worker import Progress as WorkerProgress
-    from pipeline.worker import WorkerFacts
+    from pipeline.work import Progress as WorkerProgress
+    from pipeline.work import WorkerFacts
 
 _RATE_SECONDS: Final = 60.0
 _LINE_SECONDS: Final = 30.0

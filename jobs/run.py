@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    from pipeline.worker import WorkerSpec
+    from pipeline.work import WorkerSpec
 
 _VERIFIED_ON_RESUME: Final = 64
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -328,7 +328,7 @@ class _Execution:
 
 def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
     """What every worker of a run is built from."""
-    from pipeline.worker import WorkerSpec
+    from pipeline.work import WorkerSpec
 
     spec, info = run.job.spec, run.directory.info
     return WorkerSpec(

@@ -22,9 +22,10 @@ from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, PartWriter
 from pipeline.pool import Answer, Loss, Pool
+from pipeline.work import Assignment
 
 if TYPE_CHECKING:
-    from pipeline.worker import Progress, WorkerFacts
+    from pipeline.work import Progress, WorkerFacts
 
 _CALL_SECONDS: Final = 1.0
 _GROUP_SECONDS: Final = 1.0
@@ -153,8 +154,6 @@ class Supervisor:
         return self._ledger.view.attempts.get(doc_id, 0) > 0
 
     def _call(self, number: int, place: _Place, new: Sequence[DocumentRef]) -> None:
-        from pipeline.worker import Assignment
-
         assignments = [
             Assignment(ref, self._ledger.epoch, self._ledger.view.attempts.get(ref.doc_id, 0) + 1) for ref in new
         ]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from pipeline.worker import Assignment, Progress, Worker, WorkerFacts, WorkerSpec
+    from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
+    from pipeline.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.pool import PATIENT_THREADS, Answer, Loss, PoolError
-from pipeline.worker import Assignment, Progress, Worker, WorkerFacts, WorkerSpec
+from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
 
 _TEMP_PREFIX: Final = "unspool-ray-"
 _LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
@@ -50,6 +50,8 @@ class Host:
     """What runs in an actor. The worker is made in a call: of an error in a constructor Ray passes on only text."""
 
     def start(self, spec: WorkerSpec) -> WorkerFacts:
+        from pipeline.worker import Worker  # here, so that a driver does not load what only its workers need
+
         self._worker = Worker(spec)
         return self._worker.facts()
 

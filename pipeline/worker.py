@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import torch
 
 import rwkv_runtime
 from pipeline.checkpoints import CheckpointFolder, Identity
-from pipeline.documents import DocumentRef
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
 from pipeline.formats import open_document
@@ -27,83 +26,11 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks
+from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
 from rwkv_runtime.state import State
-
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """Everything a worker is built from: plain values, so that it can be sent to where the worker runs."""
-
-    run: str
-    run_id: str
-    spec_fingerprint: str
-    model_source: str
-    model_fingerprint: str
-    device: str
-    dtype: str
-    threads: int
-    window: int
-    lanes: int
-    pooling: str
-    max_chars: int
-    language: str | None
-    tasks: tuple[Options, ...]
-    checkpoint_tokens: int
-    checkpoint_seconds: float
-    checkpoint_keep: int
-    doc_timeout: float
-    faults: str = ""
-
-
-@dataclass(frozen=True)
-class WorkerFacts:
-    """What a worker says of itself once it is ready."""
-
-    pid: int
-    numeric: str
-    pooling: str
-    dimensions: int
-    generation: str
-    load_seconds: float
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A document to read."""
-
-    ref: DocumentRef
-    epoch: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class LaneReport:
-    """How far a document has been read, and from which token on in this try."""
-
-    doc_id: str
-    tokens: int
-    text_bytes: int
-    resumed_from: int = 0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What happened in one call of a worker.
-
-    `warnings` are lines for people; `fault` says what is wrong with the machine, and is empty if nothing is.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    lanes: tuple[LaneReport, ...]
-    tokens_fed: int
-    checkpoints: int
-    peak_memory_bytes: int
-    warnings: tuple[str, ...] = ()
-    fault: str = ""
 
 
 class DiskFaultError(Exception):

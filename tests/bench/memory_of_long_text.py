@@ -82,7 +82,8 @@ def _peak_of(folder: Path, megabytes: int) -> int:
 def read(text: Path, folder: Path) -> None:
     """Read a text to its end in this process and say what it took, in one JSON line."""
     from pipeline.documents import DocumentRef
-    from pipeline.worker import Assignment, Worker, peak_memory_bytes
+    from pipeline.work import Assignment
+    from pipeline.worker import Worker, peak_memory_bytes
     from tests.pipeline.readings import worker_spec
 
     spec = worker_spec(

@@ -17,7 +17,8 @@ import rwkv_runtime
 from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
 from pipeline.parts import STATES
-from pipeline.worker import Assignment, Progress, Worker, WorkerSpec
+from pipeline.work import Assignment, Progress, WorkerSpec
+from pipeline.worker import Worker
 from rwkv_runtime.identity import identify
 from tests.rwkv_runtime.tiny import tiny_head, tiny_tensors
 

@@ -16,7 +16,7 @@ from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
 from pipeline.pool import Answer, LocalPool, Loss, Pool, PoolError
 from pipeline.ray_pool import RayOptions, RayPool, cause_of
-from pipeline.worker import Assignment, WorkerSpec
+from pipeline.work import Assignment, WorkerSpec
 from rwkv_runtime.errors import ModelFileError
 from tests.pipeline.readings import (
     CHECKPOINT_TOKENS,

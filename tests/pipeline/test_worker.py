@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import tables
 from pipeline.documents import DocumentRef
-from pipeline.worker import Assignment, Worker, WorkerSpec
+from pipeline.work import Assignment, WorkerSpec
+from pipeline.worker import Worker
 from rwkv_runtime.errors import ModelFileError
 from tests.pipeline.readings import (
     CHECKPOINT_TOKENS,
