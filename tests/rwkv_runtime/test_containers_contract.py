@@ -145,10 +145,17 @@ def test_the_same_model_in_every_file_is_the_same_tensors(name: str, generation:
             assert torch.equal(value, wanted), tensor_name
 
 
-@pytest.mark.parametrize("name", [name for name, generation in CASES if generation == "7"])
-def test_the_same_model_in_every_lossless_file_gives_the_same_logits(name: str, tmp_path: Path) -> None:
-    expected = model_of("7")
-    assert torch.equal(logits(weights.read(SAMPLES[name].write(tmp_path, expected, "7"))), logits(expected))
+@pytest.mark.parametrize(("name", "generation"), CASES)
+def test_the_same_model_in_every_lossless_file_gives_the_same_logits(
+    name: str, generation: str, tmp_path: Path
+) -> None:
+    sample, expected = SAMPLES[name], model_of(generation)
+    found = logits(weights.read(sample.write(tmp_path, expected, generation)))
+
+    if sample.decay and generation not in ("6", "7"):  # there decays are stored after an exponential
+        torch.testing.assert_close(found, logits(expected), atol=2e-3, rtol=0)
+    else:
+        assert torch.equal(found, logits(expected))
 
 
 def test_an_int8_file_of_albatross_gives_the_logits_of_its_rounded_weights(tmp_path: Path) -> None:

@@ -138,13 +138,14 @@ def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path: Path
     assert "has compressed entries" in str(attempt(tmp_path / "bomb.pth"))
 
 
-def test_a_generation_that_is_not_run_is_refused_by_its_name(tmp_path: Path) -> None:
-    for form, generation in (("pth", "4"), ("transformers", "5.2"), ("GGUF F16", "6"), ("rwkv.cpp FP16", "5.0")):
-        path = SAMPLES[form].write(tmp_path, model_of(generation), generation)
-        read = weights.read(path)
-        if generations.recognise(read.names()) not in generations.READERS:
-            with pytest.raises(UnsupportedModelError, match=f"an RWKV-{generation[0]}.* model"):
-                generations.read(read)
+def test_a_generation_that_is_not_run_is_refused_by_its_name_whatever_the_file(tmp_path: Path) -> None:
+    for form, refused, name, tensor in (
+        ("pth", "7b", "blocks.0.qkv.k1", torch.ones(2, 2)),
+        ("safetensors", "8", "blocks.0.ffn.enn.weight", torch.ones(2, 2)),
+    ):
+        path = SAMPLES[form].write(tmp_path, {**model_of("7"), name: tensor}, "7")
+        with pytest.raises(UnsupportedModelError, match=f"an RWKV-{refused}.*{name}"):
+            generations.read(weights.read(path))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "rwkv6qwen2", "arwkv7", ""])
