@@ -85,15 +85,12 @@ def test_a_feed_longer_than_the_window_is_refused(model):
         engine.feed([Feed(tuple(tokens_of(65)), model.initial_state(), False)])
 
 
-def test_the_numeric_fingerprint_tells_models_windows_and_lanes_apart(model):
-    marks = [
-        Engine(model, window=64, lanes=2).numeric_fingerprint(),
-        Engine(model, window=128, lanes=2).numeric_fingerprint(),
-        Engine(model, window=64, lanes=3).numeric_fingerprint(),
-        Engine(tiny_model(head=True, seed=9), window=64, lanes=2).numeric_fingerprint(),
-    ]
-    assert len(set(marks)) == len(marks)
-    assert Engine(model, window=64, lanes=2).numeric_fingerprint() == marks[0]
+def test_the_numeric_fingerprint_tells_models_and_windows_apart_but_not_lanes(model):
+    mark = Engine(model, window=64, lanes=2).numeric_fingerprint()
+
+    assert Engine(model, window=64, lanes=3).numeric_fingerprint() == mark
+    assert Engine(model, window=128, lanes=2).numeric_fingerprint() != mark
+    assert Engine(tiny_model(head=True, seed=9), window=64, lanes=2).numeric_fingerprint() != mark
 
 
 def test_the_numeric_fingerprint_is_the_same_in_another_process(model):
