@@ -262,8 +262,6 @@ def configuration(weights: Weights, generation: str, heads: int, size: int, show
 def matrix_shape(weights: Weights, name: str) -> tuple[int, int]:
     """The shape of what must be a matrix. Raises WeightsError if it is none."""
     shape = weights.shape(name)
-    while len(shape) > 2 and shape[-1] == 1:  # rwkv.cpp writes [H, N, 1]
-        shape = shape[:-1]
     if len(shape) != 2:
         raise WeightsError(
             f"{weights.source}: {name} must be a matrix, but has the shape {list(shape)}; "

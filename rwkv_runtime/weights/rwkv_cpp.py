@@ -134,6 +134,10 @@ def _translated(
             yield f"{fused[1]}x_{letter}", changed(stored, lambda x, i=index: x[i].reshape(1, 1, -1))  # type: ignore[misc]
     elif DECAY.fullmatch(name) and undo_decay is not None:
         yield name, computed(stored, undo_decay)
+    elif DECAY.fullmatch(name):  # v6: [H, N, 1] here
+        yield name, changed(stored, lambda x: x.reshape(1, 1, -1))
+    elif name.endswith("att.time_faaaa") and len(stored.shape) == 3:  # v6 again
+        yield name, changed(stored, lambda x: x.squeeze(-1))
     elif (first := FIRST.fullmatch(name)) and undo_decay is _from_decay:
         yield f"{first[1]}time_faaaa", stored  # v5: the exponential is taken already, as in time_faaaa
     else:
