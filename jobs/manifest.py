@@ -28,7 +28,7 @@ _NOT_HIDDEN: Final = r"(?!\.)"
 
 @dataclass(frozen=True)
 class InputPattern:
-    """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out.
+    """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out. `options`: for the reader.
 
     An excluding pattern without a slash is held against file names, one that is absolute against absolute paths,
     any other against URIs.
@@ -36,6 +36,7 @@ class InputPattern:
 
     path: str
     exclude: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,17 @@ def expand(
 ) -> list[ManifestEntry]:
     """The files that the patterns name, each once, ordered by the bytes of their URIs; at most `limit` of them.
 
-    `reader_of` chooses the reader for a path. Raises JobError (exit 2): a file that is not there, a pattern that
-    matches nothing, a folder, a folder that cannot be read, a name that is no UTF-8.
+    A file that several patterns name has the options of the first. `reader_of` chooses the reader for a path. Raises
+    JobError (exit 2): a file that is not there, a pattern that matches nothing, a folder, a folder that cannot be
+    read, a name that is no UTF-8.
     """
-    paths = {path for pattern in inputs for path in _paths(pattern, root)}
-    uris = {_uri(path, root): path for path in paths}
+    options: dict[str, Mapping[str, str]] = {}
+    for pattern in inputs:
+        for path in _paths(pattern, root):
+            options.setdefault(path, pattern.options)
+    uris = {_uri(path, root): path for path in options}
     chosen = sorted(uris, key=lambda uri: uri.encode("utf-8"))[:limit]
-    return [_entry(ordinal, uri, uris[uri], reader_of) for ordinal, uri in enumerate(chosen)]
+    return [_entry(n, uri, uris[uri], reader_of, options[uris[uri]]) for n, uri in enumerate(chosen)]
 
 
 def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> None:
@@ -91,12 +96,15 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     return entries
 
 
-def _entry(ordinal: int, uri: str, path: str, reader_of: Callable[[str], str]) -> ManifestEntry:
+def _entry(
+    ordinal: int, uri: str, path: str, reader_of: Callable[[str], str], options: Mapping[str, str]
+) -> ManifestEntry:
     try:
         facts = os.stat(path)
     except OSError as error:
         raise _missing(path, error) from error
-    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader_of(path))
+    reader = reader_of(path)
+    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader, dict(options))
 
 
 def _uri(path: str, root: Path) -> str:

@@ -72,7 +72,7 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
     from pipeline.formats import reader_for
 
     run = job.run_path.resolve()
-    patterns = [InputPattern(entry.path, entry.exclude) for entry in job.spec.inputs]
+    patterns = [InputPattern(entry.path, entry.exclude, entry.options()) for entry in job.spec.inputs]
     entries = expand(patterns, job.root, job.spec.limit, lambda path: reader_for(path) or "")
     for entry in entries:
         if entry.path(job.root).resolve().is_relative_to(run):
@@ -236,4 +236,4 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
 
 
 def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:
-    return (then.size, then.mtime_ns) != (now.size, now.mtime_ns)
+    return (then.size, then.mtime_ns, then.options) != (now.size, now.mtime_ns, now.options)

@@ -27,6 +27,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.encodings import canonical
+
 Way: TypeAlias = tuple[str | int, ...]
 """Leads to a value of the job: ("tasks", 1, "every")."""
 
@@ -144,6 +146,12 @@ def _local_path(text: str) -> str:
     return text
 
 
+def _encoding(name: str) -> str:
+    if canonical(name) is None:
+        raise problem("expected", "an encoding such as utf-8, cp1252 or shift_jis, and not one that shifts its state")
+    return name
+
+
 def _not_empty(elements: tuple[_Element, ...]) -> tuple[_Element, ...]:
     if not elements:
         raise problem("expected", "at least one element")
@@ -209,6 +217,12 @@ class InputSection(Section):
     """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file."""
     exclude: Annotated[tuple[str, ...], _LIST] = ()
     """Patterns of files to leave out."""
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = None
+    """Of the files, such as `cp1252`, where neither a byte order mark nor the bytes themselves tell; null finds it."""
+
+    def options(self) -> dict[str, str]:
+        """What the readers of these files are told."""
+        return {"encoding": self.encoding} if self.encoding else {}
 
 
 class SplitSection(Section):

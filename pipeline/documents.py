@@ -30,7 +30,10 @@ class DocumentRef:
 
 @dataclass(frozen=True)
 class DocumentFacts:
-    """What is known of a document once it has been opened. `bytes` is the size of the source."""
+    """What is known of a document once it has been opened. `bytes` is the size of the source.
+
+    `text_id` names the decoded text, where more than the bytes of the source determine it: how they were read.
+    """
 
     source_sha256: str
     bytes: int
@@ -40,6 +43,7 @@ class DocumentFacts:
     language: str
     pages: int | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    text_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from typing import TypeAlias, cast
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rwkv_runtime.engine import Fed, Feed
-from rwkv_runtime.pooling import SpanPooler
-from rwkv_runtime.state import State
 
 from pipeline import tables
 from pipeline.documents import Document
@@ -23,6 +20,9 @@ from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
 from pipeline.tasks import Emit, Ending, Memory, Moment, Request, Steps, Task
 from pipeline.values import Value
+from rwkv_runtime.engine import Fed, Feed
+from rwkv_runtime.pooling import SpanPooler
+from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers import Tokenizer
 
 

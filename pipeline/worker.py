@@ -141,7 +141,7 @@ class Worker:
         identity = Identity(
             spec.run_id,
             ref.doc_id,
-            document.facts.source_sha256,
+            document.facts.text_id or document.facts.source_sha256,
             spec.model_fingerprint,
             spec.spec_fingerprint,
             self._numeric,

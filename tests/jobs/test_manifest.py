@@ -223,6 +223,16 @@ def test_a_manifest_is_written_once(tmp_path: Path) -> None:
         write_manifest(tmp_path / "m", [], Disk())
 
 
+def test_a_file_that_two_patterns_name_has_the_options_of_the_first(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("text", "utf-8")
+    inputs = [InputPattern(str(tmp_path / "a.txt"), (), {"encoding": "cp1252"}), InputPattern(str(tmp_path / "*.txt"))]
+
+    entries = expand(inputs, tmp_path, None, lambda path: "text")
+
+    assert [(entry.uri, entry.options) for entry in entries] == [("a.txt", {"encoding": "cp1252"}), ("b.txt", {})]
+
+
 @pytest.mark.parametrize("damage", ["missing", "flipped", "line lost", "other order"])
 def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "m"

@@ -75,19 +75,19 @@ def test_a_format_says_what_it_does(module: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 @settings(deadline=None, max_examples=60)
-@given(text=TEXTS, bom=st.booleans())
-@example(text="no final newline", bom=True)
-@example(text="# A\r\n\r\ntext\r\n```\r\n# no\r\n```\r\n# B", bom=False)
-@example(text="x" * 9_000 + "\n" + "y" * 66_000 + "\n# B\ntext", bom=False)
-@example(text="x" * 9_000 + "\n# " + "y" * 66_000 + "\n# B\ntext", bom=False)
-@example(text="# " + "t" * 66_000 + "\n" + "y" * 70_000 + "\ntext\n# B\n" + "z" * 140_000, bom=False)
+@given(text=TEXTS, encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
+@example(text="no final newline", encoding="utf-8-sig")
+@example(text="# A\r\n\r\ntext\r\n```\r\n# no\r\n```\r\n# B", encoding="utf-8")
+@example(text="x" * 9_000 + "\n" + "y" * 66_000 + "\n# B\ntext", encoding="utf-8")
+@example(text="x" * 9_000 + "\n# " + "y" * 66_000 + "\n# B\ntext", encoding="utf-8")
+@example(text="# " + "t" * 66_000 + "\n" + "y" * 70_000 + "\ntext\n# B\n" + "z" * 140_000, encoding="utf-8")
 def test_the_blocks_joined_are_the_text_and_every_cursor_goes_on_there(
-    folder: Path, name: str, text: str, bom: bool
+    folder: Path, name: str, text: str, encoding: str
 ) -> None:
-    data = text.encode("utf-8-sig" if bom else "utf-8")
+    data = text.encode(encoding)
     blocks = check(name, folder, data)
 
-    assert "".join(block.text for block in blocks) == data.decode("utf-8-sig")
+    assert "".join(block.text for block in blocks) == data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     assert all(block.text for block in blocks)
 
 
@@ -131,7 +131,7 @@ def test_the_facts_name_the_bytes_that_were_read(name: str, folder: Path) -> Non
     assert len(one.source_sha256) == 64
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", b"\x00" * 100, b"abc \xff"])
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"\x00" * 100, bytes(range(256)) * 9])
 def test_what_cannot_be_read_is_refused_in_one_line(name: str, folder: Path, data: bytes) -> None:
     ref = replace(document(folder / "bad.txt", data), reader=name)
     with pytest.raises(DocumentError) as caught:
