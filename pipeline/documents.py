@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pipeline.values import Value
+if TYPE_CHECKING:
+    from pipeline.values import Value
 
-Cursor = Mapping[str, Value]
+Cursor: TypeAlias = "Mapping[str, Value]"
 """Where a reader stands: plain values that the reader made and that it alone understands."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from typing import Final
 
 FALLBACK: Final = "cp1252"
@@ -31,7 +32,11 @@ _UTF8_SHAPES: Final = re.compile(
     rb"|[\xe0-\xef][\x80-\xbf]\Z|[\xf0-\xf4][\x80-\xbf]{1,2}\Z"
 )
 _HIGH: Final = bytes(range(0x80, 0x100))
+_ASCII: Final = bytes(range(0x80))
 _LEAST_HIGH_BYTES: Final = 16
+# What English, French, German, Spanish and Italian have beyond ASCII. Statistics take a text with only a few of these
+# for one of eastern Europe, whose texts have others too.
+_WESTERN: Final = "€…‘’“”•–—™¡£§©«®°·»¿ÀÁÂÄÇÈÉÊËÍÎÏÑÓÔÖÙÚÛÜßàáâäçèéêëíîïñóôöùúûüœŒ\xa0".encode("cp1252")
 # Rare, and what short texts in common encodings are mistaken for.
 _UNLIKELY: Final = (
     *("utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "utf_7"),
@@ -67,7 +72,7 @@ def guess(sample: bytes) -> str:
     high = len(sample) - len(sample.translate(None, _HIGH))
     if 2 * sum(len(shape) for shape in _UTF8_SHAPES.findall(sample)) > high:
         return "utf-8"
-    if high < _LEAST_HIGH_BYTES:
+    if high < _LEAST_HIGH_BYTES or not sample.translate(None, _ASCII + _WESTERN):
         return FALLBACK
     from charset_normalizer import from_bytes
 
@@ -81,3 +86,27 @@ def _ending_between_characters(sample: bytes) -> bytes:
     """`sample` up to its last space or line end, which no encoding has inside a character."""
     end = max(sample.rfind(b" "), sample.rfind(b"\n"))
     return sample[: end + 1] if 2 * end > len(sample) else sample
+
+
+def decoded(data: bytes, declared: str | None = None) -> tuple[str, str, int]:
+    """The text of bytes that are there as a whole, the encoding it was in, and the U+FFFD if there were errors.
+
+    A byte order mark counts most, then whether it is UTF-8, then what the data declares of itself.
+    """
+    name, start = mark_of(data)
+    body = data[start:]
+    for candidate in [name] if name else ["utf-8", *filter(None, [canonical(declared or "")])]:
+        with suppress(UnicodeDecodeError):
+            return body.decode(candidate), candidate, 0
+    chosen = name or guess_around_errors(body)
+    text = body.decode(chosen, "replace")
+    return text, chosen, text.count("\ufffd")
+
+
+def guess_around_errors(data: bytes) -> str:
+    """As `guess`, for data of any length that is not UTF-8."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return guess(data[max(error.start - 512, 0) :][:SAMPLE_BYTES])
+    return "utf-8"

@@ -74,7 +74,7 @@ def inspect_text_file(path: str, encoding: str | None = None) -> TextFileFacts:
             chosen = wanted or _guess(descriptor, start, scan)
             scan = replace(_scan(descriptor, start, chosen, "replace"), sha256=scan.sha256)
         scan.refuse_what_is_no_text()
-        _refuse_changed(before, os.fstat(descriptor))
+        refuse_changed(before, os.fstat(descriptor))
         return TextFileFacts(
             scan.sha256, before.st_size, before.st_mtime_ns, start, scan.sample, scan.encoding, scan.errors
         )
@@ -128,6 +128,13 @@ def opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def refuse_unreadable(path: str) -> None:
+    """Raise DocumentError if a file cannot be opened or is empty."""
+    with opened(path) as descriptor:
+        if os.fstat(descriptor).st_size == 0:
+            raise DocumentError("open", "empty", "the file is empty")
 
 
 def _read(descriptor: int, count: int, position: int) -> bytes:
@@ -230,7 +237,8 @@ def _guess(descriptor: int, start: int, scan: _Scan) -> str:
     return guess(_read(descriptor, SAMPLE_BYTES, first))
 
 
-def _refuse_changed(before: os.stat_result, after: os.stat_result) -> None:
+def refuse_changed(before: os.stat_result, after: os.stat_result) -> None:
+    """Raise DocumentError if a file is not what it was."""
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _changed()
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pipeline.documents import Block, Cursor, DocumentFacts, DocumentRef
+from pipeline.extraction import Stretch
 from pipeline.files import TextFileFacts, inspect_text_file, read_text_blocks
 from pipeline.formats.text import text_facts
-from pipeline.values import Value
+from pipeline.headings import HeadingPath
+
+if TYPE_CHECKING:
+    from pipeline.values import Value
 
 SUFFIXES: Final = (".md", ".markdown")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#*)?[ \t]*\r?\n?$")
@@ -26,9 +30,9 @@ _BLOCK_CHARS: Final = 8_192
 
 @dataclass(frozen=True)
 class Outline:
-    """Where in the structure a line stands: the open headings as (level, title), and the open fence, if any."""
+    """Where in the structure a line stands: the open headings, and the open fence, if any."""
 
-    headings: tuple[tuple[int, str], ...] = ()
+    headings: HeadingPath = field(default_factory=HeadingPath)
     fence: str = ""
 
     def after(self, line: str) -> Outline:
@@ -42,12 +46,11 @@ class Outline:
         heading = _HEADING.match(line)
         if heading is None:
             return self
-        level, title = len(heading[1]), (heading[2] or "").strip()
-        return Outline((*(kept for kept in self.headings if kept[0] < level), (level, title)))
+        return Outline(self.headings.entering(len(heading[1]), (heading[2] or "").strip()))
 
     @property
     def section(self) -> str | None:
-        return " > ".join(title for _, title in self.headings) or None
+        return self.headings.section
 
 
 class Place(NamedTuple):
@@ -88,12 +91,21 @@ def open_document(ref: DocumentRef) -> MarkdownDocument:
     return MarkdownDocument(ref, text_facts(file, _first_heading(file.sample)), file)
 
 
+def sections(texts: Iterable[str]) -> Iterator[Stretch]:
+    """Markdown that comes in pieces of any length, as lines with the section of each."""
+    outline, midline = Outline(), False
+    for line, _ in _lines(((text, 0) for text in texts), Place(0)):
+        outline = outline if midline else outline.after(line)
+        midline = not line.endswith("\n")
+        yield Stretch(line, outline.section)
+
+
 def _first_heading(sample: str) -> str | None:
     outline = Outline()
     for line in sample.splitlines():
         outline = outline.after(line)
         if outline.section:
-            return outline.headings[-1][1]
+            return outline.headings.open[-1][1]
     return None
 
 
@@ -132,7 +144,7 @@ def _place(known: deque[tuple[int, int]], chars: int) -> Place:
 
 
 def _to_cursor(place: Place, outline: Outline, midline: bool) -> Cursor:
-    headings: list[Value] = [[level, title] for level, title in outline.headings]
+    headings: list[Value] = [[level, title] for level, title in outline.headings.open]
     return {
         "byte": place.byte,
         "chars": place.chars,
@@ -145,4 +157,4 @@ def _to_cursor(place: Place, outline: Outline, midline: bool) -> Cursor:
 def _from_cursor(cursor: Cursor) -> tuple[Place, Outline, bool]:
     headings = tuple((level, title) for level, title in cast("list[tuple[int, str]]", cursor["headings"]))
     place = Place(cast(int, cursor["byte"]), cast(int, cursor["chars"]))
-    return place, Outline(headings, cast(str, cursor["fence"])), cast(bool, cursor["midline"])
+    return place, Outline(HeadingPath(headings), cast(str, cursor["fence"])), cast(bool, cursor["midline"])

@@ -157,6 +157,7 @@ class TestOtherEncodings:
         [
             ("Straße".encode("latin-1"), "cp1252", 0),
             ("naïve café".encode("latin-1"), "cp1252", 0),
+            ("naïve café. ".encode("latin-1") * 99, "cp1252", 0),
             ("“quoted”".encode("cp1252"), "cp1252", 0),
             (b"one \x81 two", "cp1252", 1),
             (RUSSIAN.encode("koi8-r"), "koi8-r", 0),
