@@ -13,13 +13,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
+from pipeline.errors import DocumentError
+
+if TYPE_CHECKING:
+    from pipeline.records import Member
 
 _MAGIC: Final = re.compile(r"[*?[]")
 _SPECIAL: Final = re.compile(r"[\\\[\]^&~|]")  # what means more inside […] of a regular expression than in a pattern
@@ -41,7 +46,10 @@ class InputPattern:
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing."""
+    """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing.
+
+    `member` names it within a file of many; its `uri` is then that of the file, `#` and this name.
+    """
 
     ordinal: int
     doc_id: str
@@ -50,10 +58,12 @@ class ManifestEntry:
     mtime_ns: int
     reader: str
     options: Mapping[str, str] = field(default_factory=dict)
+    member: str = ""
 
     def path(self, root: Path) -> Path:
         """Where the document lies, given the folder that URIs are relative to."""
-        return Path(os.path.normpath(root / self.uri))
+        file = self.uri.removesuffix(f"#{self.member}") if self.member else self.uri
+        return Path(os.path.normpath(root / file))
 
 
 def document_id(uri: str, member: str = "") -> str:
@@ -77,6 +87,44 @@ def expand(
     uris = {_uri(path, root): path for path in options}
     chosen = sorted(uris, key=lambda uri: uri.encode("utf-8"))[:limit]
     return [_entry(n, uri, uris[uri], reader_of, options[uris[uri]]) for n, uri in enumerate(chosen)]
+
+
+def with_members(
+    entries: Iterable[ManifestEntry],
+    root: Path,
+    limit: int | None,
+    members_of: Callable[[str, str, Mapping[str, str]], Iterable[Member] | None],
+) -> list[ManifestEntry]:
+    """The entries with files of many documents replaced by these, in their order there; at most `limit`.
+
+    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed stays as
+    it is, so that reading it says why. Raises JobError (exit 2): two documents of a file have the same name.
+    """
+    every = (one for entry in entries for one in _members(entry, root, members_of))
+    return [replace(entry, ordinal=number) for number, entry in enumerate(islice(every, limit))]
+
+
+def _members(
+    entry: ManifestEntry, root: Path, members_of: Callable[[str, str, Mapping[str, str]], Iterable[Member] | None]
+) -> Iterator[ManifestEntry]:
+    found = members_of(entry.reader, str(entry.path(root)), entry.options)
+    lines: dict[str, str] = {}
+    try:
+        for member in found if found is not None else ():
+            line = member.options["line"]
+            if member.name in lines:
+                message = f"two records have the id {member.name!r}, lines {lines[member.name]} and {line}; correct it"
+                raise usage_error("INPUT-DUPLICATE-ID", message, entry.uri)
+            lines[member.name] = line
+            uri, doc_id = f"{entry.uri}#{member.name}", document_id(entry.uri, member.name)
+            options = dict(member.options)
+            yield replace(entry, doc_id=doc_id, uri=uri, size=member.size, options=options, member=member.name)
+    except DocumentError:
+        pass
+    except OSError as error:
+        raise _missing(str(entry.path(root)), error) from error
+    if not lines:
+        yield entry
 
 
 def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> None:

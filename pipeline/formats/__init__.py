@@ -1,7 +1,8 @@
 """Document formats, one module each.
 
 A format module has `SUFFIXES` (lower-case, with the dot) and one of two ways to be read. Formats that are text as
-they stand have `open_document(ref) -> Document` and read the source itself. Formats that must be parsed have
+they stand have `open_document(ref) -> Document` and read the source itself; those of many documents also
+`members(path, options)`, which lists them. Formats that must be parsed have
 `extract(file, options) -> Extraction`, which runs in a sandbox, and `version() -> str`, which changes whenever the
 text it finds may; their text is kept in the run's store. Both raise DocumentError for a file that they cannot read.
 A contract test runs over every module of this folder.
@@ -9,6 +10,7 @@ A contract test runs over every module of this folder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from pipeline.errors import DocumentError
 from pipeline.folder import entries
 
 if TYPE_CHECKING:
+    from pipeline.records import Member
     from pipeline.text_store import TextStore
 
 
@@ -30,6 +33,15 @@ def reader_for(path: str) -> str | None:
 def known_suffixes() -> list[str]:
     """Every suffix that some format reads, sorted."""
     return sorted(suffix for module in entries(__name__).values() for suffix in module.SUFFIXES)
+
+
+def members(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member] | None:
+    """The documents that a file holds, or None if it is one itself. Listing them raises DocumentError, OSError."""
+    module = entries(__name__).get(reader)
+    if module is None or not hasattr(module, "members"):
+        return None
+    found: Iterator[Member] = module.members(path, options)
+    return found
 
 
 def open_document(ref: DocumentRef, store: TextStore) -> Document:

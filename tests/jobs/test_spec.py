@@ -118,7 +118,7 @@ ray: {address: "ray://head:10001"}
             "path: docs/*.txt",
             "path: docs/*.txt\n    ‸zzz: 1",
             "SPEC-UNKNOWN-KEY",
-            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, encoding",
+            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, encoding, text_key, id_key, metadata",
         ),
         (
             "type: embed",
@@ -135,7 +135,6 @@ ray: {address: "ray://head:10001"}
             "SPEC-NOT-YET",
             "prefix: a prefix is in the job format but not in this version (0.1)",
         ),
-        ("path: docs/*.txt", "{path: a, ‸text_key: body}", "SPEC-NOT-YET", "inputs[0].text_key"),
         ("type: embed", "type: ‸extract", "SPEC-NOT-YET", "tasks[0].type: `extract` is in"),
         ("type: embed", "type: embed, dtype: ‸float16", "SPEC-NOT-YET", "tasks[0].dtype: `float16`"),
         ("type: embed", "type: embed, unit: ‸document", "SPEC-NOT-YET", "tasks[0].unit: `docume"),

@@ -21,7 +21,8 @@ from tests.pipeline.readings import document
 from tests.pipeline.samples import SAMPLES, store
 
 FORMATS = entries(pipeline.formats.__name__)
-AS_THEY_STAND = {name for name, module in FORMATS.items() if hasattr(module, "open_document")}
+OF_RECORDS = {name for name, module in FORMATS.items() if hasattr(module, "members")}
+AS_THEY_STAND = {name for name, module in FORMATS.items() if hasattr(module, "open_document")} - OF_RECORDS
 PARSED = {name for name, module in FORMATS.items() if hasattr(module, "extract")}
 LINES = st.sampled_from(
     [

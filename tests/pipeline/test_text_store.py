@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +12,10 @@ import pytest
 from pipeline import text_store
 from pipeline.errors import DocumentError
 from pipeline.formats import open_document, reader_for
+from pipeline.segments import Segmenter, SplitOptions
 from pipeline.text_store import TextStore
 from pipeline.values import from_json, to_json
+from tests.pipeline.memory_document import StrideTokenizer
 from tests.pipeline.samples import PAGE, SAMPLES, refer, refusal, store
 
 
@@ -120,3 +124,18 @@ class TestTheSandbox:
 def test_stores_are_values(tmp_path: Path) -> None:
     assert isinstance(store(tmp_path), TextStore)
     assert reader_for("a.PDF") == "pdf"
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_sentences_stand_in_the_stored_text_at_their_spans_on_their_page(tmp_path: Path, name: str) -> None:
+    stored = open_document(refer(tmp_path / name, SAMPLES[name]), store(tmp_path))
+    blocks = list(stored.blocks())
+    text = "".join(block.text for block in blocks)
+    starts = list(accumulate((len(block.text) for block in blocks), initial=0))
+    segments = Segmenter(stored, StrideTokenizer(5), SplitOptions(512, 2000))
+
+    for sentence in (sentence for segment in segments for sentence in segment.sentences):
+        block = blocks[bisect_right(starts, sentence.char_start) - 1]
+        assert text[sentence.char_start : sentence.char_end] == sentence.text
+        assert text.encode()[sentence.byte_start : sentence.byte_end].decode() == sentence.text
+        assert (sentence.page, sentence.section) == (block.page, block.section)
