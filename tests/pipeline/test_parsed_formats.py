@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from pipeline.errors import DocumentError
+from pipeline.extraction import Stretch
 from pipeline.formats import open_document
+from pipeline.formats import pdf as pdf_format
 from pipeline.formats.pdf import clean
 from tests.pipeline.samples import (
     PAGE,
@@ -28,6 +32,8 @@ from tests.pipeline.samples import (
     store,
     word_paragraph,
 )
+
+TWICE = "/Filter[/FlateDecode/FlateDecode]"
 
 
 def sections(path: Path, data: bytes | str) -> list[tuple[str | None, str]]:
@@ -122,6 +128,35 @@ class TestPdf:
     def test_words_are_put_together_again(self, raw: str, text: str) -> None:
         assert clean(raw) == text.strip()
 
+    @pytest.mark.parametrize("engine", ["pypdf", "pypdfium2"])
+    def test_either_engine_reads_the_same_words(self, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pdf_format, "_engine", lambda: engine)
+        pages = [["First page of text,", "two lines."], [], ["The third page."]]
+        found = list(pdf_format.extract(io.BytesIO(pdf(pages)), {}))
+
+        assert [(one.page, one.text.split()) for one in found if isinstance(one, Stretch)] == [
+            (1, ["First", "page", "of", "text,", "two", "lines."]),
+            (3, ["The", "third", "page."]),
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "error_type"),
+        [
+            (b"%PDF-1.7\n1 0 obj\n<</Type/Cat", "parse_error"),
+            (pdf([[]], flate_bomb(2, 300), TWICE), "bomb|no_text_layer"),
+            (pdf([[]], b"BT /F1 1 Tf " + b"(A)Tj" * 1_100_000, ""), "bomb"),
+            (pdf([[], []]), "no_text_layer"),
+        ],
+    )
+    def test_pypdf_refuses_with_the_same_reasons(
+        self, data: bytes, error_type: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pdf_format, "_engine", lambda: "pypdf")
+        with pytest.raises(DocumentError) as caught:
+            list(pdf_format.extract(io.BytesIO(data), {}))
+
+        assert caught.value.error_type in error_type.split("|")
+
 
 class TestMail:
     def test_a_message_is_its_headers_its_text_and_the_names_of_what_is_attached(self, tmp_path: Path) -> None:
@@ -154,7 +189,6 @@ class TestCompressed:
 LONG = gzip.compress(PARAGRAPH.encode() * 3000)
 ENTITIES = '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 SECRET = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><container>&a;</container>'
-TWICE = "/Filter[/FlateDecode/FlateDecode]"
 ZEROS = b"0" * (60 << 20)
 BAD: list[tuple[str, str, bytes | str, str]] = [
     ("nothing in a page", "a.html", "", "empty"),
