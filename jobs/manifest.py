@@ -13,13 +13,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
+from pipeline.errors import DocumentError
+
+if TYPE_CHECKING:
+    from pipeline.records import Member
 
 _MAGIC: Final = re.compile(r"[*?[]")
 _SPECIAL: Final = re.compile(r"[\\\[\]^&~|]")  # what means more inside […] of a regular expression than in a pattern
@@ -28,7 +33,7 @@ _NOT_HIDDEN: Final = r"(?!\.)"
 
 @dataclass(frozen=True)
 class InputPattern:
-    """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out.
+    """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out. `options`: for the reader.
 
     An excluding pattern without a slash is held against file names, one that is absolute against absolute paths,
     any other against URIs.
@@ -36,11 +41,15 @@ class InputPattern:
 
     path: str
     exclude: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing."""
+    """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing.
+
+    `member` names it within a file of many; its `uri` is then that of the file, `#` and this name.
+    """
 
     ordinal: int
     doc_id: str
@@ -49,10 +58,12 @@ class ManifestEntry:
     mtime_ns: int
     reader: str
     options: Mapping[str, str] = field(default_factory=dict)
+    member: str = ""
 
     def path(self, root: Path) -> Path:
         """Where the document lies, given the folder that URIs are relative to."""
-        return Path(os.path.normpath(root / self.uri))
+        file = self.uri.removesuffix(f"#{self.member}") if self.member else self.uri
+        return Path(os.path.normpath(root / file))
 
 
 def document_id(uri: str, member: str = "") -> str:
@@ -65,13 +76,55 @@ def expand(
 ) -> list[ManifestEntry]:
     """The files that the patterns name, each once, ordered by the bytes of their URIs; at most `limit` of them.
 
-    `reader_of` chooses the reader for a path. Raises JobError (exit 2): a file that is not there, a pattern that
-    matches nothing, a folder, a folder that cannot be read, a name that is no UTF-8.
+    A file that several patterns name has the options of the first. `reader_of` chooses the reader for a path. Raises
+    JobError (exit 2): a file that is not there, a pattern that matches nothing, a folder, a folder that cannot be
+    read, a name that is no UTF-8.
     """
-    paths = {path for pattern in inputs for path in _paths(pattern, root)}
-    uris = {_uri(path, root): path for path in paths}
+    options: dict[str, Mapping[str, str]] = {}
+    for pattern in inputs:
+        for path in _paths(pattern, root):
+            options.setdefault(path, pattern.options)
+    uris = {_uri(path, root): path for path in options}
     chosen = sorted(uris, key=lambda uri: uri.encode("utf-8"))[:limit]
-    return [_entry(ordinal, uri, uris[uri], reader_of) for ordinal, uri in enumerate(chosen)]
+    return [_entry(n, uri, uris[uri], reader_of, options[uris[uri]]) for n, uri in enumerate(chosen)]
+
+
+def with_members(
+    entries: Iterable[ManifestEntry],
+    root: Path,
+    limit: int | None,
+    members_of: Callable[[str, str, Mapping[str, str]], Iterable[Member] | None],
+) -> list[ManifestEntry]:
+    """The entries with files of many documents replaced by these, in their order there; at most `limit`.
+
+    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed stays as
+    it is, so that reading it says why. Raises JobError (exit 2): two documents of a file have the same name.
+    """
+    every = (one for entry in entries for one in _members(entry, root, members_of))
+    return [replace(entry, ordinal=number) for number, entry in enumerate(islice(every, limit))]
+
+
+def _members(
+    entry: ManifestEntry, root: Path, members_of: Callable[[str, str, Mapping[str, str]], Iterable[Member] | None]
+) -> Iterator[ManifestEntry]:
+    found = members_of(entry.reader, str(entry.path(root)), entry.options)
+    lines: dict[str, str] = {}
+    try:
+        for member in found if found is not None else ():
+            line = member.options["line"]
+            if member.name in lines:
+                message = f"two records have the id {member.name!r}, lines {lines[member.name]} and {line}; correct it"
+                raise usage_error("INPUT-DUPLICATE-ID", message, entry.uri)
+            lines[member.name] = line
+            uri, doc_id = f"{entry.uri}#{member.name}", document_id(entry.uri, member.name)
+            options = dict(member.options)
+            yield replace(entry, doc_id=doc_id, uri=uri, size=member.size, options=options, member=member.name)
+    except DocumentError:
+        pass
+    except OSError as error:
+        raise _missing(str(entry.path(root)), error) from error
+    if not lines:
+        yield entry
 
 
 def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> None:
@@ -91,12 +144,15 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     return entries
 
 
-def _entry(ordinal: int, uri: str, path: str, reader_of: Callable[[str], str]) -> ManifestEntry:
+def _entry(
+    ordinal: int, uri: str, path: str, reader_of: Callable[[str], str], options: Mapping[str, str]
+) -> ManifestEntry:
     try:
         facts = os.stat(path)
     except OSError as error:
         raise _missing(path, error) from error
-    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader_of(path))
+    reader = reader_of(path)
+    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader, dict(options))
 
 
 def _uri(path: str, root: Path) -> str:

@@ -84,18 +84,18 @@ def _planned(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dic
 
 
 def _action(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> tuple[str, str]:
-    from pipeline.formats import open_document
+    from pipeline.formats import describe
 
     finished = view.finished(entry.doc_id) if view else None
     if finished is not None:
         return "skip", f"{finished.status} already, {finished.tokens:,} tokens"
     try:
-        facts = open_document(reference(entry, job.root)).facts
+        what = describe(reference(entry, job.root))
     except DocumentError as error:
         return "fail", error.message
     if entry.doc_id in saved:
         return "resume", f"from token {saved[entry.doc_id]:,}"
-    return "read", f"new, {facts.encoding}, language {facts.language}"
+    return "read", f"new, {what}"
 
 
 def _checkpointed_tokens(job: Job, entries: list[ManifestEntry]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.ledger import Finished, RunLedger
-from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
+from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, with_members, write_manifest
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
@@ -69,16 +69,16 @@ def model_error(error: RwkvError) -> JobError:
 
 def list_inputs(job: Job) -> list[ManifestEntry]:
     """The documents that the job names now. Raises JobError (exit 2)."""
-    from pipeline.formats import reader_for
+    from pipeline.formats import members, reader_for
 
     run = job.run_path.resolve()
-    patterns = [InputPattern(entry.path, entry.exclude) for entry in job.spec.inputs]
-    entries = expand(patterns, job.root, job.spec.limit, lambda path: reader_for(path) or "")
-    for entry in entries:
+    patterns = [InputPattern(entry.path, entry.exclude, entry.options()) for entry in job.spec.inputs]
+    files = expand(patterns, job.root, None, lambda path: reader_for(path) or "")
+    for entry in files:
         if entry.path(job.root).resolve().is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
-    return entries
+    return with_members(files, job.root, job.spec.limit, members)
 
 
 def open_or_create(job: Job, disk: Disk) -> Run:
@@ -236,4 +236,4 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
 
 
 def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:
-    return (then.size, then.mtime_ns) != (now.size, now.mtime_ns)
+    return (then.size, then.mtime_ns, then.options) != (now.size, now.mtime_ns, now.options)

@@ -27,6 +27,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.encodings import canonical
+
 Way: TypeAlias = tuple[str | int, ...]
 """Leads to a value of the job: ("tasks", 1, "every")."""
 
@@ -144,6 +146,12 @@ def _local_path(text: str) -> str:
     return text
 
 
+def _encoding(name: str) -> str:
+    if canonical(name) is None:
+        raise problem("expected", "an encoding such as utf-8, cp1252 or shift_jis, and not one that shifts its state")
+    return name
+
+
 def _not_empty(elements: tuple[_Element, ...]) -> tuple[_Element, ...]:
     if not elements:
         raise problem("expected", "at least one element")
@@ -201,14 +209,25 @@ class InputSection(Section):
     """Files to read."""
 
     called = "inputs"
-    later = MappingProxyType(
-        dict.fromkeys(("text_key", "id_key", "metadata"), "write each record to a text file of its own")
-    )
-
     path: LocalPath
     """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file."""
     exclude: Annotated[tuple[str, ...], _LIST] = ()
     """Patterns of files to leave out."""
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = None
+    """Of the files, such as `cp1252`, where neither a byte order mark nor the bytes themselves tell; null finds it."""
+
+    text_key: Annotated[str, Field(min_length=1)] | None = None
+    """In JSONL and CSV files: the key or column of each record's text; null means `text`."""
+    id_key: Annotated[str, Field(min_length=1)] | None = None
+    """There: the key or column of its id, which no two records may share; null takes the line."""
+    metadata: Annotated[tuple[str, ...], _LIST] = ()
+    """There: keys or columns that go into `documents.metadata`."""
+
+    def options(self) -> dict[str, str]:
+        """What the readers of these files are told."""
+        given = {"encoding": self.encoding, "text_key": self.text_key, "id_key": self.id_key}
+        listed = {"metadata": json.dumps(self.metadata)} if self.metadata else {}
+        return {key: value for key, value in given.items() if value} | listed
 
 
 class SplitSection(Section):

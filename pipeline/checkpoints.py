@@ -29,7 +29,10 @@ _NAME: Final = re.compile(r"(\d{12})-e(\d+)a(\d+)-([0-9a-f]{32})\.arrow")
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint belongs to. It is used only where every field matches."""
+    """What a checkpoint belongs to. It is used only where every field matches.
+
+    `source_sha256` stands for the text that was read: the sum of its source, or of that and of how it was decoded.
+    """
 
     run_id: str
     doc_id: str

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pipeline.values import Value
+if TYPE_CHECKING:
+    from pipeline.values import Value
 
-Cursor = Mapping[str, Value]
+Cursor: TypeAlias = "Mapping[str, Value]"
 """Where a reader stands: plain values that the reader made and that it alone understands."""
 
 
@@ -30,7 +31,10 @@ class DocumentRef:
 
 @dataclass(frozen=True)
 class DocumentFacts:
-    """What is known of a document once it has been opened. `bytes` is the size of the source."""
+    """What is known of a document once it has been opened. `bytes` is the size of the source.
+
+    `text_id` names the decoded text, where more than the bytes of the source determine it: how they were read.
+    """
 
     source_sha256: str
     bytes: int
@@ -40,6 +44,7 @@ class DocumentFacts:
     language: str
     pages: int | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    text_id: str = ""
 
 
 @dataclass(frozen=True)

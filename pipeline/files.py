@@ -1,7 +1,9 @@
-"""Reading local files as UTF-8 text in bounded memory. Knows nothing of formats or documents' structure.
+"""Reading local files as text in bounded memory. Knows nothing of formats or documents' structure.
 
-A file is read twice: once to learn its hash and that it is text to the last byte, so that a damaged file is
-refused before any work is spent on it, and once more, block by block, when the document is read.
+A file is read twice: once to learn its hash, its encoding and that it is text, so that a file of another kind is
+refused before any work is spent on it, and once more, block by block, when the document is read. Files that are not
+wholly in the encoding that they seem to be in are looked at once more; bytes that stand for nothing become U+FFFD,
+and are counted.
 """
 
 from __future__ import annotations
@@ -12,23 +14,22 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from pipeline.encodings import SAMPLE_BYTES, canonical, guess, mark_of
 from pipeline.errors import DocumentError
 
 BLOCK_BYTES: Final = 16_384
 _SCAN_BYTES: Final = 1 << 20
 _SAMPLE_CHARS: Final = 20_000
-_BOM: Final = codecs.BOM_UTF8
+_BEFORE_BAD: Final = 512
 _NUL_SHARE: Final = 0.1
+_CONTROL_SHARE: Final = 0.02
+_CONTROLS: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b"))
+_REPLACEMENT: Final = "\ufffd"
 
-# Longer marks first: the UTF-32 LE mark begins with the UTF-16 LE mark.
 _MAGIC: Final = (
-    (b"\xff\xfe\x00\x00", "UTF-32 text"),
-    (b"\x00\x00\xfe\xff", "UTF-32 text"),
-    (b"\xff\xfe", "UTF-16 text"),
-    (b"\xfe\xff", "UTF-16 text"),
     (b"%PDF-", "a PDF file"),
     (b"PK\x03\x04", "a zip archive (DOCX, EPUB, XLSX, …)"),
     (b"\x1f\x8b", "gzip data"),
@@ -42,29 +43,41 @@ _MAGIC: Final = (
 
 @dataclass(frozen=True)
 class TextFileFacts:
-    """What one pass over a text file tells. `text_start` is 3 behind a byte order mark, else 0."""
+    """What a look at a whole text file tells. `text_start` is the byte behind the byte order mark, else 0.
+
+    `decode_errors` counts the U+FFFD in the text, if any of them stands for bytes that could not be decoded.
+    """
 
     sha256: str
     size: int
     mtime_ns: int
     text_start: int
     sample: str
+    encoding: str = "utf-8"
+    decode_errors: int = 0
 
 
-def inspect_text_file(path: str) -> TextFileFacts:
-    """Hash a file and check that all of it is UTF-8 text.
+def inspect_text_file(path: str, encoding: str | None = None) -> TextFileFacts:
+    """Hash a file, find its encoding (unless it is given) and check that it is text.
 
-    Raises DocumentError: missing, no permission, not a regular file, empty, another kind of file, not UTF-8
-    (with the offset of the first bad byte), mostly NUL bytes.
+    A byte order mark decides before everything else. Raises DocumentError: missing, no permission, not a regular
+    file, empty, another kind of file, mostly NUL bytes or control characters, an encoding that there is not.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         before = os.fstat(descriptor)
         head = _read(descriptor, 8, 0)
         _refuse_other_kinds(head)
-        start = len(_BOM) if head.startswith(_BOM) else 0
-        digest, sample = _scan(descriptor, start)
-        _refuse_changed(before, os.fstat(descriptor))
-        return TextFileFacts(digest, before.st_size, before.st_mtime_ns, start, sample)
+        marked, start = mark_of(head)
+        wanted = marked or _known(encoding)
+        scan = _scan(descriptor, start, wanted or "utf-8", "strict")
+        if scan.bad_at is not None:
+            chosen = wanted or _guess(descriptor, start, scan)
+            scan = replace(_scan(descriptor, start, chosen, "replace"), sha256=scan.sha256)
+        scan.refuse_what_is_no_text()
+        refuse_changed(before, os.fstat(descriptor))
+        return TextFileFacts(
+            scan.sha256, before.st_size, before.st_mtime_ns, start, scan.sample, scan.encoding, scan.errors
+        )
 
 
 def read_text_blocks(path: str, facts: TextFileFacts, start: int) -> Iterator[tuple[str, int]]:
@@ -73,24 +86,26 @@ def read_text_blocks(path: str, facts: TextFileFacts, start: int) -> Iterator[tu
     `start` must be a place that an earlier iteration ended at. Pieces never split a character. Raises
     DocumentError if the file has changed since `facts` were taken.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         _refuse_changed_since(facts, os.fstat(descriptor))
-        position = start
+        errors, position = "replace" if facts.decode_errors else "strict", start
         while data := _read(descriptor, BLOCK_BYTES, position):
-            data = data[: _whole_characters(data)]
+            # A new decoder for each block: all encodings here have no memory but for bytes of an unfinished character.
+            decoder = codecs.getincrementaldecoder(facts.encoding)(errors)
             try:
-                text = data.decode("utf-8")
+                text = decoder.decode(data, final=position + len(data) >= facts.size)
             except UnicodeDecodeError as error:
                 raise _changed() from error  # it was valid when the facts were taken
             if not text:
                 raise _changed()
-            position += len(data)
+            position += len(data) - len(decoder.getstate()[0])
             yield text, position
         _refuse_changed_since(facts, os.fstat(descriptor))
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
+def opened(path: str) -> Iterator[int]:
+    """The descriptor of a regular file, for as long as it is needed. Raises DocumentError."""
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -115,6 +130,13 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+def refuse_unreadable(path: str) -> None:
+    """Raise DocumentError if a file cannot be opened or is empty."""
+    with opened(path) as descriptor:
+        if os.fstat(descriptor).st_size == 0:
+            raise DocumentError("open", "empty", "the file is empty")
+
+
 def _read(descriptor: int, count: int, position: int) -> bytes:
     try:
         return os.pread(descriptor, count, position)
@@ -129,67 +151,94 @@ def _read(descriptor: int, count: int, position: int) -> bytes:
 
 
 def _refuse_other_kinds(head: bytes) -> None:
-    if not head or head == _BOM:
+    if len(head) == mark_of(head)[1]:
         raise DocumentError("open", "empty", "the file is empty")
     for magic, what in _MAGIC:
         if head.startswith(magic):
             raise DocumentError(
                 "open",
                 "unsupported_type",
-                f"looks like {what}, not UTF-8 text; convert it to UTF-8 text first",
+                f"looks like {what}, not text; give it the suffix of its kind, or convert it to text",
             )
 
 
-def _scan(descriptor: int, start: int) -> tuple[str, str]:
+def _known(encoding: str | None) -> str | None:
+    if encoding is None:
+        return None
+    name = canonical(encoding)
+    if name is None:
+        message = f"no encoding {encoding!r} that can be read from the middle; convert the file to UTF-8 first"
+        raise DocumentError("decode", "unknown_encoding", message)
+    return name
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """One pass over a file. `bad_at` is the first byte that cannot be decoded; counts of bytes go to the end."""
+
+    encoding: str
+    sha256: str
+    size: int
+    sample: str
+    blank: bool
+    errors: int
+    nuls: int
+    controls: int
+    bad_at: int | None
+
+    def refuse_what_is_no_text(self) -> None:
+        if self.blank:
+            raise DocumentError("open", "empty", "the file holds nothing but white space")
+        wide = self.encoding.startswith(("utf-16", "utf-32"))
+        share = f"{self.nuls:,} of {self.size:,} bytes are NUL"
+        if not wide and self.nuls > _NUL_SHARE * self.size:
+            message = f"{share}: this is no text file; if it is UTF-16 without a byte order mark, set inputs.encoding"
+            raise DocumentError("decode", "binary_not_text", message)
+        is_utf8 = self.encoding == "utf-8" and not self.errors
+        if not wide and not is_utf8 and self.controls > _CONTROL_SHARE * self.size:
+            message = f"{self.controls:,} of {self.size:,} bytes are control characters: this is no text file"
+            raise DocumentError("decode", "binary_not_text", message)
+
+
+def _scan(descriptor: int, start: int, encoding: str, errors: str) -> _Scan:
+    """Read to the end. Behind the first byte that a strict decoder refuses, bytes are only counted and hashed."""
     digest = hashlib.sha256(_read(descriptor, start, 0))
-    decoder = codecs.getincrementaldecoder("utf-8")("strict")
-    position, nuls, blank, sample = start, 0, True, ""
-    while data := _read(descriptor, _SCAN_BYTES, position):
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    position, nuls, controls, replaced, blank, sample = start, 0, 0, 0, True, ""
+    bad_at: int | None = None
+    while True:
+        data = _read(descriptor, _SCAN_BYTES, position)
         digest.update(data)
-        text = _decode(decoder, data, position)
+        if bad_at is None:
+            text, bad_at = _decode(decoder, data, position)
+            blank = blank and not text.strip()
+            replaced += text.count(_REPLACEMENT) if errors == "replace" else 0
+            sample += text[: max(_SAMPLE_CHARS - len(sample), 0)]
+        if not data:
+            break
         nuls += data.count(0)
-        blank = blank and not text.strip()
-        if len(sample) < _SAMPLE_CHARS:
-            sample += text[: _SAMPLE_CHARS - len(sample)]
+        controls += len(data) - len(data.translate(None, _CONTROLS))
         position += len(data)
-    _decode(decoder, b"", position, final=True)
-    if blank:
-        raise DocumentError("open", "empty", "the file holds nothing but white space")
-    if nuls > _NUL_SHARE * (position - start):
-        raise DocumentError(
-            "decode",
-            "binary_not_text",
-            f"{nuls:,} of {position - start:,} bytes are NUL: this is no text file",
-        )
-    return digest.hexdigest(), sample
+    return _Scan(encoding, digest.hexdigest(), position - start, sample, blank, replaced, nuls, controls, bad_at)
 
 
-def _decode(decoder: codecs.IncrementalDecoder, data: bytes, position: int, final: bool = False) -> str:
+def _decode(decoder: codecs.IncrementalDecoder, data: bytes, position: int) -> tuple[str, int | None]:
+    """The text of the next bytes (none: of the end), and where the first byte lies that is not in the encoding."""
     held = len(decoder.getstate()[0])
     try:
-        return decoder.decode(data, final)
+        return decoder.decode(data, final=not data), None
     except UnicodeDecodeError as error:
-        at = position - held + error.start
-        raise DocumentError(
-            "decode",
-            "not_utf8",
-            f"not UTF-8: {error.reason} at byte {at:,}; convert the file to UTF-8 (iconv -f ENCODING -t UTF-8)",
-            byte_offset=at,
-        ) from error
+        return "", position - held + error.start
 
 
-def _whole_characters(data: bytes) -> int:
-    """How many bytes of `data` are whole UTF-8 characters, given that the file is valid UTF-8."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        width = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-        return len(data) if width <= back else len(data) - back
-    return len(data)
+def _guess(descriptor: int, start: int, scan: _Scan) -> str:
+    """The encoding of a file that is not UTF-8: judged by the bytes around the first ones that are not."""
+    first = max(start, (scan.bad_at or 0) - _BEFORE_BAD)
+    return guess(_read(descriptor, SAMPLE_BYTES, first))
 
 
-def _refuse_changed(before: os.stat_result, after: os.stat_result) -> None:
+def refuse_changed(before: os.stat_result, after: os.stat_result) -> None:
+    """Raise DocumentError if a file is not what it was."""
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _changed()
 

@@ -188,7 +188,7 @@ def document_row(document: Document, *, chars: int, tokens: int, coverage: float
         "source_uri": ref.uri,
         "source_sha256": facts.source_sha256,
         "bytes": facts.bytes,
-        "encoding": facts.encoding,
+        "encoding": facts.encoding or None,
         "decode_errors": facts.decode_errors,
         "title": facts.title,
         "language": facts.language,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import sentencex
@@ -50,8 +51,10 @@ def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece]
     lead = ""
     if not text.strip():
         return pieces, text
-    for boundary in sentencex.get_sentence_boundaries(language, text):
-        stretch = text[boundary["start_index"] : boundary["end_index"]]
+    # Only the ends are used, and the end of the text is one of them: now and then the last white space is left out.
+    ends = [boundary["end_index"] for boundary in sentencex.get_sentence_boundaries(language, text)]
+    for begin, end in pairwise([0, *ends, len(text)]):
+        stretch = text[begin:end]
         body = stretch.strip()
         if not body:
             lead += stretch

@@ -26,6 +26,7 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks
+from pipeline.text_store import TextStore
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
@@ -66,6 +67,7 @@ class Worker:
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         disk = Disk(Faults.parse(spec.faults))
         run = Path(spec.run)
+        self._store = TextStore(run / "text", disk)
         self._tools = LaneTools(
             parts=PartWriter(run, disk),
             checkpoints=CheckpointFolder(run, disk, spec.checkpoint_keep),
@@ -133,15 +135,17 @@ class Worker:
             self._lanes.append(self._lane(assignment, call))
         except Exception as error:  # whatever it is, one document must not stop the others
             self._fail(assignment, error, call)
+        except OSError as error:
+            raise _disk_fault(error) from error
 
     def _lane(self, assignment: Assignment, call: _Call) -> Lane:
         spec, ref = self._spec, assignment.ref
         attempt = Attempt(ref.doc_id, assignment.epoch, assignment.attempt)
-        document = open_document(ref)
+        document = open_document(ref, self._store)
         identity = Identity(
             spec.run_id,
             ref.doc_id,
-            document.facts.source_sha256,
+            document.facts.text_id or document.facts.source_sha256,
             spec.model_fingerprint,
             spec.spec_fingerprint,
             self._numeric,

@@ -7,14 +7,19 @@ outermost first: "1 Intro > 1.2 Scope".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, cast
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from pipeline.documents import Block, Cursor, DocumentFacts, DocumentRef
+from pipeline.extraction import Stretch
 from pipeline.files import TextFileFacts, inspect_text_file, read_text_blocks
 from pipeline.formats.text import text_facts
-from pipeline.values import Value
+from pipeline.headings import HeadingPath
+
+if TYPE_CHECKING:
+    from pipeline.values import Value
 
 SUFFIXES: Final = (".md", ".markdown")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#*)?[ \t]*\r?\n?$")
@@ -25,9 +30,9 @@ _BLOCK_CHARS: Final = 8_192
 
 @dataclass(frozen=True)
 class Outline:
-    """Where in the structure a line stands: the open headings as (level, title), and the open fence, if any."""
+    """Where in the structure a line stands: the open headings, and the open fence, if any."""
 
-    headings: tuple[tuple[int, str], ...] = ()
+    headings: HeadingPath = field(default_factory=HeadingPath)
     fence: str = ""
 
     def after(self, line: str) -> Outline:
@@ -41,43 +46,58 @@ class Outline:
         heading = _HEADING.match(line)
         if heading is None:
             return self
-        level, title = len(heading[1]), (heading[2] or "").strip()
-        return Outline((*(kept for kept in self.headings if kept[0] < level), (level, title)))
+        return Outline(self.headings.entering(len(heading[1]), (heading[2] or "").strip()))
 
     @property
     def section(self) -> str | None:
-        return " > ".join(title for _, title in self.headings) or None
+        return self.headings.section
+
+
+class Place(NamedTuple):
+    """A place in a file, whatever its encoding: a byte that a block of it begins at, and characters behind that."""
+
+    byte: int
+    chars: int = 0
 
 
 @dataclass(frozen=True)
 class MarkdownDocument:
-    """A Markdown file. Its cursor is the byte to go on at, the outline there, and whether a line is open."""
+    """A Markdown file. Its cursor is the place to go on at, the outline there, and whether a line is open."""
 
     ref: DocumentRef
     facts: DocumentFacts
     file: TextFileFacts
 
     def blocks(self, after: Cursor | None = None) -> Iterator[Block]:
-        byte, outline, midline = self.file.text_start, Outline(), False
+        place, outline, midline = Place(self.file.text_start), Outline(), False
         if after is not None:
-            byte, outline, midline = _from_cursor(after)
+            place, outline, midline = _from_cursor(after)
         held: list[str] = []
         held_chars, section = 0, outline.section
-        for line, end in _lines(read_text_blocks(self.ref.path, self.file, byte), byte):
+        for line, end in _lines(read_text_blocks(self.ref.path, self.file, place.byte), place):
             then = outline if midline else outline.after(line)
             if held and (then.section != section or held_chars >= _BLOCK_CHARS):
-                yield Block("".join(held), section, None, _to_cursor(byte, outline, midline))
+                yield Block("".join(held), section, None, _to_cursor(place, outline, midline))
                 held, held_chars = [], 0
             held.append(line)
             held_chars += len(line)
-            outline, section, byte, midline = then, then.section, end, not line.endswith("\n")
+            outline, section, place, midline = then, then.section, end, not line.endswith("\n")
         if held:
-            yield Block("".join(held), section, None, _to_cursor(byte, outline, midline))
+            yield Block("".join(held), section, None, _to_cursor(place, outline, midline))
 
 
 def open_document(ref: DocumentRef) -> MarkdownDocument:
-    file = inspect_text_file(ref.path)
+    file = inspect_text_file(ref.path, ref.options.get("encoding"))
     return MarkdownDocument(ref, text_facts(file, _first_heading(file.sample)), file)
+
+
+def sections(texts: Iterable[str]) -> Iterator[Stretch]:
+    """Markdown that comes in pieces of any length, as lines with the section of each."""
+    outline, midline = Outline(), False
+    for line, _ in _lines(((text, 0) for text in texts), Place(0)):
+        outline = outline if midline else outline.after(line)
+        midline = not line.endswith("\n")
+        yield Stretch(line, outline.section)
 
 
 def _first_heading(sample: str) -> str | None:
@@ -85,36 +105,56 @@ def _first_heading(sample: str) -> str | None:
     for line in sample.splitlines():
         outline = outline.after(line)
         if outline.section:
-            return outline.headings[-1][1]
+            return outline.headings.open[-1][1]
     return None
 
 
-def _lines(blocks: Iterator[tuple[str, int]], byte: int) -> Iterator[tuple[str, int]]:
-    """Lines with their endings and the byte each ends at, however the text was cut into blocks."""
-    rest = ""
-    for text, _ in blocks:
-        *whole, rest = (rest + text).split("\n")
-        for line in (*(line + "\n" for line in whole), rest):
-            # Cut by its own length alone, also where all of it is there at once.
-            while len(line) > _LINE_CHARS:
-                part, line = line[:_LINE_CHARS], line[_LINE_CHARS:]
-                byte += len(part.encode("utf-8"))
-                yield part, byte
-            if line.endswith("\n"):
-                byte += len(line.encode("utf-8"))
-                yield line, byte
-            else:
+def _lines(blocks: Iterator[tuple[str, int]], start: Place) -> Iterator[tuple[str, Place]]:
+    """Lines with their endings and the place each ends at, however the text was cut into blocks.
+
+    `blocks` begin at the byte of `start`. A line is cut by its own length alone, also where all of it is there at once.
+    """
+    rest, chars_out, chars_in = "", 0, -start.chars
+    known = deque([(chars_in, start.byte)])  # blocks by the first of their characters, counted from `start`
+    for text, end in blocks:
+        *whole, rest = (rest + text[max(-chars_in, 0) :]).split("\n")
+        for line in _cut([*(line + "\n" for line in whole), rest]):
+            if len(line) < _LINE_CHARS and not line.endswith("\n"):
                 rest = line
+                break
+            chars_out += len(line)
+            yield line, _place(known, chars_out)
+        else:
+            rest = ""
+        chars_in += len(text)
+        known.append((chars_in, end))
     if rest:
-        yield rest, byte + len(rest.encode("utf-8"))
+        yield rest, _place(known, chars_out + len(rest))
 
 
-def _to_cursor(byte: int, outline: Outline, midline: bool) -> Cursor:
-    headings: list[Value] = [[level, title] for level, title in outline.headings]
-    return {"byte": byte, "headings": headings, "fence": outline.fence, "midline": midline}
+def _cut(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        yield from (line[start : start + _LINE_CHARS] for start in range(0, len(line), _LINE_CHARS))
 
 
-def _from_cursor(cursor: Cursor) -> tuple[int, Outline, bool]:
-    headings = tuple((int(level), str(title)) for level, title in cast("list[tuple[int, str]]", cursor["headings"]))
-    outline = Outline(headings, cast(str, cursor["fence"]))
-    return cast(int, cursor["byte"]), outline, cast(bool, cursor["midline"])
+def _place(known: deque[tuple[int, int]], chars: int) -> Place:
+    while len(known) > 1 and known[1][0] <= chars:
+        known.popleft()
+    return Place(known[0][1], chars - known[0][0])
+
+
+def _to_cursor(place: Place, outline: Outline, midline: bool) -> Cursor:
+    headings: list[Value] = [[level, title] for level, title in outline.headings.open]
+    return {
+        "byte": place.byte,
+        "chars": place.chars,
+        "headings": headings,
+        "fence": outline.fence,
+        "midline": midline,
+    }
+
+
+def _from_cursor(cursor: Cursor) -> tuple[Place, Outline, bool]:
+    headings = tuple((level, title) for level, title in cast("list[tuple[int, str]]", cursor["headings"]))
+    place = Place(cast(int, cursor["byte"]), cast(int, cursor["chars"]))
+    return place, Outline(HeadingPath(headings), cast(str, cursor["fence"])), cast(bool, cursor["midline"])

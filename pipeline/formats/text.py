@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from pipeline.documents import Block, Cursor, DocumentFacts, DocumentRef
+from pipeline.durable import sha256_hex
 from pipeline.files import TextFileFacts, inspect_text_file, read_text_blocks
 from pipeline.language import detect_language
 
@@ -15,7 +16,7 @@ SUFFIXES: Final = (".txt", ".text", ".log")
 
 @dataclass(frozen=True)
 class TextDocument:
-    """A UTF-8 text file. Its cursor is the byte of the file to go on at."""
+    """A text file. Its cursor is the byte of the file to go on at."""
 
     ref: DocumentRef
     facts: DocumentFacts
@@ -28,18 +29,19 @@ class TextDocument:
 
 
 def open_document(ref: DocumentRef) -> TextDocument:
-    file = inspect_text_file(ref.path)
+    file = inspect_text_file(ref.path, ref.options.get("encoding"))
     return TextDocument(ref, text_facts(file, title=None), file)
 
 
 def text_facts(file: TextFileFacts, title: str | None) -> DocumentFacts:
-    """The facts that every format on top of a UTF-8 file shares."""
+    """The facts that every format on top of a text file shares."""
     return DocumentFacts(
         source_sha256=file.sha256,
         bytes=file.size,
-        encoding="utf-8-sig" if file.text_start else "utf-8",
-        decode_errors=0,
+        encoding="utf-8-sig" if file.text_start and file.encoding == "utf-8" else file.encoding,
+        decode_errors=file.decode_errors,
         title=title,
         language=detect_language(file.sample),
         pages=None,
+        text_id="" if file.encoding == "utf-8" else sha256_hex(f"{file.sha256}\0{file.encoding}".encode()),
     )

@@ -154,12 +154,12 @@ def test_a_short_option_stands_above_the_job_file_and_above_set(project: Project
 
 
 def test_fail_fast_stops_at_the_first_document_that_fails(project: Project) -> None:
-    project.document("aa.txt", b"\xff\xff not text, and the largest of all: read first " * 100)
+    project.document("aa.txt", b"%PDF-1.7 not text, and the largest of all: read first " * 100)
 
     said = project.run("--fail-fast")
 
     assert (said.code, said.err.count("error[")) == (8, 1)
-    assert said.err.splitlines()[-1].startswith("error[RUN-ABORTED] docs/aa.txt: not UTF-8")
+    assert said.err.splitlines()[-1].startswith("error[RUN-ABORTED] docs/aa.txt: looks like a PDF file")
     assert project.run("--quiet").code == 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from jobs.manifest import (
     document_id,
     expand,
     read_manifest,
+    with_members,
     write_manifest,
 )
 from pipeline.durable import Disk, seal, unseal
+from pipeline.records import Member
 
 TREE = [
     "a.txt",
@@ -221,6 +224,49 @@ def test_a_manifest_is_written_once(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m", [], Disk())
     with pytest.raises(FileExistsError):
         write_manifest(tmp_path / "m", [], Disk())
+
+
+def test_a_file_that_two_patterns_name_has_the_options_of_the_first(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("text", "utf-8")
+    inputs = [InputPattern(str(tmp_path / "a.txt"), (), {"encoding": "cp1252"}), InputPattern(str(tmp_path / "*.txt"))]
+
+    entries = expand(inputs, tmp_path, None, lambda path: "text")
+
+    assert [(entry.uri, entry.options) for entry in entries] == [("a.txt", {"encoding": "cp1252"}), ("b.txt", {})]
+
+
+def listed(names: list[str]) -> Callable[[str, str, Mapping[str, str]], list[Member] | None]:
+    def members_of(reader: str, path: str, options: Mapping[str, str]) -> list[Member] | None:
+        lines = enumerate(names, start=1)
+        return [Member(name, 1, {"line": str(line)}) for line, name in lines] if reader == "jsonl" else None
+
+    return members_of
+
+
+FILES = [ManifestEntry(n, document_id(uri), uri, 9, 1, uri.split(".")[1]) for n, uri in enumerate(["a.jsonl", "b.txt"])]
+
+
+def test_a_file_of_many_documents_is_replaced_by_them(tmp_path: Path) -> None:
+    entries = with_members(FILES, tmp_path, None, listed(["x", "#y"]))
+
+    assert [(entry.ordinal, entry.uri, entry.member) for entry in entries] == [
+        (0, "a.jsonl#x", "x"),
+        (1, "a.jsonl##y", "#y"),
+        (2, "b.txt", ""),
+    ]
+    assert [entry.path(tmp_path).name for entry in entries] == ["a.jsonl", "a.jsonl", "b.txt"]
+    assert entries[0].doc_id == document_id("a.jsonl", "x")
+    assert with_members(FILES, tmp_path, 1, listed(["x", "y"])) == entries[:1]
+
+
+def test_a_file_without_documents_stays_so_that_reading_it_says_why(tmp_path: Path) -> None:
+    assert with_members(FILES, tmp_path, None, listed([])) == FILES
+
+
+def test_two_records_with_one_id_are_refused_with_their_lines(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="lines 1 and 3"):
+        with_members(FILES, tmp_path, None, listed(["x", "y", "x"]))
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "line lost", "other order"])

@@ -118,7 +118,7 @@ ray: {address: "ray://head:10001"}
             "path: docs/*.txt",
             "path: docs/*.txt\n    ‸zzz: 1",
             "SPEC-UNKNOWN-KEY",
-            "inputs[0].zzz is no option of `inputs`; it knows path, exclude",
+            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, encoding, text_key, id_key, metadata",
         ),
         (
             "type: embed",
@@ -135,7 +135,6 @@ ray: {address: "ray://head:10001"}
             "SPEC-NOT-YET",
             "prefix: a prefix is in the job format but not in this version (0.1)",
         ),
-        ("path: docs/*.txt", "{path: a, ‸text_key: body}", "SPEC-NOT-YET", "inputs[0].text_key"),
         ("type: embed", "type: ‸extract", "SPEC-NOT-YET", "tasks[0].type: `extract` is in"),
         ("type: embed", "type: embed, dtype: ‸float16", "SPEC-NOT-YET", "tasks[0].dtype: `float16`"),
         ("type: embed", "type: embed, unit: ‸document", "SPEC-NOT-YET", "tasks[0].unit: `docume"),
@@ -146,6 +145,12 @@ ray: {address: "ray://head:10001"}
         ("name: novels", "name: n\nmodel: {dtype: ‸bf16}", "SPEC-NOT-YET", "model.dtype: `bf16`"),
         ("name: novels", "name: n\nmodel: {‸revision: x}", "SPEC-NOT-YET", "model.revision is in"),
         ("name: novels", "name: n\nmodel: {source: ‸hf://a/b}", "SPEC-NOT-YET", "model.source: `hf:"),
+        (
+            "path: docs/*.txt",
+            "{path: a, encoding: ‸klingon}",
+            "SPEC-BAD-VALUE",
+            "inputs[0].encoding: expected an encoding",
+        ),
         ("docs/*.txt", "‸s3://bucket/x", "SPEC-NOT-YET", "inputs[0].path: `s3://` is in"),
         (
             "type: embed",

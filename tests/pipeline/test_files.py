@@ -93,41 +93,107 @@ class TestText:
         assert inspect_text_file(str(tmp_path / "a.txt")).sample == "0123456789" * 2000
 
 
-class TestNotUtf8:
-    @settings(deadline=None, max_examples=120)
+RUSSIAN = (
+    "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. Всё смешалось в доме "
+    "Облонских. Жена узнала, что муж был в связи с бывшею в их доме француженкою-гувернанткой, и объявила мужу, что не "
+    "может жить с ним в одном доме."
+)
+ENCODINGS = {
+    "utf-8": "Grüße, 世界! 𝄞",
+    "utf-16-le": "Grüße, 世界! 𝄞",
+    "utf-16-be": "Grüße, 世界! 𝄞",
+    "utf-32-le": "Grüße, 世界! 𝄞",
+    "cp1252": "Grüße – “so”",
+    "koi8-r": "Привет, мир",
+    "shift_jis": "日本語 ﾃｽﾄ abc",
+    "gb18030": "汉字 𝄞 é",
+    "euc_kr": "한국어 abc",
+    "big5": "漢字 abc",
+}
+
+
+class TestOtherEncodings:
+    @settings(deadline=None, max_examples=150)
     @given(
-        before=st.lists(CHARACTERS, max_size=30).map("".join),
-        bad=st.sampled_from([b"\xff", b"\x80", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x28\xa1"]),
-        after=st.sampled_from([b"", b" and on", "é".encode()]),
-        scan=st.integers(1, 9),
+        encoding=st.sampled_from(sorted(ENCODINGS)),
+        picks=st.lists(st.integers(0, 10), min_size=1, max_size=40),
+        junk=st.none() | st.tuples(st.integers(0, 40), st.sampled_from([b"\xff", b"\x81", b"\xc3", b"\xf0\x9f"])),
+        block=st.integers(4, 9),
     )
-    def test_the_first_bad_byte_is_named_exactly(
-        self, path: Path, before: str, bad: bytes, after: bytes, scan: int
+    def test_the_blocks_joined_are_the_decoded_file_and_every_end_of_one_is_a_place_to_go_on(
+        self, path: Path, encoding: str, picks: list[int], junk: tuple[int, bytes] | None, block: int
     ) -> None:
-        data = b"text " + before.encode() + bad + after
+        letters = ENCODINGS[encoding]
+        data = b"ab" * 4 + "".join(letters[pick % len(letters)] for pick in picks).encode(encoding)
+        if junk is not None:
+            data = data[: 8 + junk[0]] + junk[1] + data[8 + junk[0] :]
         path.write_bytes(data)
-        with pytest.raises(UnicodeDecodeError) as expected:
-            data.decode()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(files, "_SCAN_BYTES", scan)
-            error = refusal(path)
+            patch.setattr(files, "BLOCK_BYTES", block)
+            patch.setattr(files, "_CONTROL_SHARE", 1)
+            facts = inspect_text_file(str(path), encoding)
+            blocks = list(read_text_blocks(str(path), facts, facts.text_start))
+            rests = [list(read_text_blocks(str(path), facts, end)) for _, end in blocks]
 
-        assert (error.stage, error.error_type, error.retryable) == ("decode", "not_utf8", False)
-        assert error.byte_offset == expected.value.start
-        assert f"at byte {error.byte_offset:,};" in error.message
+        expected = data[facts.text_start :].decode(facts.encoding, "replace")
+        assert "".join(piece for piece, _ in blocks) == expected == facts.sample
+        assert rests == [blocks[index + 1 :] for index in range(len(blocks))]
+        try:
+            data[facts.text_start :].decode(facts.encoding)
+            assert facts.decode_errors == 0
+        except UnicodeDecodeError:
+            assert facts.decode_errors == expected.count("\ufffd") > 0
 
-    @pytest.mark.parametrize("kept", [1, 2, 3])
-    def test_a_file_that_ends_within_a_character(self, tmp_path: Path, kept: int) -> None:
-        (tmp_path / "a.txt").write_bytes(codecs.BOM_UTF8 + b"abc" + "𝄞".encode()[:kept])
-        error = refusal(tmp_path / "a.txt")
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+    def test_a_byte_order_mark_decides_whatever_the_option_says(self, tmp_path: Path, encoding: str) -> None:
+        text = "Grüße, 世界!\n" * 50
+        (tmp_path / "a.txt").write_bytes(("\ufeff" + text).encode(encoding))
+        facts = inspect_text_file(str(tmp_path / "a.txt"), "latin-1")
 
-        assert (error.error_type, error.byte_offset) == ("not_utf8", 6)
-        assert "unexpected end of data" in error.message
+        assert (facts.encoding, facts.decode_errors, facts.sample) == (encoding, 0, text)
 
-    def test_latin_1_is_named_with_what_to_do(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt").write_bytes("Straße".encode("latin-1"))
+    @pytest.mark.parametrize(
+        ("data", "encoding", "errors"),
+        [
+            ("Straße".encode("latin-1"), "cp1252", 0),
+            ("naïve café".encode("latin-1"), "cp1252", 0),
+            ("naïve café. ".encode("latin-1") * 99, "cp1252", 0),
+            ("“quoted”".encode("cp1252"), "cp1252", 0),
+            (b"one \x81 two", "cp1252", 1),
+            (RUSSIAN.encode("koi8-r"), "koi8-r", 0),
+            ("これは日本語の文章です。文字コードを調べます。".encode("shift_jis"), "cp932", 0),
+            ("Größe und Maß, schöne Grüße. ".encode() * 9 + b"\xff and on", "utf-8", 1),
+            (b"abc" + "𝄞".encode()[:3], "utf-8", 1),
+            (b"CESU " + b"\xed\xa0\xb4\xed\xb4\x9e", "utf-8", 6),
+            ("▶hello".encode(), "utf-8", 0),
+        ],
+    )
+    def test_the_likeliest_encoding_is_chosen_and_errors_are_counted(
+        self, tmp_path: Path, data: bytes, encoding: str, errors: int
+    ) -> None:
+        (tmp_path / "a.txt").write_bytes(data)
+        facts = inspect_text_file(str(tmp_path / "a.txt"))
 
-        assert "iconv" in refusal(tmp_path / "a.txt").message
+        assert (facts.encoding, facts.decode_errors) == (encoding, errors)
+        assert facts.sample == data.decode(encoding, "replace")
+
+    def test_it_is_judged_by_the_bytes_where_it_stops_being_utf_8(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(b"plain words\n" * 20_000 + RUSSIAN.encode("cp1251"))
+
+        assert inspect_text_file(str(tmp_path / "a.txt")).encoding == "cp1251"
+
+    def test_bytes_of_a_program_are_no_text_in_any_encoding(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(bytes(range(1, 256)) * 50)
+
+        assert refusal(tmp_path / "a.txt").error_type == "binary_not_text"
+
+    @pytest.mark.parametrize("encoding", ["utf-7", "iso2022_jp", "hz", "rot13", "klingon"])
+    def test_an_encoding_that_cannot_be_read_from_the_middle_is_refused(self, tmp_path: Path, encoding: str) -> None:
+        (tmp_path / "a.txt").write_bytes(b"text")
+        with pytest.raises(DocumentError, match="convert the file") as caught:
+            inspect_text_file(str(tmp_path / "a.txt"), encoding)
+
+        assert (caught.value.stage, caught.value.error_type) == ("decode", "unknown_encoding")
 
 
 class TestOtherKinds:
@@ -135,11 +201,7 @@ class TestOtherKinds:
         ("data", "what"),
         [
             (b"%PDF-1.7\n%\xe2\xe3", "a PDF file"),
-            ("text".encode("utf-16"), "UTF-16 text"),
             ("text".encode("utf-16-le"), None),
-            (codecs.BOM_UTF16_BE + "text".encode("utf-16-be"), "UTF-16 text"),
-            ("text".encode("utf-32"), "UTF-32 text"),
-            (codecs.BOM_UTF32_BE + "text".encode("utf-32-be"), "UTF-32 text"),
             (gzip.compress(b"text", mtime=0), "gzip data"),
             (b"\x7fELF\x02\x01", "a program"),
             (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -170,7 +232,8 @@ class TestOtherKinds:
             assert len(blocks_of(tmp_path / "a.txt")[0][0]) == 100
 
     @pytest.mark.parametrize(
-        "data", [b"", codecs.BOM_UTF8, b" \n\t\r\n", codecs.BOM_UTF8 + b"\n" * 50, "\u2003".encode()]
+        "data",
+        [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b" \n\t\r\n", codecs.BOM_UTF8 + b"\n" * 50, "\u2003".encode()],
     )
     def test_nothing_but_white_space_is_empty(self, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "a.txt").write_bytes(data)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.formats import open_document
-from pipeline.formats.markdown import Outline
+from pipeline.formats.markdown import Outline, open_document
 from tests.pipeline.readings import document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sentencex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -94,3 +95,17 @@ class TestPassages:
         early = passage_end(text[:arrived])
 
         assert early in (None, whole)
+
+
+def test_white_space_that_the_rules_leave_out_at_the_end_is_not_lost() -> None:
+    # Where a quotation seems to begin far in front, sentencex 1.0.32 gives boundaries that end before the text does.
+    text = 'a ("b" `c? ' * 1300 + "end>\n\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sentencex,
+            "get_sentence_boundaries",
+            lambda language, text: [{"start_index": 0, "end_index": len(text) - 2}],
+        )
+        pieces, tail = split_passage(text, "en", 2000)
+
+    assert "".join(piece.lead + piece.text for piece in pieces) + tail == text

@@ -322,7 +322,7 @@ class TestOneDocumentFails:
         [
             (None, "missing", "open", None),
             (b"", "empty", "open", None),
-            (b"fine until here \xff and on", "not_utf8", "decode", 16),
+            (bytes(range(256)) * 9, "binary_not_text", "decode", None),
             (b"%PDF-1.7 ...", "unsupported_type", "open", None),
         ],
     )

@@ -1,0 +1,59 @@
+"""Mail messages (.eml): subject, sender, receivers and date as the first lines, then the body; attachments by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from importlib import metadata
+from typing import BinaryIO, Final
+
+from pipeline.encodings import decoded
+from pipeline.errors import DocumentError
+from pipeline.extraction import About, Extraction, Stretch
+from pipeline.html_text import parse_html, stretches
+
+SUFFIXES: Final = (".eml",)
+_LARGEST: Final = 64 << 20
+_HEADERS: Final = ("Subject", "From", "To", "Cc", "Date")
+
+
+def version() -> str:
+    return f"1 selectolax {metadata.version('selectolax')}"
+
+
+def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
+    data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise DocumentError("parse", "too_large", f"a message of more than {_LARGEST >> 20} MiB; remove attachments")
+    message = BytesParser(policy=policy.default).parsebytes(data)
+    if not isinstance(message, EmailMessage) or not any(message.get(name) for name in ("From", "Date", "Subject")):
+        raise DocumentError("parse", "parse_error", "not a mail message: it has no From, Date or Subject")
+    headers = {name: " ".join(str(message[name]).split()) for name in _HEADERS if message[name]}
+    yield Stretch("\n".join(f"{name}: {text}" for name, text in headers.items()) + "\n\n")
+    body = message.get_body(preferencelist=("plain", "html"))
+    errors = 0
+    if isinstance(body, EmailMessage):
+        text, errors = _text(body)
+        yield from _body(text, body.get_content_type())
+    attached = [part.get_filename() or part.get_content_type() for part in message.iter_attachments()]
+    if attached:
+        yield Stretch("\n\n" + "\n".join(f"Attachment: {name}" for name in attached))
+    about = {name.lower(): text for name, text in headers.items() if name != "Subject"}
+    yield About(decode_errors=errors, title=headers.get("Subject"), metadata=about)
+
+
+def _text(part: EmailMessage) -> tuple[str, int]:
+    payload = part.get_payload(decode=True)
+    text, _, errors = decoded(payload if isinstance(payload, bytes) else b"", part.get_content_charset())
+    return text, errors
+
+
+def _body(text: str, kind: str) -> Iterator[Stretch]:
+    if kind != "text/html":
+        yield Stretch(text.replace("\r\n", "\n").strip())
+        return
+    root = parse_html(text)
+    if root is not None:
+        yield from (Stretch(found.text) for found in stretches(root) if isinstance(found, Stretch))

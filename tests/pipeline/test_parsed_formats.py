@@ -1,0 +1,249 @@
+"""What is read out of documents that must be parsed, and the reason when nothing can be."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import DocumentError
+from pipeline.extraction import Stretch
+from pipeline.formats import open_document
+from pipeline.formats import pdf as pdf_format
+from pipeline.formats.pdf import clean
+from tests.pipeline.samples import (
+    PAGE,
+    PARAGRAPH,
+    archive,
+    docx,
+    epub,
+    flate_bomb,
+    mail,
+    pdf,
+    read,
+    refer,
+    refusal,
+    store,
+    word_paragraph,
+)
+
+TWICE = "/Filter[/FlateDecode/FlateDecode]"
+
+
+def sections(path: Path, data: bytes | str) -> list[tuple[str | None, str]]:
+    return [(block.section, block.text.strip()) for block in read(path, data)]
+
+
+class TestHtml:
+    def test_a_page_is_read_as_a_browser_shows_it(self, tmp_path: Path) -> None:
+        assert sections(tmp_path / "a.html", PAGE) == [
+            (None, "Home"),
+            ("One", "One\n\nFirst bold words."),
+            ("One > One.Two", "One.Two\n\n- a\n- b\n\nx\ty\n1\t2"),
+            ("Two", "Two\n\n  kept\n    as it is\n\nLine\nbreak"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "encoding"),
+        [
+            ("<p>Grüße".encode(), "utf-8"),
+            ("<p>Grüße".encode("utf-16"), "utf-16-le"),
+            ('<meta charset="koi8-r"><p>Привет'.encode("koi8-r"), "koi8-r"),
+            ('<meta charset="koi8-r"><p>Привет'.encode(), "utf-8"),
+            (b"<meta charset=klingon><p>na\xefve", "cp1252"),
+        ],
+    )
+    def test_the_encoding_is_that_of_the_bytes_before_that_of_the_page(
+        self, tmp_path: Path, data: bytes, encoding: str
+    ) -> None:
+        facts = open_document(refer(tmp_path / "a.html", data), store(tmp_path)).facts
+
+        assert (facts.encoding, facts.decode_errors) == (encoding, 0)
+
+    def test_nesting_without_end_costs_no_stack(self, tmp_path: Path) -> None:
+        assert read(tmp_path / "a.html", "<div>" * 20_000 + "deep")[0].text == "deep"
+
+    @pytest.mark.parametrize("junk", ["<!--" * 20_000, "<a " * 8_000, "<p><![CDATA[" * 5_000, "&#x110000;" * 9_000])
+    def test_what_makes_other_parsers_slow_is_done_at_once(self, tmp_path: Path, junk: str) -> None:
+        assert "text" in "".join(block.text for block in read(tmp_path / "a.html", "<p>text</p>" + junk))
+
+
+class TestEpub:
+    def test_chapters_are_read_in_the_order_of_the_spine(self, tmp_path: Path) -> None:
+        book = epub(["<h1>B</h1><p>two</p>", "<p>no heading</p>", "<h1>A</h1><p>one</p>"], spine=[2, 0, 1])
+
+        assert sections(tmp_path / "a.epub", book) == [("A", "A\n\none"), ("B", "B\n\ntwo\n\nno heading")]
+
+    def test_its_facts_are_those_of_the_package(self, tmp_path: Path) -> None:
+        facts = open_document(refer(tmp_path / "a.epub", epub(["<p>text</p>"])), store(tmp_path)).facts
+
+        assert (facts.title, facts.metadata) == ("A Book", {"creator": "Somebody"})
+
+
+def test_a_word_document_has_headings_lists_and_tables(tmp_path: Path) -> None:
+    cells = "".join(f"<w:tc>{word_paragraph(text)}</w:tc>" for text in ("a", "b"))
+    body = (
+        word_paragraph("One", "Heading1")
+        + word_paragraph("Plain.")
+        + word_paragraph("Deeper", "Heading2")
+        + f"<w:tbl><w:tr>{cells}</w:tr><w:tr>{cells}</w:tr></w:tbl>"
+    )
+
+    assert sections(tmp_path / "a.docx", docx(body)) == [
+        ("One", "One\n\nPlain."),
+        ("One > Deeper", "Deeper\n\na\tb\na\tb"),
+    ]
+
+
+class TestPdf:
+    def test_every_page_is_its_own_stretch(self, tmp_path: Path) -> None:
+        pages = [["First page of text,", "two lines."], [], ["The third page."]]
+        blocks = read(tmp_path / "a.pdf", pdf(pages))
+        facts = open_document(refer(tmp_path / "a.pdf", pdf(pages)), store(tmp_path)).facts
+
+        assert [(block.page, block.text) for block in blocks] == [
+            (1, "First page of text,\ntwo lines.\n\n"),
+            (3, "The third page.\n\n"),
+        ]
+        assert (facts.pages, facts.metadata) == (3, {"pages_without_text": "2"})
+
+    @pytest.mark.parametrize(
+        ("raw", "text"),
+        [
+            ("an e\ufb03cient \ufb01le", "an efficient file"),
+            ("hyphen-\nation goes on", "hyphenation\n goes on"),
+            ("soft\xad\r\nened", "softened\n"),
+            ("Jean-\nPaul", "Jean-Paul\n"),
+            ("a list -\nof things", "a list -\nof things"),
+            ("1990-\n1991", "1990-\n1991"),
+            ("nul\0s and  \ntrailing", "nuls and\ntrailing"),
+        ],
+    )
+    def test_words_are_put_together_again(self, raw: str, text: str) -> None:
+        assert clean(raw) == text.strip()
+
+    @pytest.mark.parametrize("engine", ["pypdf", "pypdfium2"])
+    def test_either_engine_reads_the_same_words(self, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pdf_format, "_engine", lambda: engine)
+        pages = [["First page of text,", "two lines."], [], ["The third page."]]
+        found = list(pdf_format.extract(io.BytesIO(pdf(pages)), {}))
+
+        assert [(one.page, one.text.split()) for one in found if isinstance(one, Stretch)] == [
+            (1, ["First", "page", "of", "text,", "two", "lines."]),
+            (3, ["The", "third", "page."]),
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "error_type"),
+        [
+            (b"%PDF-1.7\n1 0 obj\n<</Type/Cat", "parse_error"),
+            (pdf([[]], flate_bomb(2, 300), TWICE), "bomb|no_text_layer"),
+            (pdf([[]], b"BT /F1 1 Tf " + b"(A)Tj" * 1_100_000, ""), "bomb"),
+            (pdf([[], []]), "no_text_layer"),
+        ],
+    )
+    def test_pypdf_refuses_with_the_same_reasons(
+        self, data: bytes, error_type: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pdf_format, "_engine", lambda: "pypdf")
+        with pytest.raises(DocumentError) as caught:
+            list(pdf_format.extract(io.BytesIO(data), {}))
+
+        assert caught.value.error_type in error_type.split("|")
+
+
+class TestMail:
+    def test_a_message_is_its_headers_its_text_and_the_names_of_what_is_attached(self, tmp_path: Path) -> None:
+        message = mail("The text.\n", "<p>The <b>page</b>.</p>", b"\x89PNG")
+        [block] = read(tmp_path / "a.eml", message)
+
+        assert block.text.splitlines()[0] == "Subject: Grüße"
+        assert block.text.endswith("\n\nThe text.\n\nAttachment: a.png")
+
+    def test_a_page_stands_in_for_a_text_that_is_not_there(self, tmp_path: Path) -> None:
+        data = b"Subject: x\nContent-Type: text/html; charset=koi8-r\n\n<p>" + "Привет".encode("koi8-r")
+
+        assert read(tmp_path / "a.eml", data)[0].text == "Subject: x\n\nПривет"
+
+
+class TestCompressed:
+    @pytest.mark.parametrize(
+        "pack", [gzip.compress, lambda data: pa.Codec("zstd").compress(data, asbytes=True)], ids=["gzip", "zstd"]
+    )
+    def test_a_text_is_the_same_as_unpacked(self, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+        suffix = ".gz" if pack is gzip.compress else ".zst"
+        text = "# One\n\nnaïve\n# Two\n" * 9000
+
+        assert "".join(block.text for block in read(tmp_path / f"a.txt{suffix}", pack(text.encode("cp1252")))) == text
+        blocks = read(tmp_path / f"a.md{suffix}", pack(codecs.BOM_UTF8 + text.encode()))
+        assert ("".join(block.text for block in blocks), blocks[0].section) == (text, "One")
+        assert read(tmp_path / f"a.html{suffix}", pack(PAGE.encode()))[0].text.strip() == "Home"
+
+
+LONG = gzip.compress(PARAGRAPH.encode() * 3000)
+ENTITIES = '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
+SECRET = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><container>&a;</container>'
+ZEROS = b"0" * (60 << 20)
+BAD: list[tuple[str, str, bytes | str, str]] = [
+    ("nothing in a page", "a.html", "", "empty"),
+    ("a page that shows nothing", "a.html", "<html><body><script>x</script> \n</body></html>", "empty"),
+    ("a PDF named as a page", "a.html", pdf([["text"]]), "unsupported_type"),
+    ("a page in UTF-16 that does not say so", "a.html", "<p>text</p>".encode("utf-16-le"), "binary_not_text"),
+    ("no PDF", "a.pdf", b"plain text, really", "parse_error"),
+    ("a page named as a PDF", "a.pdf", PAGE, "parse_error"),
+    ("nothing in a PDF", "a.pdf", b"", "empty"),
+    ("half a PDF", "a.pdf", b"%PDF-1.7\n1 0 obj\n<</Type/Cat", "parse_error"),
+    ("a PDF without pages", "a.pdf", pdf([]), "empty|parse_error"),
+    ("a PDF of pictures", "a.pdf", pdf([[], []]), "no_text_layer"),
+    (
+        "a PDF that unpacks without end",
+        "a.pdf",
+        pdf([[]], flate_bomb(2, 300), "/Filter[/FlateDecode/FlateDecode]"),
+        "*",
+    ),
+    ("no zip archive", "a.epub", b"plain text", "parse_error"),
+    ("half an archive", "a.epub", epub(["<p>text</p>"])[:300], "parse_error"),
+    ("a book without a container", "a.epub", archive({"a": "b"}), "parse_error"),
+    ("a book without a package", "a.epub", archive({"META-INF/container.xml": "<container/>"}), "parse_error"),
+    ("a book without chapters", "a.epub", epub([]), "parse_error"),
+    ("a book with a chapter missing", "a.epub", epub(["<p>a</p>"]).replace(b"c 0.xhtml", b"c 9.xhtml"), "parse_error"),
+    ("a book of entities", "a.epub", archive({"META-INF/container.xml": ENTITIES}), "bomb"),
+    ("a book that asks for a file", "a.epub", archive({"META-INF/container.xml": SECRET}), "bomb"),
+    ("a book that leads elsewhere", "a.epub", archive({"../../etc/passwd": "x", "/etc/x": "y"}), "parse_error"),
+    ("an encrypted Word document", "a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "encrypted"),
+    ("a Word document without its text", "a.docx", archive({"word/styles.xml": "<x/>"}), "parse_error"),
+    ("a Word document of entities", "a.docx", archive({"word/document.xml": ENTITIES}), "bomb"),
+    (
+        "an archive of 1,000 times its size",
+        "a.docx",
+        archive({"word/document.xml": ZEROS}),
+        "bomb",
+    ),
+    ("an archive of too many members", "a.epub", archive({f"{n}": "" for n in range(10_001)}), "bomb"),
+    ("no mail", "a.eml", "just some text\n\nand more", "parse_error"),
+    ("no gzip data", "a.txt.gz", "plain text", "parse_error"),
+    ("half of gzip data", "a.txt.gz", LONG[: len(LONG) // 2], "parse_error"),
+    ("gzip data with junk behind", "a.txt.gz", LONG + b"junk", "parse_error"),
+    ("gzip data that was changed", "a.txt.gz", LONG[:-8] + b"\0\0\0\0" + LONG[-4:], "parse_error"),
+    ("a gzip bomb", "a.txt.gz", gzip.compress(b"0" * (80 << 20)), "bomb"),
+    ("an archive in an archive", "a.zip.gz", gzip.compress(archive({"a.txt": "x"})), "unsupported_type"),
+    ("a raw deflate stream", "a.txt.gz", zlib.compress(b"text"), "parse_error"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "error_type"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_a_bad_file_costs_its_own_row_with_the_reason(
+    tmp_path: Path, name: str, data: bytes | str, error_type: str
+) -> None:
+    error = refusal(tmp_path / name, data)
+
+    if error_type != "*":
+        assert error.error_type in error_type.split("|"), error.message
+    assert error.stage in {"open", "decode", "parse"}
+    assert error.error_type not in {"internal_error", "parse_timeout"}
