@@ -88,7 +88,7 @@ def recognise(weights: Weights) -> Recognised | None:
 def modules() -> list[Generation]:
     """The modules of this folder, in the order of their names."""
     names = sorted(info.name for info in pkgutil.iter_modules(__path__))
-    return [cast(Generation, importlib.import_module(f"{__name__}.{name}")) for name in names]
+    return [cast(Generation, importlib.import_module(f"rwkv_runtime.generations.{name}")) for name in names]
 
 
 def _kind(name: str) -> str:
