@@ -50,7 +50,11 @@ class StoredDocument:
     def blocks(self, after: Cursor | None = None) -> Iterator[Block]:
         frame, passed = (cast(int, after["frame"]), cast(int, after["block"])) if after is not None else (0, 0)
         while frame < self.end:
-            raw, following = _frame(self.path, frame)
+            try:
+                raw, following = _frame(self.path, frame)
+            except DocumentError:
+                self.path.unlink(missing_ok=True)  # so that the next try extracts it anew
+                raise
             for number, line in enumerate(raw.splitlines()):
                 if number >= passed:
                     text, section, page = json.loads(line)
