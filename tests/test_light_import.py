@@ -11,7 +11,7 @@ import pytest
 
 from tests.jobs.project import REPOSITORY, Project, prose
 
-HEAVY = ("torch", "ray", "transformers", "pandas")
+HEAVY = ("torch", "ray", "transformers")  # not pandas: pyarrow loads it where it is installed, by itself
 COMMAND = """
 import json, sys
 from jobs import cli

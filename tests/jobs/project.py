@@ -21,6 +21,7 @@ from typing import Any
 from unittest import mock
 
 from jobs import cli
+from jobs.commands import runs
 from tests.rwkv_runtime.tiny import save_pth, tiny_tensors
 
 REPOSITORY = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def unspool(*arguments: str, faults: str = "") -> Said:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["unspool", *arguments]),
-        mock.patch.dict(os.environ, {cli.FAULT_VARIABLE: faults}),
+        mock.patch.dict(os.environ, {runs.FAULT_VARIABLE: faults}),
         mock.patch("jobs.run._processors", lambda: 1),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -152,7 +153,7 @@ def start(*arguments: str, faults: str = "") -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, cli.FAULT_VARIABLE: faults, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, runs.FAULT_VARIABLE: faults, "OMP_NUM_THREADS": "1"},
     )
 
 

@@ -1,0 +1,229 @@
+"""Commands on jobs and their runs: run, resume, plan, status, verify, and the schema of the job file."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from jobs.commands.options import (
+    AsJson,
+    FailFast,
+    JobFile,
+    Limit,
+    Model,
+    NoProgress,
+    Output,
+    Overrides,
+    Quiet,
+    RunPath,
+    Verbose,
+    Workers,
+    complain,
+    data,
+    say,
+)
+from jobs.errors import ExitCode, JobError, safe
+from jobs.progress import human_bytes, human_seconds
+from jobs.terminal import data_console
+
+FAULT_VARIABLE = "UNSPOOL_FAULT"
+"""The one environment variable that is read here: places at which tests make the program fail."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (run, resume, plan, status, verify, schema):
+        app.command()(command)
+
+
+def run(
+    job: JobFile,
+    overrides: Overrides = None,
+    model: Model = None,
+    output: Output = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="The same as `plan`.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    no_progress: NoProgress = False,
+    fail_fast: FailFast = False,
+) -> None:
+    """Run a job; the same command again resumes it."""
+    texts = _overrides(overrides, model, output, workers, limit)
+    if dry_run:
+        _show_plan(job, texts, as_json)
+        return
+    from jobs.run import run_job
+
+    _finish(run_job(job, texts, _options(quiet, verbose, no_progress, fail_fast)), as_json, quiet)
+
+
+def resume(
+    run: RunPath,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    no_progress: NoProgress = False,
+    fail_fast: FailFast = False,
+) -> None:
+    """Continue a run directory with the job that it was started with."""
+    from jobs.run import resume_run
+
+    _finish(resume_run(run, _options(quiet, verbose, no_progress, fail_fast), workers), as_json, quiet)
+
+
+def plan(
+    job: JobFile,
+    overrides: Overrides = None,
+    model: Model = None,
+    output: Output = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what would run, and why each document would or would not."""
+    _show_plan(job, _overrides(overrides, model, output, workers, limit), as_json)
+
+
+def status(
+    run: RunPath,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until it ends.")] = False,
+) -> None:
+    """Say how a run stands; reads its directory only."""
+    from jobs.status import status_of
+
+    while True:
+        now = status_of(run)
+        if as_json and watch:
+            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))  # one line each, for whoever reads along
+        elif as_json:
+            data(now.to_json())
+        else:
+            _show_status(now)
+        if not watch or now.state != "running":
+            return
+        time.sleep(2)
+
+
+def verify(run: RunPath, as_json: AsJson = False) -> None:
+    """Check every part, checkpoint and count of a run; exit 6 on any difference."""
+    from jobs.run_directory import RunDirectory
+    from jobs.verify import verify as differences_of
+    from pipeline.durable import Disk
+
+    found = differences_of(RunDirectory.open(run, Disk()))
+    if as_json:
+        data({"run": str(run), "differences": found})
+    if found:
+        first = f"{found[0]} (and {len(found) - 1} more)" if len(found) > 1 else found[0]
+        for line in [] if as_json else found:
+            say(line)
+        message = f"{first}; run or resume it: what is damaged is made again"
+        raise JobError("VERIFY", message, exit_code=ExitCode.ENVIRONMENT, where=str(run))
+    if not as_json:
+        say(f"{run}: everything is as the ledger says")
+
+
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    from jobs.spec import json_schema
+
+    data(json_schema())
+
+
+def _overrides(
+    texts: list[str] | None, model: str | None, output: Path | None, workers: int | None, limit: int | None
+) -> list[str]:
+    """The `--set` texts that stand for the short options. Paths given here are relative to where the user stands."""
+    from jobs.spec import override
+
+    found = list(texts or [])
+    if model is not None:
+        is_path = model != "default" and "://" not in model
+        found.append(override("model.source", str(Path(model).absolute()) if is_path else model))
+    if output is not None:
+        found.append(override("output.path", str(output.absolute())))
+    if workers is not None:
+        found.append(override("run.workers", workers))
+    if limit is not None:
+        found.append(override("limit", limit))
+    return found
+
+
+def _options(quiet: bool, verbose: bool, no_progress: bool, fail_fast: bool) -> Any:
+    from jobs.run import RunOptions
+
+    return RunOptions(
+        progress="none" if quiet else "silent" if no_progress else "auto",
+        verbose=verbose,
+        fail_fast=fail_fast,
+        faults=os.environ.get(FAULT_VARIABLE, ""),
+        handle_signals=True,
+    )
+
+
+def _finish(result: Any, as_json: bool, quiet: bool) -> None:
+    from jobs.show import one_row_of_each, summary_line
+
+    if as_json:
+        fields = ("documents", "failed", "tokens", "tokens_fed", "seconds")
+        data({"run": str(result.path), "exit_code": int(result.exit_code), **{f: getattr(result, f) for f in fields}})
+    elif not quiet:
+        say(summary_line(result))
+        if result.exit_code in (ExitCode.OK, ExitCode.FAILURES):
+            for text in one_row_of_each(result):
+                say(text)
+    if result.exit_code is ExitCode.INTERRUPTED:
+        complain(f"interrupted after a checkpoint; run again to resume {result.path}")
+    raise typer.Exit(int(result.exit_code))
+
+
+def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
+    from jobs.plan import plan_job
+    from jobs.run import load_job
+
+    planned = plan_job(load_job(job, overrides))
+    if as_json:
+        data(planned.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (("document", "left"), ("size", "right"), ("tokens, about", "right"), ("", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for document in planned.documents:
+        what = f"{document.action}: {document.reason}"
+        cells = (document.uri, human_bytes(document.bytes), f"{document.tokens_estimate:,}", what)
+        table.add_row(*(Text(safe(cell)) for cell in cells))
+    console = data_console()
+    console.print(table)
+    left = planned.seconds_left_estimate
+    time_left = f"about {human_seconds(left)} at this run's own speed" if left else "the time is known once it has run"
+    console.print(
+        f"\n{human_bytes(planned.bytes_left)} to read, about {planned.tokens_left_estimate:,} tokens; {time_left}.",
+        highlight=False,
+    )
+
+
+def _show_status(now: Any) -> None:
+    console = data_console()
+    done = f"{now.done} done, {now.failed} failed of {now.documents} documents, {now.tokens:,} tokens"
+    console.print(Text(safe(f"{now.run} ({now.name}): {now.state}; {done}")))
+    if now.state != "finished":
+        rate = f"{now.tokens_per_second:,.0f} tokens/s" if now.tokens_per_second else "no speed known"
+        age = now.last_checkpoint_age
+        saved = f"newest checkpoint {human_seconds(age)} old" if age is not None else "no checkpoint yet"
+        console.print(Text(safe(f"  {rate}; {saved}; epoch {now.epoch}, {now.owner}")))
+    for document in now.open:
+        console.print(Text(safe(f"  open: {document.uri}, saved at token {document.tokens:,}")))
+    for failure in now.failures:
+        console.print(Text(safe(f"  failed: {failure.uri}: {failure.reason}")))
