@@ -22,6 +22,7 @@ from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
+from jobs.patience import Patience
 from jobs.prepare import (
     Job,
     Run,
@@ -280,6 +281,7 @@ class _Execution:
                     directory.quarantine,
                     CheckpointFolder(directory.path, directory.disk).clear,
                     lambda: bool(self._signals),
+                    Patience(spec.on_error.stall_timeout),
                 )
                 return supervisor.run()
         except RwkvError as error:

@@ -380,6 +380,8 @@ class OnErrorSection(Section):
     """The run stops when more than this share of its documents has failed: `5%` or 0.05."""
     doc_timeout: Duration = 7200.0
     """The longest time for one document: `2h`, `90s` or seconds."""
+    stall_timeout: Duration = 60.0
+    """A Ray worker that does not answer for so long is ended, and its documents are tried again."""
 
 
 class RunSection(Section):
