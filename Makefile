@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unspool run examples/quickstart.yaml
@@ -14,6 +14,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.soak
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format .
