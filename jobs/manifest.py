@@ -135,13 +135,43 @@ def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> 
 def read_manifest(path: Path) -> list[ManifestEntry]:
     """Read what `write_manifest` wrote. Raises JobError (exit 6) if it is missing or damaged."""
     try:
-        entries = [ManifestEntry(**json.loads(line)) for line in unseal(read_bytes(path)).splitlines()]
+        entries = _entries_in(path)
         if [entry.ordinal for entry in entries] != list(range(len(entries))):
             raise ValueError("the ordinals are not 0, 1, 2, …")
     except (OSError, ValueError, TypeError) as error:
-        message = f"cannot be read: {error}; restore this file from a copy, or start over in another output.path"
-        raise JobError("RUN-MANIFEST-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path)) from error
+        raise _damaged(path, error) from error
     return entries
+
+
+def read_manifests(paths: Sequence[Path]) -> list[ManifestEntry]:
+    """The documents of a run from its manifests, in the order in which these were written.
+
+    A later one adds entries behind those before it, or says anew what stands at a place. Raises JobError (exit 6).
+    """
+    entries: list[ManifestEntry] = read_manifest(paths[0]) if paths else []
+    for path in paths[1:]:
+        try:
+            for entry in _entries_in(path):
+                if entry.ordinal > len(entries) or entry.doc_id != _id_at(entries, entry):
+                    raise ValueError(f"{entry.uri} does not fit place {entry.ordinal} of {len(entries)}")
+                entries[entry.ordinal : entry.ordinal + 1] = [entry]
+        except (OSError, ValueError, TypeError) as error:
+            raise _damaged(path, error) from error
+    return entries
+
+
+def _id_at(entries: Sequence[ManifestEntry], entry: ManifestEntry) -> str:
+    """The document at the place of `entry`; behind the last place, any."""
+    return entries[entry.ordinal].doc_id if entry.ordinal < len(entries) else entry.doc_id
+
+
+def _entries_in(path: Path) -> list[ManifestEntry]:
+    return [ManifestEntry(**json.loads(line)) for line in unseal(read_bytes(path)).splitlines()]
+
+
+def _damaged(path: Path, error: Exception) -> JobError:
+    message = f"cannot be read: {error}; restore this file from a copy, or start over in another output.path"
+    return JobError("RUN-MANIFEST-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
 
 
 def _entry(

@@ -17,7 +17,7 @@ from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.ledger import Finished, RunLedger
-from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, with_members, write_manifest
+from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, with_members, write_manifest
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
@@ -159,7 +159,7 @@ def frozen_inputs(run: Run) -> tuple[ManifestEntry, ...]:
     directory = run.directory
     if not directory.manifest.exists():
         write_manifest(directory.manifest, list_inputs(run.job), directory.disk)
-    return tuple(read_manifest(directory.manifest))
+    return tuple(read_manifests(directory.manifests()))
 
 
 def _create(job: Job, disk: Disk) -> Run:
@@ -210,13 +210,18 @@ def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str
         raise JobError("RUN-OTHER-SPEC", message, exit_code=ExitCode.OTHER_SPEC, where=str(directory.path))
     new = len(now.keys() - {entry.doc_id for entry in entries})
     if new:
-        notes.append(f"{new} new file(s) match the inputs; the list of a run is frozen, start another for them")
-    changed = [entry.uri for entry in entries if entry.doc_id in now and _differs(entry, now[entry.doc_id])]
+        notes.append(f"{new} new file(s) match the inputs; `unspool resume --refresh-inputs` reads them too")
+    changed = [entry.uri for entry in entries if entry.doc_id in now and differs(entry, now[entry.doc_id])]
     if changed:
         notes.append(f"{len(changed)} input(s) have changed since the run was started, the first is {changed[0]}")
     old = {key: value for key, value in directory.info.versions.items() if versions().get(key) != value}
     notes.extend(f"{name} was {was}, now {versions().get(name, 'missing')}" for name, was in sorted(old.items()))
     return tuple(notes)
+
+
+def spec_changes(run: Run) -> tuple[str, ...]:
+    """How the job differs from the one that began the run, in what changes no row."""
+    return tuple(differences(run.directory.info.spec, run.job.spec.resolved()))
 
 
 def stale_documents(run: Run, manifest: Sequence[ManifestEntry], done: Mapping[str, Finished]) -> list[str]:
@@ -235,5 +240,6 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
         return False  # a file that is gone does not make what was read of it wrong
 
 
-def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:
+def differs(then: ManifestEntry, now: ManifestEntry) -> bool:
+    """Whether a document is not the one that was listed, as far as can be seen without reading it."""
     return (then.size, then.mtime_ns, then.options) != (now.size, now.mtime_ns, now.options)

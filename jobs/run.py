@@ -20,7 +20,7 @@ from rich.console import Console
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
-from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger
+from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
 from jobs.prepare import (
@@ -33,10 +33,12 @@ from jobs.prepare import (
     open_or_create,
     open_run_directory,
     reference,
+    spec_changes,
     stale_documents,
     versions,
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
+from jobs.refresh import refresh_inputs, retry
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
@@ -100,13 +102,35 @@ def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions
     return _execute(open_or_create(job, _disk(options)), options)
 
 
-def resume_run(path: str | Path, options: RunOptions | None = None, workers: int | None = None) -> RunResult:
+def resume_run(
+    path: str | Path, options: RunOptions | None = None, workers: int | None = None, refresh: bool = False
+) -> RunResult:
     """Continue a run directory with the job that it was started with, on another number of workers if one is given.
 
-    Raises JobError.
+    With `refresh`, files that are new are read too, and those that have changed are read again. Raises JobError.
     """
     options = options or RunOptions(progress="none")
-    return _execute(open_run_directory(Path(path), _disk(options), workers), options)
+    run = open_run_directory(Path(path), _disk(options), workers)
+    return _execute(run, options, _refreshed if refresh else None)
+
+
+def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
+    """Have documents of a run read again, named by id or URI, or else all that have failed. Raises JobError."""
+    options = options or RunOptions(progress="none")
+
+    def again(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry]) -> list[str]:
+        found = retry(ledger, manifest, documents)
+        return [f"{len(found)} document(s) are read again"] if found else ["no document has failed; nothing to do"]
+
+    return _execute(open_run_directory(Path(path), _disk(options)), options, again)
+
+
+Asked = Callable[[Run, RunLedger, Sequence[ManifestEntry]], list[str]]
+"""What a user asks of a run before it goes on; returns lines for people."""
+
+
+def _refreshed(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry]) -> list[str]:
+    return refresh_inputs(run, ledger, manifest).lines() or ["the inputs are as they were"]
 
 
 def open_run(path: str | Path) -> RunResult:
@@ -127,7 +151,7 @@ def _disk(options: RunOptions) -> Disk:
     return Disk(Faults.parse(options.faults))
 
 
-def _execute(run: Run, options: RunOptions) -> RunResult:
+def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunResult:
     directory = run.directory
     directory.prepare()
     say = _Say(options)
@@ -140,7 +164,11 @@ def _execute(run: Run, options: RunOptions) -> RunResult:
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
+        _note_spec(run, ledger, say)
         _try_again(ledger, say)
+        for line in asked(run, ledger, manifest) if asked else ():
+            say(line)
+        manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
         return _Execution(run, manifest, ledger, options, say).carry_out()
 
@@ -176,6 +204,15 @@ def _invalidate_damaged(
         say(f"warning: {len(damaged)} finished document(s) have damaged parts and are read again: {first}")
         ledger.commit(Invalidate(tuple(sorted(damaged)), first))
     return bool(damaged)
+
+
+def _note_spec(run: Run, ledger: RunLedger, say: Callable[[str], None]) -> None:
+    """Record that the job file has changed in ways that change no row, once for each state of it."""
+    changes = spec_changes(run)
+    if changes != ledger.view.spec_changes:
+        for change in changes:
+            say(f"note: {change}")
+        ledger.commit(SpecNote(changes))
 
 
 def _try_again(ledger: RunLedger, say: Callable[[str], None]) -> None:
