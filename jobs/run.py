@@ -39,6 +39,7 @@ from jobs.prepare import (
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
 from jobs.refresh import refresh_inputs, retry
+from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
@@ -275,6 +276,7 @@ class _Execution:
                     return self._result(ExitCode.INTERRUPTED)
                 self._finalize()
             self._write_summary()
+            write_report(self._run.directory)
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
         return self._result(self._verdict())
 

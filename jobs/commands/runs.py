@@ -39,7 +39,7 @@ FAULT_VARIABLE = "UNSPOOL_FAULT"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (run, resume, retry, plan, status, verify, schema):
+    for command in (run, resume, retry, plan, status, verify, report, show, schema):
         app.command()(command)
 
 
@@ -155,6 +155,34 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         raise JobError("VERIFY", message, exit_code=ExitCode.ENVIRONMENT, where=str(run))
     if not as_json:
         say(f"{run}: everything is as the ledger says")
+
+
+def report(run: RunPath) -> None:
+    """Write report.html anew: what was read and what came of it, in one file for a browser."""
+    from jobs.report import write_report
+    from jobs.run_directory import RunDirectory, storage_errors
+    from pipeline.durable import Disk
+
+    directory = RunDirectory.open(run, Disk())
+    with storage_errors(run):
+        say(f"written to {write_report(directory)}")
+
+
+def show(
+    run: RunPath,
+    document: Annotated[str, typer.Argument(help="A document, by its id or address.", metavar="DOC")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one document of a finished run: its summaries, extractions and failures, in the order of its text."""
+    from jobs.document_view import lines_of, view_of
+
+    found = view_of(run, document)
+    if as_json:
+        data(found.to_json())
+        return
+    console = data_console()
+    for line in lines_of(found, console.width):
+        console.print(Text(line), soft_wrap=True)
 
 
 def schema() -> None:
