@@ -97,8 +97,9 @@ def with_members(
 ) -> list[ManifestEntry]:
     """The entries with files of many documents replaced by these, in their order there; at most `limit`.
 
-    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed stays as
-    it is, so that reading it says why. Raises JobError (exit 2): two documents of a file have the same name.
+    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed to its
+    end stays as it is (behind what was listed of it), so that reading it says why. Raises JobError (exit 2): two
+    documents of a file have the same name.
     """
     every = (one for entry in entries for one in _members(entry, root, members_of))
     return [replace(entry, ordinal=number) for number, entry in enumerate(islice(every, limit))]
@@ -109,21 +110,22 @@ def _members(
 ) -> Iterator[ManifestEntry]:
     found = members_of(entry.reader, str(entry.path(root)), entry.options)
     lines: dict[str, str] = {}
+    listed = True
     try:
         for member in found if found is not None else ():
-            line = member.options["line"]
+            line = member.options.get("place") or f"line {member.options.get('line', '?')}"
             if member.name in lines:
-                message = f"two records have the id {member.name!r}, lines {lines[member.name]} and {line}; correct it"
+                message = f"two records have the id {member.name!r}, {lines[member.name]} and {line}; correct it"
                 raise usage_error("INPUT-DUPLICATE-ID", message, entry.uri)
             lines[member.name] = line
             uri, doc_id = f"{entry.uri}#{member.name}", document_id(entry.uri, member.name)
             options = dict(member.options)
             yield replace(entry, doc_id=doc_id, uri=uri, size=member.size, options=options, member=member.name)
     except DocumentError:
-        pass
+        listed = False
     except OSError as error:
         raise _missing(str(entry.path(root)), error) from error
-    if not lines:
+    if not lines or not listed:
         yield entry
 
 

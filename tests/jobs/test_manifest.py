@@ -265,7 +265,7 @@ def test_a_file_without_documents_stays_so_that_reading_it_says_why(tmp_path: Pa
 
 
 def test_two_records_with_one_id_are_refused_with_their_lines(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="lines 1 and 3"):
+    with pytest.raises(JobError, match="line 1 and line 3"):
         with_members(FILES, tmp_path, None, listed(["x", "y", "x"]))
 
 
