@@ -15,11 +15,13 @@ module of this folder.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.documents import Document, DocumentRef
 from pipeline.errors import DocumentError
@@ -68,7 +70,21 @@ def _listed_in_sandbox(reader: str, path: str, options: Mapping[str, str]) -> It
 
 
 def open_document(ref: DocumentRef, store: TextStore) -> Document:
-    """Open a document with the reader that its reference names. Raises DocumentError."""
+    """Open a document with the reader that its reference names. Raises DocumentError.
+
+    What its option `given` says of it (a JSON object of texts) is put into its facts; readers do not see that.
+    """
+    given = ref.options.get("given")
+    if given is None:
+        return _open(ref, store)
+    options = {key: value for key, value in ref.options.items() if key != "given"}
+    document: Any = _open(replace(ref, options=options), store)
+    facts = replace(document.facts, metadata={**document.facts.metadata, **json.loads(given)})
+    known: Document = replace(document, facts=facts)
+    return known
+
+
+def _open(ref: DocumentRef, store: TextStore) -> Document:
     module = _module(ref)
     if hasattr(module, "extract"):
         return store.open(ref, module.version())
