@@ -33,7 +33,7 @@ class Listed:
 
 
 def read_input_list(path: str, folder: str | None, metadata: Sequence[str] = ()) -> list[Listed]:
-    """The documents of a list, in its order. Paths are relative to `folder` (None: the list's own) and may not leave it.
+    """The documents of a list, in order. Paths are relative to `folder` (None: the list's own) and may not leave it.
 
     `metadata` names the keys or columns to keep; all others but `path` and `id` are kept if it names none. Raises
     JobError (exit 2) with file and line: no such list, not UTF-8, not JSON, no path, two lines of one path or id, a
