@@ -115,5 +115,5 @@ def _checkpoint_names(run: Path, doc_id: str) -> Iterator[str]:
 
 def _rate(view: LedgerView) -> float | None:
     seconds = sum(document.seconds for document in view.done.values())
-    tokens = sum(document.tokens for document in view.done.values())
+    tokens = sum(document.tokens for document in view.done.values() if document.seconds)  # copies took no time
     return tokens / seconds if seconds > 0 and tokens else None

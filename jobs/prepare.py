@@ -6,6 +6,7 @@ costs no loading. Knows nothing of workers.
 
 from __future__ import annotations
 
+import os
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
+from jobs.input_list import read_input_list
 from jobs.ledger import Finished, RunLedger
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, with_members, write_manifest
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
+from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file
@@ -71,14 +74,21 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
     """The documents that the job names now. Raises JobError (exit 2)."""
     from pipeline.formats import members, reader_for
 
-    run = job.run_path.resolve()
-    patterns = [InputPattern(entry.path, entry.exclude, entry.options()) for entry in job.spec.inputs]
+    run = os.path.realpath(job.run_path)
+    patterns = [_pattern(entry) for entry in job.spec.inputs]
     files = expand(patterns, job.root, None, lambda path: reader_for(path) or "")
     for entry in files:
-        if entry.path(job.root).resolve().is_relative_to(run):
+        if Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
     return with_members(files, job.root, job.spec.limit, members)
+
+
+def _pattern(entry: InputSection) -> InputPattern:
+    if entry.manifest is None:
+        return InputPattern(entry.path or "", entry.exclude, entry.options())
+    listed = read_input_list(entry.manifest, entry.folder, entry.metadata)
+    return InputPattern(entry.manifest, (), entry.options(), tuple(listed))
 
 
 def open_or_create(job: Job, disk: Disk) -> Run:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
+from jobs.duplicates import settle
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
@@ -270,11 +271,13 @@ class _Execution:
                 self._say("warning: the finished tables are damaged or missing; they are written again")
                 self._finalize()
             while view.final is None:
-                left = [entry for entry in self._manifest if not view.finished(entry.doc_id)]
+                waiting = settle(self._run, self._ledger, self._manifest)
+                left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
                 if left and not self._read(left):
                     self._events.note("run_interrupted", signal=self._signals[:1])
                     return self._result(ExitCode.INTERRUPTED)
-                self._finalize()
+                if not waiting:
+                    self._finalize()
             self._write_summary()
             write_report(self._run.directory)
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))

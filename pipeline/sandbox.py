@@ -53,8 +53,36 @@ def parse(
 
     Raises DocumentError: what the format refuses, and bomb, parse_timeout or parse_error for what it cannot survive.
     """
+    return _asked("extract", reader, source, size, options, limits)
+
+
+def list_members(
+    reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
+) -> Iterator[Mapping[str, Any]]:
+    """What the format `reader` lists of a file of many documents: the fields of each Member. Raises as `parse`."""
+    return _asked("list_members", reader, source, size, options, limits)
+
+
+def unpack(
+    reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
+) -> Iterator[Mapping[str, Any]]:
+    """All records of a file: of each first its `record`, then its `text` in pieces. Raises as `parse`."""
+    return _asked("records", reader, source, size, options, limits)
+
+
+def _asked(
+    what: str, reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
+) -> Iterator[Mapping[str, Any]]:
+    """What that function of the format hands out, up to the line that ends it."""
     seconds = limits.seconds_for(size)
-    request = {"reader": reader, "source": source, "options": dict(options), "seconds": seconds, **asdict(limits)}
+    request = {
+        "what": what,
+        "reader": reader,
+        "source": source,
+        "options": dict(options),
+        "seconds": seconds,
+        **asdict(limits),
+    }
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", _START, json.dumps(request), _ROOT],
         stdin=subprocess.DEVNULL,

@@ -12,12 +12,13 @@ import os
 import resource
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
-from pipeline.extraction import About, merged
+from pipeline.extraction import BLOCK_CHARS, About, merged
 
 _OPEN_FILES: Final = 64
 _RECURSION: Final = 3000
@@ -31,7 +32,9 @@ def main(request: str) -> None:
     warnings.simplefilter("ignore")
     sys.setrecursionlimit(_RECURSION)
     try:
-        _parse(asked["reader"], int(asked["source"]), asked["options"])
+        module = importlib.import_module(f"pipeline.formats.{asked['reader']}")
+        with os.fdopen(int(asked["source"]), "rb") as file:
+            _ASKED[asked["what"]](module, file, asked["options"])
     except DocumentError as error:
         _say({"error": {**vars(error)}})
     except MemoryError:
@@ -54,14 +57,33 @@ def _limit(memory_bytes: int, seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
-def _parse(reader: str, source: int, options: Mapping[str, str]) -> None:
-    module = importlib.import_module(f"pipeline.formats.{reader}")
-    with os.fdopen(source, "rb") as file:
-        for found in merged(module.extract(file, options)):
-            if isinstance(found, About):
-                _say({"about": asdict(found)})
-            else:
-                _say({"text": found.text, "section": found.section, "page": found.page})
+def _extract(module: ModuleType, file: BinaryIO, options: Mapping[str, str]) -> None:
+    for found in merged(module.extract(file, options)):
+        if isinstance(found, About):
+            _say({"about": asdict(found)})
+        else:
+            _say({"text": found.text, "section": found.section, "page": found.page})
+
+
+def _list_members(module: ModuleType, file: BinaryIO, options: Mapping[str, str]) -> None:
+    for member in module.list_members(file, options):
+        _say(asdict(member))
+    _say({"about": {}})
+
+
+def _unpack(module: ModuleType, file: BinaryIO, options: Mapping[str, str]) -> None:
+    for record in module.records(file, options):
+        _say({"record": {"name": record.name, "metadata": dict(record.metadata), "refused": record.refused}})
+        for start in range(0, len(record.text), BLOCK_CHARS):
+            _say({"text": record.text[start : start + BLOCK_CHARS]})
+    _say({"about": {}})
+
+
+_ASKED: Final[Mapping[str, Callable[[ModuleType, BinaryIO, Mapping[str, str]], None]]] = {
+    "extract": _extract,
+    "list_members": _list_members,
+    "records": _unpack,
+}
 
 
 def _plain(error_type: str, message: str) -> dict[str, Any]:

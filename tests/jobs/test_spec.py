@@ -118,7 +118,7 @@ ray: {address: "ray://head:10001"}
             "path: docs/*.txt",
             "path: docs/*.txt\n    ‸zzz: 1",
             "SPEC-UNKNOWN-KEY",
-            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, encoding, text_key, id_key, metadata",
+            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, manifest, folder, encoding, text_key",
         ),
         (
             "type: embed",
