@@ -10,7 +10,7 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import generations, tokenizers, weights
+from rwkv_runtime import auto_dtype, generations, tokenizers, weights
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
 from rwkv_runtime.identity import identify
@@ -25,21 +25,21 @@ from rwkv_runtime.weights import lora as lora_files
 def load(
     source: str | Path = "default",
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str = "fp32",
     lora: str | Path | None = None,
     lora_alpha: float | None = None,
 ) -> Model:
     """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
-    `device` is cpu or auto; `dtype` is how large matrices are kept and multiplied: fp32, bf16, fp16, int8, int4 or
-    auto. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the model then
-    has a fingerprint of its own. Raises ModelFileError if a file cannot be read, WeightsError if its tensors are not
-    exactly those of a model, UnsupportedModelError for what this version does not run, TokenizerError if the tokenizer
-    beside or inside it is damaged or does not fit.
+    `device` is cpu or auto; `dtype` is how large matrices are kept and multiplied: fp32, bf16, fp16, int8, int4, or
+    auto for the faster of fp32 and bf16. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no
+    file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file cannot be read,
+    WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this version does not
+    run, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
     if device not in ("auto", "cpu"):
         raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
-    plan = Plan.uniform(CPU, _precision("fp32" if dtype == "auto" else dtype))
+    plan = Plan.uniform(CPU, _precision(auto_dtype.choose() if dtype == "auto" else dtype))
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
