@@ -350,6 +350,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         checkpoint_seconds=spec.checkpoint.every.seconds,
         checkpoint_keep=spec.checkpoint.keep,
         doc_timeout=spec.on_error.doc_timeout,
+        page_timeout=spec.on_error.page_timeout,
         faults=faults,
     )
 

@@ -372,14 +372,14 @@ class OnErrorSection(Section):
     """What a failure costs."""
 
     called = "on_error"
-    later = MappingProxyType({"page_timeout": "doc_timeout limits the whole document"})
-
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a document is tried again."""
     max_failed: Share = 0.05
     """The run stops when more than this share of its documents has failed: `5%` or 0.05."""
     doc_timeout: Duration = 7200.0
     """The longest time for one document: `2h`, `90s` or seconds."""
+    page_timeout: Duration = 60.0
+    """The longest time that a parser may take for one page, or to find the first text of a file without pages."""
 
 
 class RunSection(Section):

@@ -66,7 +66,7 @@ def inspect_text_file(path: str, encoding: str | None = None) -> TextFileFacts:
     with opened(path) as descriptor:
         before = os.fstat(descriptor)
         head = _read(descriptor, 8, 0)
-        _refuse_other_kinds(head)
+        refuse_other_kinds(head)
         marked, start = mark_of(head)
         wanted = marked or _known(encoding)
         scan = _scan(descriptor, start, wanted or "utf-8", "strict")
@@ -150,7 +150,8 @@ def _read(descriptor: int, count: int, position: int) -> bytes:
         ) from error
 
 
-def _refuse_other_kinds(head: bytes) -> None:
+def refuse_other_kinds(head: bytes) -> None:
+    """Raise DocumentError if the first bytes of what should be text are those of another kind of file, or none."""
     if len(head) == mark_of(head)[1]:
         raise DocumentError("open", "empty", "the file is empty")
     for magic, what in _MAGIC:

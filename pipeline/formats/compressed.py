@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 from pipeline.encodings import canonical, guess_around_errors, mark_of
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
+from pipeline.files import refuse_other_kinds
 from pipeline.formats import html, markdown, text
 
 SUFFIXES: Final = (".gz", ".zst")
@@ -60,6 +61,7 @@ def _first_and_encoding(chunks: Iterator[bytes], wanted: str | None) -> tuple[by
     first = b""
     while len(first) < _LOOKED_AT and (chunk := next(chunks, b"")):
         first += chunk
+    refuse_other_kinds(first)
     marked, start = mark_of(first)
     return first[start:], marked or canonical(wanted or "") or guess_around_errors(first)
 
