@@ -48,6 +48,7 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
+from pipeline.language import SENTENCE_RULES
 from pipeline.pool import LocalPool, Pool, PoolError
 from rwkv_runtime.errors import RwkvError
 
@@ -395,6 +396,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         checkpoint_seconds=spec.checkpoint.every.seconds,
         checkpoint_keep=spec.checkpoint.keep,
         doc_timeout=spec.on_error.doc_timeout,
+        page_timeout=spec.on_error.page_timeout,
         faults=faults,
     )
 
@@ -476,13 +478,13 @@ def _worker_facts(view: LedgerView) -> Mapping[str, str]:
 
 
 def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str]:
-    split = job.spec.split
+    rules = f"rules {SENTENCE_RULES}, language {job.spec.split.language}"
     return {
         "unspool.schema": "1",
         "unspool.fingerprint": job.fingerprint,
         "unspool.model": job.model.fingerprint,
         "unspool.tokenizer": job.model.tokenizer_sha256,
-        "unspool.split": f"sentencex {versions().get('sentencex', '')}, language {split.language}",
+        "unspool.split": f"sentencex {versions().get('sentencex', '')}, {rules}",
         "unspool.embedding": json.dumps(
             {
                 "dimensions": dimensions,

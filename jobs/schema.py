@@ -387,8 +387,6 @@ class OnErrorSection(Section):
     """What a failure costs."""
 
     called = "on_error"
-    later = MappingProxyType({"page_timeout": "doc_timeout limits the whole document"})
-
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a document is tried again."""
     max_failed: Share = 0.05
@@ -397,6 +395,8 @@ class OnErrorSection(Section):
     """The longest time for one document: `2h`, `90s` or seconds."""
     stall_timeout: Duration = 60.0
     """A Ray worker that does not answer for so long is ended, and its documents are tried again."""
+    page_timeout: Duration = 60.0
+    """The longest time that a parser may take for one page, or to find the first text of a file without pages."""
 
 
 class RunSection(Section):

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import BLOCK_CHARS, About, merged
+from pipeline.sandbox import out_of_memory
 
 _OPEN_FILES: Final = 64
 _RECURSION: Final = 3000
@@ -38,7 +39,7 @@ def main(request: str) -> None:
     except DocumentError as error:
         _say({"error": {**vars(error)}})
     except MemoryError:
-        _say({"error": _plain("bomb", f"parsing needs more than {asked['memory_bytes'] >> 20} MiB of memory")})
+        _say({"error": {**vars(out_of_memory(asked["memory_bytes"]))}})
     except RecursionError:
         _say({"error": _plain("bomb", "the file is nested too deeply")})
     except Exception as error:  # parsers raise whatever they like about damaged files
@@ -94,3 +95,4 @@ def _say(record: Mapping[str, Any]) -> None:
     # A name or title may hold half a character; in JSON it stands as an escape, and so comes back as it was.
     data = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
     sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()  # whoever waits counts the seconds in which nothing comes

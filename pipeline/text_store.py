@@ -14,7 +14,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,7 +27,7 @@ from pipeline.errors import DocumentError
 from pipeline.files import opened, refuse_changed
 from pipeline.language import detect_language
 from pipeline.records import refuse_changed_listing
-from pipeline.sandbox import Limits, parse
+from pipeline.sandbox import Limits, never, parse
 
 FRAME_BYTES: Final = 1 << 16
 _SAMPLE_CHARS: Final = 20_000
@@ -70,6 +70,7 @@ class TextStore:
     folder: Path
     disk: Disk
     limits: Limits = field(default_factory=Limits)
+    stopped: Callable[[], bool] = never
 
     def open(self, ref: DocumentRef, version: str) -> StoredDocument:
         """The text of a document, extracted now unless it is there already. Raises DocumentError, OSError."""
@@ -84,7 +85,7 @@ class TextStore:
             path = self.folder / f"{ref.doc_id}-{key[:32]}.zst"
             stored = self._found(ref, path)
             if stored is None:
-                records = parse(ref.reader, source, end - start, options, self.limits)
+                records = parse(ref.reader, source, end - start, options, self.limits, self.stopped)
                 self._write(path, _with_facts(records, sha256, end - start, key))
                 refuse_changed(before, os.fstat(source))
                 stored = self._found(ref, path)
@@ -192,7 +193,15 @@ def _span(ref: DocumentRef, status: os.stat_result) -> tuple[int, int]:
 
 def _hash(source: int, start: int, end: int) -> str:
     digest, position = hashlib.sha256(), start
-    while position < end and (data := os.pread(source, min(_HASH_BYTES, end - position), position)):
+    while position < end and (data := _read(source, min(_HASH_BYTES, end - position), position)):
         digest.update(data)
         position += len(data)
     return digest.hexdigest()
+
+
+def _read(source: int, count: int, position: int) -> bytes:
+    try:
+        return os.pread(source, count, position)
+    except OSError as error:  # of the source, not of the run directory
+        message = f"cannot read the file: {error.strerror}"
+        raise DocumentError("read", "io_error", message, byte_offset=position, retryable=True) from error

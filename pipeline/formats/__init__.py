@@ -96,6 +96,11 @@ def _open(ref: DocumentRef, store: TextStore) -> Document:
     return document
 
 
+def is_parsed(ref: DocumentRef) -> bool:
+    """Whether opening a document may mean parsing all of it. Raises DocumentError."""
+    return not hasattr(_module(ref), "open_document")
+
+
 def describe(ref: DocumentRef) -> str:
     """What can be said of a document without parsing it, in a few words. Raises DocumentError."""
     module = _module(ref)
