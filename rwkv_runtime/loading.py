@@ -14,7 +14,9 @@ from rwkv_runtime import generations, tokenizers, weights
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
 from rwkv_runtime.identity import identify
+from rwkv_runtime.matrices import PRECISIONS, Precision
 from rwkv_runtime.model import Model
+from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.pooling import PREFIX, EmbeddingHead
 from rwkv_runtime.weights import Weights
 from rwkv_runtime.weights import lora as lora_files
@@ -29,28 +31,34 @@ def load(
 ) -> Model:
     """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
-    `device` is cpu or auto, `dtype` fp32 or auto. `lora` is a LoRA file to merge, with the alpha that it was trained
-    with, which no file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file cannot be
-    read, WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this version does
-    not run, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
+    `device` is cpu or auto; `dtype` is how large matrices are kept and multiplied: fp32, bf16, fp16, int8, int4 or
+    auto. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the model then
+    has a fingerprint of its own. Raises ModelFileError if a file cannot be read, WeightsError if its tensors are not
+    exactly those of a model, UnsupportedModelError for what this version does not run, TokenizerError if the tokenizer
+    beside or inside it is damaged or does not fit.
     """
     if device not in ("auto", "cpu"):
         raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
-    if dtype not in ("auto", "fp32"):
-        raise UnsupportedModelError(f"dtype {dtype!r} is not supported; use fp32 or auto")
+    plan = Plan.uniform(CPU, _precision("fp32" if dtype == "auto" else dtype))
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
     if lora is not None:
         stored, fingerprint = _with_lora(stored, fingerprint, Path(lora), lora_alpha)
-    network = generations.read(stored)
+    network = generations.read(stored, plan)
     trained_head = any(name.startswith(PREFIX) for name in stored.names())
     config = network.config
     head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size) if trained_head else None
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
-    return Model(network, tokenizer, fingerprint, head)
+    return Model(network, tokenizer, fingerprint, head, plan.name)
+
+
+def _precision(name: str) -> Precision:
+    if name not in PRECISIONS:
+        raise UnsupportedModelError(f"dtype {name!r} is not supported; use {', '.join(PRECISIONS)} or auto")
+    return PRECISIONS[name]
 
 
 def _with_lora(stored: Weights, fingerprint: str, path: Path, alpha: float | None) -> tuple[Weights, str]:

@@ -48,14 +48,20 @@ class Model:
     """Weights, their tokenizer, and what can be done with the two."""
 
     def __init__(
-        self, network: Network, tokenizer: Tokenizer, fingerprint: str, embedding_head: EmbeddingHead | None = None
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        fingerprint: str,
+        embedding_head: EmbeddingHead | None = None,
+        dtype: str = "fp32",
     ) -> None:
+        """`dtype` names the precision of the network's matrices, or is the strategy that they were placed by."""
         self.config = network.config
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.embedding_head = embedding_head
-        self.device = torch.device("cpu")
-        self.dtype = torch.float32
+        self.device = network.device
+        self.dtype = dtype
         self._network = network
 
     def initial_state(self) -> State:
@@ -71,12 +77,12 @@ class Model:
         if logits not in ("none", "last", "all"):
             raise ShapeError(f"logits {logits!r} must be none, last or all")
         with torch.inference_mode():
-            residuals, tensors = [torch.empty(0, self.config.n_embd)], state.tensors
+            residuals, tensors = list[Tensor](), state.tensors
             for begin in range(0, len(tokens), WINDOW):
                 window = tokens[begin : begin + WINDOW]
                 residual, tensors = self._run(window, tensors, len(window))
                 residuals.append(residual)
-            residual = torch.cat(residuals)
+            residual = torch.cat(residuals) if residuals else self._nothing(0)
             hidden = self._network.final_norm(residual)
             return Output(hidden, residual, self._scores(hidden, logits), self._advanced(state, tensors, len(tokens)))
 
@@ -87,10 +93,13 @@ class Model:
         `width` alone, never on the other items or on its place among them. Padding never touches a state.
         Raises ShapeError if there are more items than lanes or more tokens than the width.
         """
-        longest = max((len(tokens) for tokens, _ in items), default=0)
-        if len(items) > lanes or longest > width:
-            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
+        self._check_fit(items, lanes, width)
         return [self._padded(tokens, state, width) for tokens, state in items]
+
+    def advance_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[State]:
+        """The states that `forward_padded` gives, to the bit, without the work that only its hidden states need."""
+        self._check_fit(items, lanes, width)
+        return [self._advanced_padded(tokens, state, width) for tokens, state in items]
 
     def generate(
         self,
@@ -139,12 +148,24 @@ class Model:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Read one sequence, padded to `width` tokens; returns (residual [width, D], the new tensors)."""
         if not tokens:
-            return torch.zeros(width, self.config.n_embd), tensors
-        padded = torch.zeros(1, width, dtype=torch.long)
-        padded[0, : len(tokens)] = torch.tensor(tokens)
-        lane = {name: tensor.unsqueeze(1) for name, tensor in tensors.items()}
-        residual, lane = self._network.window(padded, lane, [len(tokens)])
+            return self._nothing(width), tensors
+        residual, lane = self._network.window(_padded(tokens, width), self._lane(tensors), [len(tokens)])
         return residual[0], {name: tensor.squeeze(1) for name, tensor in lane.items()}
+
+    def _advanced_padded(self, tokens: Sequence[int], state: State, width: int) -> State:
+        self._check(tokens, state)
+        if not tokens:
+            return state
+        with torch.inference_mode():
+            lane = self._network.advance(_padded(tokens, width), self._lane(state.tensors), [len(tokens)])
+            return self._advanced(state, {name: tensor.squeeze(1) for name, tensor in lane.items()}, len(tokens))
+
+    def _lane(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state's tensors as one lane, where the network wants them."""
+        return {name: tensor.unsqueeze(1).to(self.device) for name, tensor in tensors.items()}
+
+    def _nothing(self, rows: int) -> Tensor:
+        return torch.zeros(rows, self.config.n_embd, device=self._network.output_device)
 
     def _scores(self, hidden: Tensor, logits: Logits) -> Tensor | None:
         if logits == "none" or len(hidden) == 0:
@@ -153,6 +174,11 @@ class Model:
 
     def _advanced(self, state: State, tensors: Mapping[str, Tensor], count: int) -> State:
         return State(state.generation, state.model_fingerprint, state.tokens_seen + count, tensors)
+
+    def _check_fit(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> None:
+        longest = max((len(tokens) for tokens, _ in items), default=0)
+        if len(items) > lanes or longest > width:
+            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
 
     def _check(self, tokens: Sequence[int], state: State) -> None:
         rows = self.config.vocab_size
@@ -167,3 +193,10 @@ class Model:
                 f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
                 f"{self.fingerprint[:12]}; load the model that made it"
             )
+
+
+def _padded(tokens: Sequence[int], width: int) -> Tensor:
+    """Tokens as one lane of a window: [1, width]."""
+    padded = torch.zeros(1, width, dtype=torch.long)
+    padded[0, : len(tokens)] = torch.tensor(tokens)
+    return padded

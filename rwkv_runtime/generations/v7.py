@@ -22,13 +22,15 @@ from rwkv_runtime.layers import (
     Stack,
     Window,
     channels,
-    columns,
     configuration,
     matrix_memory,
     matrix_shape,
     shifted,
+    small_matrix,
 )
+from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
 GENERATIONS = ("7",)
@@ -43,10 +45,10 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
     return "7" if "att.r_k" in kinds and "ffn.s_emb.weight" not in kinds else None
 
 
-def read(weights: Weights) -> Stack:
+def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     config = read_configuration(weights, "7")
-    return Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config))
+    return Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config), plan)
 
 
 def read_configuration(weights: Weights, generation: str) -> ModelConfig:
@@ -63,14 +65,14 @@ class TimeMix:
     """The recurrent half of a layer."""
 
     mix: Tensor  # [6, 1, 1, D]: how much of the previous token goes into r, w, k, v, a, g
-    receptance: Tensor
-    key: Tensor
-    value: Tensor
-    output: Tensor
+    receptance: Matrix
+    key: Matrix
+    value: Matrix
+    output: Matrix
     decay: LowRank
     rate: LowRank
-    gate_down: Tensor
-    gate_up: Tensor
+    gate_down: Matrix
+    gate_up: Matrix
     blend: LowRank | None  # how far a later layer's value goes towards the first layer's
     removal_scale: Tensor
     key_rest: Tensor  # 1 - k_a
@@ -79,12 +81,12 @@ class TimeMix:
     group_norm: HeadNorm
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> TimeMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
         """Take the tensors of `blocks.{layer}.att.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.att."
 
-        def matrix(name: str) -> Tensor:
-            return weights.take(f"{prefix}{name}.weight", width, width).float()
+        def matrix(name: str) -> Matrix:
+            return place.matrix(weights, f"{prefix}{name}.weight", width, width)
 
         def vector(name: str) -> Tensor:
             return channels(weights, prefix + name, width)
@@ -103,8 +105,8 @@ class TimeMix:
             output=matrix("output"),
             decay=low_rank("w"),
             rate=low_rank("a"),
-            gate_down=columns(weights.take(f"{prefix}g1", width, gate_rank).float()),
-            gate_up=columns(weights.take(f"{prefix}g2", gate_rank, width).float()),
+            gate_down=small_matrix(weights, f"{prefix}g1", width, gate_rank),
+            gate_up=small_matrix(weights, f"{prefix}g2", gate_rank, width),
             blend=low_rank("v") if layer else None,
             removal_scale=vector("k_k"),
             key_rest=1 - key_rate,
@@ -118,13 +120,13 @@ class TimeMix:
     ) -> tuple[Tensor, Tensors, Tensor]:
         """Mix along time; returns (what is added to the residual, the new wkv, the value for later layers)."""
         x_r, x_w, x_k, x_v, x_a, x_g = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        receptance, key, value = F.linear(x_r, self.receptance), F.linear(x_k, self.key), F.linear(x_v, self.value)
-        hidden_decay = F.linear(x_w, self.decay.down).tanh_()
-        log_decay = F.linear(hidden_decay, self.decay.up, self.decay.bias).sigmoid_().mul_(LOG_DECAY_SCALE)
-        rate = F.linear(F.linear(x_a, self.rate.down), self.rate.up, self.rate.bias).sigmoid_()
-        gate = F.linear(F.linear(x_g, self.gate_down).sigmoid_(), self.gate_up)
+        receptance, key, value = self.receptance(x_r), self.key(x_k), self.value(x_v)
+        hidden_decay = self.decay.down(x_w).tanh_()
+        log_decay = self.decay.up(hidden_decay).sigmoid_().mul_(LOG_DECAY_SCALE)
+        rate = self.rate.up(self.rate.down(x_a)).sigmoid_()
+        gate = self.gate_up(self.gate_down(x_g).sigmoid_())
         if self.blend is not None and first_value is not None:
-            blend = F.linear(F.linear(x_v, self.blend.down), self.blend.up, self.blend.bias).sigmoid_()
+            blend = self.blend.up(self.blend.down(x_v)).sigmoid_()
             value = torch.lerp(value, first_value, blend)
 
         heads = (*x.shape[:2], *self.bonus.shape)
@@ -139,7 +141,7 @@ class TimeMix:
         strength = (receptance * key).mul_(self.bonus).sum(-1, keepdim=True)
         mixed = torch.addcmul(normed.view(heads), strength, value).view(x.shape).mul_(gate)
         handed = value.view(x.shape) if first_value is None else first_value
-        return F.linear(mixed, self.output), {"wkv": wkv}, handed
+        return self.output(mixed), {"wkv": wkv}, handed
 
 
 @dataclass(frozen=True)
@@ -147,24 +149,24 @@ class ChannelMix:
     """The feed-forward half of a layer: key, squared ReLU, value."""
 
     mix: Tensor
-    key: Tensor
-    value: Tensor
+    key: Matrix
+    value: Matrix
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> ChannelMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         return cls(
             mix=channels(weights, f"{prefix}x_k", width),
-            key=weights.take(f"{prefix}key.weight", config.n_ffn, width).float(),
-            value=weights.take(f"{prefix}value.weight", width, config.n_ffn).float(),
+            key=place.matrix(weights, f"{prefix}key.weight", config.n_ffn, width),
+            value=place.matrix(weights, f"{prefix}value.weight", width, config.n_ffn),
         )
 
     def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
         """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        return F.linear(self.activated(x, previous), self.value)
+        return self.value(self.activated(x, previous))
 
     def activated(self, x: Tensor, previous: Tensor) -> Tensor:
         """What the value matrix is applied to, [B, T, F]."""
         mixed = torch.lerp(x, shifted(x, previous), self.mix)
-        return F.linear(mixed, self.key).relu_().square_()
+        return self.key(mixed).relu_().square_()

@@ -1,0 +1,114 @@
+"""Where the layers of a model live and how their matrices are kept: a plan, before the number of layers is known.
+
+Knows devices and precisions; nothing of generations or of how a user writes a plan down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from rwkv_runtime.errors import UnsupportedModelError
+from rwkv_runtime.matrices import FP32, Matrix, Precision
+from rwkv_runtime.weights import Weights
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A matrix that waits in the CPU's memory and goes to a device each time it is applied."""
+
+    kept: Matrix
+    device: torch.device
+
+    @property
+    def precision(self) -> str:
+        """How it is kept."""
+        return self.kept.precision
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+        return self.kept.rows
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.kept.columns
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes in the CPU's memory, in bytes."""
+        return self.kept.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns] on the device."""
+        return _moved(self.kept, self.device)(x)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The device of a layer and the precision of its matrices, which are `streamed` if they stay off that device."""
+
+    device: torch.device = CPU
+    precision: Precision = FP32
+    streamed: bool = False
+
+    def matrix(self, weights: Weights, name: str, rows: int, columns: int) -> Matrix:
+        """Take a matrix [rows, columns]. Raises WeightsError."""
+        return self.keep(weights.take(name, rows, columns))
+
+    def keep(self, weight: Tensor) -> Matrix:
+        """Make a matrix of a stored tensor [rows, columns]."""
+        matrix = self.precision.keep(weight.to(self.device))
+        return Streamed(_moved(matrix, CPU), self.device) if self.streamed else matrix
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of layers in one place; `layers` None means all that are left."""
+
+    placement: Placement
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a model in their order. The head counts as one more layer after the last."""
+
+    parts: tuple[Part, ...] = (Part(Placement()),)
+    name: str = "fp32"
+
+    @classmethod
+    def uniform(cls, device: torch.device, precision: Precision) -> Plan:
+        """All layers in one place."""
+        return cls((Part(Placement(device, precision)),), precision.name)
+
+    def placements(self, layers: int) -> list[Placement]:
+        """The place of each layer and, last, of the head. Raises UnsupportedModelError if the parts do not cover them.
+
+        Without a part for all that are left, the last part takes them, as in the `rwkv` package.
+        """
+        fixed = sum(part.layers for part in self.parts if part.layers is not None)
+        if fixed > layers + 1:
+            raise UnsupportedModelError(
+                f"strategy {self.name!r} places {fixed} layers, but the model has {layers} and a head; "
+                f"give at most {layers + 1} in all"
+            )
+        left, places = layers + 1 - fixed, list[Placement]()
+        for part in self.parts:
+            count, left = (left, 0) if part.layers is None else (part.layers, left)
+            places += [part.placement] * count
+        return places + [self.parts[-1].placement] * (layers + 1 - len(places))
+
+
+def _moved(matrix: Matrix, device: torch.device) -> Matrix:
+    """The same matrix with its tensors on a device. Every precision keeps a matrix as a dataclass."""
+    fields = vars(matrix).items()
+    moved = {name: value.to(device) for name, value in fields if isinstance(value, Tensor)}
+    return cast(Matrix, dataclasses.replace(cast(Any, matrix), **moved))
