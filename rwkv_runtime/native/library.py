@@ -79,7 +79,7 @@ CALLS = {
         "lanes tokens heads size",
         _all("lengths", INT64)
         | _all("memory memory_after", FLOAT)
-        | _all("receptance key value gate first_value decay rate blend", ANY)
+        | _all("receptance key value first_value gate decay rate blend", ANY)
         | _all("decay_bias rate_bias blend_bias removal_scale key_rate bonus norm_weight norm_bias", FLOAT)
         | _all("mixed", ANY),
         "decay_scale norm_epsilon",

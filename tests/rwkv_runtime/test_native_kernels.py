@@ -132,7 +132,8 @@ class Case7:
     ):
         self.lengths, self.heads, self.size, self.dtype, self.low = lengths, heads, size, dtype, low
         draw, small, shape = Draw(seed, dtype), Draw(seed + 1, low), (len(lengths), max(lengths), heads * size)
-        self.rows = {name: draw.rows(*shape) for name in ("receptance", "key", "value", "gate", "first_value")}
+        self.rows = {name: draw.rows(*shape) for name in ("receptance", "key", "value", "first_value")}
+        self.rows["gate"] = small.rows(*shape)
         self.rows |= {name: small.rows(*shape, spread=3.0) for name in ("decay", "rate", "blend")}
         names = "decay_bias rate_bias blend_bias removal_scale key_rate bonus norm_weight norm_bias"
         self.vectors = {name: draw.vector(heads * size) for name in names.split()}

@@ -52,9 +52,10 @@ struct TimeMix7 {
     const int64_t* lengths;                       // [lanes]
     const float* memory;                          // [lanes, heads, value, key]
     float* memory_after;                          // the same
-    const void *receptance, *key, *value, *gate;  // [lanes, tokens, heads * size] of `dtype`
+    const void *receptance, *key, *value;         // [lanes, tokens, heads * size] of `dtype`
     const void* first_value;                      // the same, or null: the value stays as it is
-    const void *decay, *rate, *blend;             // [lanes, tokens, heads * size] of `dtype_low`, before bias and sigmoid
+    const void* gate;                             // the same of `dtype_low`
+    const void *decay, *rate, *blend;             // the same of `dtype_low`, before bias and sigmoid
     const float *decay_bias, *rate_bias, *blend_bias, *removal_scale, *key_rate, *bonus;  // [heads * size]
     const float *norm_weight, *norm_bias;         // [heads * size]
     void* mixed;                                  // [lanes, tokens, heads * size] of `dtype`

@@ -126,7 +126,7 @@ struct TimeMixer7 {
         along(call.size, [&](int64_t c, auto at) {
             Vec mixed = at.get(read + c) * at.get(call.norm_weight + first + c) + at.get(call.norm_bias + first + c);
             mixed = mixed + at.get(token.value + c) * token.strength;
-            at.put(static_cast<T*>(call.mixed) + place + c, mixed * at.get(typed(call.gate) + place + c));
+            at.put(static_cast<T*>(call.mixed) + place + c, mixed * at.get(low(call.gate) + place + c));
         });
     }
 
