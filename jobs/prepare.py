@@ -22,6 +22,7 @@ from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file
+from rwkv_runtime import auto_dtype
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import ModelIdentity, identify
 
@@ -119,6 +120,8 @@ def refuse_other_job(job: Job, directory: RunDirectory) -> None:
     changed: list[str] = []
     if info.model_fp != job.model.fingerprint:
         changed.append(f"model: {info.model_fp[:12]} → {job.model.fingerprint[:12]}")
+    if job.spec.model.dtype not in ("auto", info.dtype):
+        changed.append(f"model.dtype: {info.dtype} → {job.spec.model.dtype}")
     if info.spec_fp != job.fingerprint:
         before = load_resolved(info.spec, where=str(directory.path / "run.json"))
         changed.extend(differences(before.semantic(), job.spec.semantic()))
@@ -183,6 +186,7 @@ def _info(job: Job) -> RunInfo:
         tokenizer_fp=job.model.tokenizer_sha256,
         versions=versions(),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        dtype=auto_dtype.choose() if job.spec.model.dtype == "auto" else job.spec.model.dtype,
     )
 
 

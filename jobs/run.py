@@ -225,7 +225,8 @@ class _Execution:
     def carry_out(self) -> RunResult:
         """Read what is left, then write `output/`."""
         view = self._ledger.view
-        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest))
+        dtype = self._run.directory.info.dtype
+        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
         with _listening(self._signals, self._options.handle_signals):
             if view.final is not None and not _output_is_whole(self._run, view):
                 self._say("warning: the finished tables are damaged or missing; they are written again")
@@ -338,7 +339,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         model_source=spec.model.source,
         model_fingerprint=info.model_fp,
         device=spec.model.device,
-        dtype=spec.model.dtype,
+        dtype=info.dtype,
         threads=threads,
         window=spec.run.window,
         lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
@@ -411,7 +412,11 @@ def description_of(job: Job, view: LedgerView) -> Description:
         {
             "schema": 1,
             "fingerprint": job.fingerprint,
-            "model": {"fingerprint": job.model.fingerprint, "generation": facts.get("generation", "")},
+            "model": {
+                "fingerprint": job.model.fingerprint,
+                "generation": facts.get("generation", ""),
+                "dtype": facts.get("dtype", "fp32"),
+            },
             "tokenizer": job.model.tokenizer_sha256,
             "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": "document"},
             "spec": job.spec.semantic(),

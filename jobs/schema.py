@@ -201,8 +201,8 @@ class ModelSection(Section):
     """`default` (the shipped model) or the path of a weights file or folder."""
     device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
     """Where it runs."""
-    dtype: Annotated[Literal["auto", "fp32"], _later("bf16", "fp16", "int8", instead="write auto or fp32")] = "auto"
-    """The arithmetic."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
+    """How large matrices are kept and multiplied; `auto` is the faster of fp32 and bf16, chosen when a run starts."""
 
 
 class InputSection(Section):

@@ -186,7 +186,7 @@ class Supervisor:
                 f"({next(iter(known))[:12]}): documents that were open there start anew"
             )
         noted = {"pooling": facts.pooling, "dimensions": str(facts.dimensions), "generation": facts.generation}
-        self._ledger.commit(Numerics(facts.numeric, {**noted, **facts.versions}))
+        self._ledger.commit(Numerics(facts.numeric, {**noted, "dtype": facts.dtype, **facts.versions}))
 
     def _move(self, number: int, progress: Progress) -> None:
         place = self._places[number]

@@ -47,6 +47,7 @@ class WorkerFacts:
     pooling: str
     dimensions: int
     generation: str
+    dtype: str
     load_seconds: float
     versions: Mapping[str, str]
 

@@ -88,6 +88,7 @@ class Worker:
             pooler.name,
             pooler.dimensions,
             self._model.config.generation,
+            self._model.dtype,
             self._load_seconds,
             versions,
         )

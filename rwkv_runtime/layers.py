@@ -262,6 +262,15 @@ class Stack:
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
 
+    def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
+        """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
+        for count in range(1, len(self.layers) + 1):
+            lower = replace(self, layers=self.layers[:count])
+            residual, after = lower.window(tokens, {name: tensor[:count] for name, tensor in state.items()}, lengths)
+            if not all(map(is_finite, [*(x[:n] for x, n in zip(residual, lengths, strict=True)), *after.values()])):
+                return count - 1
+        return None
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""
         return self._head(hidden)
@@ -340,3 +349,8 @@ def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) 
 def small_matrix(weights: Weights, name: str, columns: int, rows: int) -> Matrix:
     """Take one of the low-rank matrices, which are stored as [in, out] and always float32."""
     return FP32.keep(weights.take(name, columns, rows).T)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity; one pass, and a second only where finite numbers add up to one."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.errors import RwkvError, ShapeError, StateError
+from rwkv_runtime.errors import NotFiniteError, RwkvError, ShapeError, StateError
+from rwkv_runtime.layers import is_finite
 from rwkv_runtime.network import Network
 from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.sampling import Transcript, sample
@@ -71,7 +72,8 @@ class Model:
     def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
         """Read T tokens from a state on. T may be 0 and may be large.
 
-        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model.
+        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model, NotFiniteError
+        for a NaN or an infinity.
         """
         self._check(tokens, state)
         if logits not in ("none", "last", "all"):
@@ -80,11 +82,16 @@ class Model:
             residuals, tensors = list[Tensor](), state.tensors
             for begin in range(0, len(tokens), WINDOW):
                 window = tokens[begin : begin + WINDOW]
-                residual, tensors = self._run(window, tensors, len(window))
+                residual, after = self._run(window, tensors, len(window))
+                self._check_finite([residual, *after.values()], window, tensors, state.tokens_seen + begin)
+                tensors = after
                 residuals.append(residual)
             residual = torch.cat(residuals) if residuals else self._nothing(0)
             hidden = self._network.final_norm(residual)
-            return Output(hidden, residual, self._scores(hidden, logits), self._advanced(state, tensors, len(tokens)))
+            scores = self._scores(hidden, logits)
+            if scores is not None and not is_finite(scores):
+                raise NotFiniteError(_bad_logits(scores, state.tokens_seen + len(tokens)))
+            return Output(hidden, residual, scores, self._advanced(state, tensors, len(tokens)))
 
     def forward_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[Output]:
         """Read up to `lanes` items of up to `width` tokens each; no logits.
@@ -140,6 +147,7 @@ class Model:
         self._check(tokens, state)
         with torch.inference_mode():
             residual, tensors = self._run(tokens, state.tensors, width)
+            self._check_finite([residual[: len(tokens)], *tensors.values()], tokens, state.tensors, state.tokens_seen)
             hidden = self._network.final_norm(residual)[: len(tokens)]
             return Output(hidden, residual[: len(tokens)], None, self._advanced(state, tensors, len(tokens)))
 
@@ -158,7 +166,27 @@ class Model:
             return state
         with torch.inference_mode():
             lane = self._network.advance(_padded(tokens, width), self._lane(state.tensors), [len(tokens)])
-            return self._advanced(state, {name: tensor.squeeze(1) for name, tensor in lane.items()}, len(tokens))
+            tensors = {name: tensor.squeeze(1) for name, tensor in lane.items()}
+            self._check_finite([*tensors.values()], tokens, state.tensors, state.tokens_seen)
+            return self._advanced(state, tensors, len(tokens))
+
+    def _check_finite(
+        self, found: Sequence[Tensor], tokens: Sequence[int], before: Mapping[str, Tensor], position: int
+    ) -> None:
+        """Raise NotFiniteError if reading tokens from `position` on has given a NaN or an infinity, and say where."""
+        if all(map(is_finite, found)):
+            return
+        if not all(map(is_finite, before.values())):
+            raise NotFiniteError(f"the state before token {position} holds a NaN or an infinity; go back to another")
+        lane = self._lane(before)
+        for place, token in enumerate(tokens):
+            one = torch.tensor([[token]])
+            layer = self._network.first_not_finite(one, lane, [1])
+            if layer is not None:
+                raise NotFiniteError(_bad_layer(layer, f"token {position + place} (id {token})"))
+            lane = self._network.window(one, lane, [1])[1]
+        layer = self._network.first_not_finite(_padded(tokens, len(tokens)), self._lane(before), [len(tokens)])
+        raise NotFiniteError(_bad_layer(layer, f"one of the tokens {position} to {position + len(tokens) - 1}"))
 
     def _lane(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state's tensors as one lane, where the network wants them."""
@@ -200,3 +228,15 @@ def _padded(tokens: Sequence[int], width: int) -> Tensor:
     padded = torch.zeros(1, width, dtype=torch.long)
     padded[0, : len(tokens)] = torch.tensor(tokens)
     return padded
+
+
+def _bad_layer(layer: int | None, where: str) -> str:
+    found = "the model" if layer is None else f"layer {layer}"
+    return f"{found} gives a NaN or an infinity at {where}; check it with `unspool model verify`, or load it as fp32"
+
+
+def _bad_logits(scores: Tensor, end: int) -> str:
+    """Name the first token whose scores are not finite; the last row is that of token `end` - 1."""
+    rows = scores.reshape(-1, scores.shape[-1])
+    bad = int((~rows.isfinite().all(dim=-1)).int().argmax())
+    return f"the head gives a NaN or an infinity for token {end - len(rows) + bad}; load the model as fp32"

@@ -41,6 +41,9 @@ class Network(Protocol):
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
 
+    def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
+        """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
+
     def final_norm(self, residual: Tensor, /) -> Tensor:
         """Hidden states [..., D] from the residual stream."""
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.matrices import FP32, Matrix, Precision
 from rwkv_runtime.operations import Operations, TorchOperations
 from rwkv_runtime.weights import Weights
@@ -81,10 +80,15 @@ class Placement:
 
 @dataclass(frozen=True)
 class Part:
-    """A run of layers in one place; `layers` None means all that are left."""
+    """Layers that follow one another in one place.
+
+    `layers` None means an even share of those that no part has a number for. A part that `streams` has so many of its
+    own and all that are left over, which wait in the CPU's memory.
+    """
 
     placement: Placement
     layers: int | None = None
+    streams: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,21 +114,34 @@ class Plan:
         return Plan(tuple(parts), self.name)
 
     def placements(self, layers: int) -> list[Placement]:
-        """The place of each layer and, last, of the head. Raises UnsupportedModelError if the parts do not cover them.
+        """The place of each layer and, last, of the head: [layers + 1].
 
-        Without a part for all that are left, the last part takes them, as in the `rwkv` package.
+        Numbers beyond the model's layers are cut off, and without a part for those that are left over the last part
+        takes them.
         """
-        fixed = sum(part.layers for part in self.parts if part.layers is not None)
-        if fixed > layers + 1:
-            raise UnsupportedModelError(
-                f"strategy {self.name!r} places {fixed} layers, but the model has {layers} and a head; "
-                f"give at most {layers + 1} in all"
-            )
-        left, places = layers + 1 - fixed, list[Placement]()
+        counts = self._counts(layers + 1)
+        places = [part.placement for part, count in zip(self.parts, counts, strict=True) for _ in range(count)]
+        left = layers + 1 - len(places)
+        streaming = next((index for index, part in enumerate(self.parts) if part.streams), None)
+        if streaming is None:
+            return places + [self.parts[-1].placement] * left
+        behind = sum(counts[: streaming + 1])
+        streamed = dataclasses.replace(self.parts[streaming].placement, streamed=True)
+        return [*places[:behind], *[streamed] * left, *places[behind:]]
+
+    def _counts(self, total: int) -> list[int]:
+        """How many of `total` each part takes, before what is left over."""
+        streams = any(part.streams for part in self.parts)
+        free = 0 if streams else sum(part.layers is None for part in self.parts)
+        left, counts = total, list[int]()
         for part in self.parts:
-            count, left = (left, 0) if part.layers is None else (part.layers, left)
-            places += [part.placement] * count
-        return places + [self.parts[-1].placement] * (layers + 1 - len(places))
+            counts.append(min(part.layers or 0, left))
+            left -= counts[-1]
+        for index, part in enumerate(self.parts):
+            if part.layers is None and free:
+                counts[index] = left // free
+                left, free = left - counts[index], free - 1
+        return counts
 
 
 def _moved(matrix: Matrix, device: torch.device) -> Matrix:

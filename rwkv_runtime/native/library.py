@@ -35,19 +35,31 @@ class _Threads(Structure):
 
 
 class Call(Structure):
-    """A struct of src/abi.hpp. `TENSORS` are its pointers with the types that they may have."""
+    """A struct of src/abi.hpp. `TENSORS` are its pointers with the types that they may have.
+
+    `CODES` are its fields that give one type for several of the pointers.
+    """
 
     TENSORS: ClassVar[dict[str, tuple[torch.dtype, ...]]] = {}
+    CODES: ClassVar[dict[str, tuple[str, ...]]] = {}
 
 
-def _struct(name: str, sizes: str, tensors: dict[str, tuple[torch.dtype, ...]], numbers: str, codes: str) -> type[Call]:
-    """Make a struct: threads, sizes, pointers, floats, and 32-bit codes, in this order."""
+def _struct(
+    name: str,
+    sizes: str,
+    tensors: dict[str, tuple[torch.dtype, ...]],
+    numbers: str,
+    codes: dict[str, str],
+    switches: str = "",
+) -> type[Call]:
+    """Make a struct: threads, sizes, pointers, floats, types of pointers, and switches, in this order."""
     fields: list[tuple[str, Any]] = [("threads", _Threads)]
     fields += [(size, c_int64) for size in sizes.split()]
     fields += [(tensor, c_void_p) for tensor in tensors]
     fields += [(number, c_float) for number in numbers.split()]
-    fields += [(code, c_int32) for code in codes.split()]
-    return type(name, (Call,), {"_fields_": tuple(fields), "TENSORS": tensors})
+    fields += [(code, c_int32) for code in (*codes, *switches.split())]
+    typed = {code: tuple(names.split()) for code, names in codes.items()}
+    return type(name, (Call,), {"_fields_": tuple(fields), "TENSORS": tensors, "CODES": typed})
 
 
 def _all(names: str, types: tuple[torch.dtype, ...]) -> dict[str, tuple[torch.dtype, ...]]:
@@ -65,14 +77,14 @@ CALLS = {
         | _all("mixed", ANY)
         | _all("last", FLOAT),
         "epsilon",
-        "dtype_added dtype_mixed",
+        {"dtype_added": "added", "dtype_mixed": "mixed"},
     ),
     "lerp_rows": _struct(
         "LerpRows",
         "lanes tokens width mixes",
         _all("normed previous amounts", FLOAT) | _all("mixed", ANY),
         "",
-        "dtype_mixed",
+        {"dtype_mixed": "mixed"},
     ),
     "time_mix7": _struct(
         "TimeMix7",
@@ -83,7 +95,7 @@ CALLS = {
         | _all("decay_bias rate_bias blend_bias removal_scale key_rate bonus norm_weight norm_bias", FLOAT)
         | _all("mixed", ANY),
         "decay_scale norm_epsilon",
-        "dtype dtype_low",
+        {"dtype": "receptance key value first_value mixed", "dtype_low": "gate decay rate blend"},
     ),
     "time_mix6": _struct(
         "TimeMix6",
@@ -94,7 +106,7 @@ CALLS = {
         | _all("decay_bias bonus norm_weight norm_bias", FLOAT)
         | _all("mixed", ANY),
         "norm_epsilon",
-        "dtype dtype_low",
+        {"dtype": "receptance key value gate mixed", "dtype_low": "decay"},
     ),
     "time_mix4": _struct(
         "TimeMix4",
@@ -105,22 +117,23 @@ CALLS = {
         | _all("log_decay bonus", FLOAT)
         | _all("mixed", ANY),
         "",
-        "dtype",
+        {"dtype": "receptance key value mixed"},
     ),
-    "squared_relu": _struct("SquaredRelu", "count", _all("before after", ANY), "", "dtype"),
+    "squared_relu": _struct("SquaredRelu", "count", _all("before after", ANY), "", {"dtype": "before after"}),
     "quantise_rows": _struct(
         "QuantiseRows",
         "rows columns",
         _all("before", ANY) | _all("quantised", INT8) | _all("scales", FLOAT),
         "",
-        "dtype squared_relu",
+        {"dtype": "before"},
+        "squared_relu",
     ),
     "dequantise_sums": _struct(
         "DequantiseSums",
         "rows columns",
         _all("sums", INT32) | _all("row_scales column_scales", FLOAT) | _all("after", ANY),
         "",
-        "dtype",
+        {"dtype": "after"},
     ),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
@@ -149,6 +162,8 @@ class Library:
         filled = struct(threads=_Threads(self._region, torch.get_num_threads()))
         for name, value in fields.items():
             setattr(filled, name, _address(kernel, name, value, struct) if name in struct.TENSORS else value)
+        for code, names in struct.CODES.items():
+            setattr(filled, code, _code(kernel, {name: fields.get(name) for name in names}))
         run(ctypes.byref(filled))
 
 
@@ -159,6 +174,14 @@ def _address(kernel: str, name: str, tensor: Tensor | float | None, struct: type
         shown = f"{tensor.dtype} on {tensor.device}" if isinstance(tensor, Tensor) else type(tensor).__name__
         raise LibraryError(f"{kernel} cannot take {name}: {shown}; it takes contiguous CPU tensors of its types")
     return tensor.data_ptr()
+
+
+def _code(kernel: str, tensors: dict[str, Tensor | float | None]) -> int:
+    """The number for the type that these tensors share; 0 if there are none."""
+    types = {name: tensor.dtype for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if len(set(types.values())) > 1:
+        raise LibraryError(f"{kernel} cannot take {types}; they must be of one type")
+    return DTYPES[next(iter(types.values()), torch.float32)]
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rwkv_runtime.native.library import DTYPES, Library
+from rwkv_runtime.native.library import Library
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class NativeInt8Matrix:
             before=flat,
             quantised=steps,
             scales=sizes,
-            dtype=DTYPES[x.dtype],
             squared_relu=squared_relu,
         )
         sums = torch._int_mm(steps, self.weight.t())
@@ -66,6 +65,5 @@ class NativeInt8Matrix:
             row_scales=sizes,
             column_scales=self.scales,
             after=result,
-            dtype=DTYPES[x.dtype],
         )
         return result.view(*x.shape[:-1], self.rows)

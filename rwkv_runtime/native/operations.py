@@ -15,7 +15,7 @@ from torch import Tensor
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
 from rwkv_runtime.matrices import Int8Matrix, Matrix
-from rwkv_runtime.native.library import DTYPES, LARGEST_HEAD, LARGEST_WIDTH, Library
+from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
 from rwkv_runtime.native.matrices import NativeInt8Matrix
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS, Norm
 from rwkv_runtime.operations import (
@@ -70,8 +70,6 @@ class NativeOperations:
             mixed=mixes,
             last=last,
             epsilon=NORM_EPS,
-            dtype_added=0 if stream.added is None else DTYPES[stream.added.dtype],
-            dtype_mixed=DTYPES[dtype],
         )
         return Entered(summed, mixes, last)
 
@@ -89,7 +87,6 @@ class NativeOperations:
             previous=previous,
             amounts=amounts,
             mixed=mixed,
-            dtype_mixed=DTYPES[dtype],
         )
         return mixed
 
@@ -100,6 +97,7 @@ class NativeOperations:
         lanes, tokens, _ = steps.key.shape
         heads, size = _fitting(own.bonus, LARGEST_HEAD, "heads of a size")
         mixed, after = torch.empty_like(steps.key), torch.empty_like(wkv)
+        first = None if steps.first_value is None else steps.first_value.to(steps.key.dtype)
         self.library.call(
             "time_mix7",
             lanes=lanes,
@@ -109,7 +107,7 @@ class NativeOperations:
             lengths=torch.tensor(lengths),
             memory=wkv,
             memory_after=after,
-            **steps._asdict(),
+            **steps._replace(first_value=first)._asdict(),
             decay_bias=own.decay_bias,
             rate_bias=own.rate_bias,
             blend_bias=own.blend_bias,
@@ -121,8 +119,6 @@ class NativeOperations:
             mixed=mixed,
             decay_scale=own.decay_scale,
             norm_epsilon=HEAD_NORM_EPS,
-            dtype=DTYPES[steps.key.dtype],
-            dtype_low=DTYPES[steps.decay.dtype],
         )
         return mixed, after, steps.value if steps.first_value is None else steps.first_value
 
@@ -147,8 +143,6 @@ class NativeOperations:
             norm_bias=own.norm.bias,
             mixed=mixed,
             norm_epsilon=HEAD_NORM_EPS,
-            dtype=DTYPES[steps.key.dtype],
-            dtype_low=0 if steps.decay is None else DTYPES[steps.decay.dtype],
         )
         return mixed, after
 
@@ -168,7 +162,6 @@ class NativeOperations:
             log_decay=own.log_decay,
             bonus=own.bonus,
             mixed=mixed,
-            dtype=DTYPES[steps.key.dtype],
         )
         return mixed, after
 
@@ -176,7 +169,7 @@ class NativeOperations:
         """Apply a matrix to the squared ReLU of rows."""
         if isinstance(matrix, NativeInt8Matrix):
             return matrix.after_squared_relu(x)
-        self.library.call("squared_relu", count=x.numel(), before=x, after=x, dtype=DTYPES[x.dtype])
+        self.library.call("squared_relu", count=x.numel(), before=x, after=x)
         return matrix(x)
 
 

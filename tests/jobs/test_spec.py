@@ -142,7 +142,6 @@ ray: {address: "ray://head:10001"}
         ("max_sentences: 5", "‸max_tokens: 5", "SPEC-NOT-YET", "tasks[1].max_tokens is in"),
         ("name: novels", "name: n\npolicy: ‸reprime", "SPEC-NOT-YET", "policy: `reprime` is in"),
         ("name: novels", "name: n\non_error: {‸page_timeout: 3s}", "SPEC-NOT-YET", "on_error.page"),
-        ("name: novels", "name: n\nmodel: {dtype: ‸bf16}", "SPEC-NOT-YET", "model.dtype: `bf16`"),
         ("name: novels", "name: n\nmodel: {‸revision: x}", "SPEC-NOT-YET", "model.revision is in"),
         ("name: novels", "name: n\nmodel: {source: ‸hf://a/b}", "SPEC-NOT-YET", "model.source: `hf:"),
         (

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import rwkv_runtime
-from rwkv_runtime.errors import ModelFileError, TokenizerError, UnsupportedModelError, WeightsError
+from rwkv_runtime.errors import ModelFileError, StrategyError, TokenizerError, UnsupportedModelError, WeightsError
 from rwkv_runtime.model import Model
 from tests.rwkv_runtime.tiny import tiny_tensors
 
@@ -99,8 +99,8 @@ def test_every_public_name_can_be_had_and_unknown_ones_not(model):
 
 
 def test_what_this_version_cannot_compute_is_refused():
-    with pytest.raises(UnsupportedModelError, match="device 'cuda' is not supported; use cpu or auto"):
-        rwkv_runtime.load(device="cuda")
+    with pytest.raises(StrategyError, match="device 'cuda:99' is not there"):
+        rwkv_runtime.load(device="cuda:99")
     with pytest.raises(UnsupportedModelError, match="dtype 'fp8' is not supported; use fp32, bf16, fp16, int8, int4"):
         rwkv_runtime.load(dtype="fp8")
 

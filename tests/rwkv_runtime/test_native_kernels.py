@@ -87,7 +87,6 @@ def test_addition_norm_shift_and_mixes_are_the_formulas(library, lengths, width,
     given = {"stream": stream, "weight": weight, "bias": bias, "previous": previous, "mix": mix}
     library.call(
         "shift_mix", **sizes, **given, **outputs, lengths=torch.tensor(lengths), added=added,
-        dtype_added=int(added.dtype == torch.bfloat16), dtype_mixed=int(mixed.dtype == torch.bfloat16),
     )  # fmt: skip
     normed, expected = layer_norm_mixes(stream + added.float(), weight, bias, previous, mix)
 
@@ -117,7 +116,7 @@ def test_lerps_with_amounts_of_each_token_are_the_formula(library, dtype):
     mixed = out.output(5, 2, 9, 21, dtype=dtype)
     library.call(
         "lerp_rows", lanes=2, tokens=9, width=21, mixes=5, normed=normed, previous=previous, amounts=amounts,
-        mixed=mixed, dtype_mixed=int(dtype == torch.bfloat16),
+        mixed=mixed,
     )  # fmt: skip
     before = torch.cat([previous.unsqueeze(1), normed[:, :-1]], dim=1)
     assert_near(mixed, torch.lerp(normed, before, amounts).double(), dtype)
@@ -145,8 +144,7 @@ class Case7:
         library.call(
             "time_mix7", lanes=lanes, tokens=tokens, heads=self.heads, size=self.size, **self.rows, **self.vectors,
             lengths=torch.tensor(self.lengths), memory=self.memory, memory_after=after, mixed=mixed,
-            decay_scale=DECAY_SCALE, norm_epsilon=HEAD_EPS, dtype=int(self.dtype == torch.bfloat16),
-            dtype_low=int(self.low == torch.bfloat16),
+            decay_scale=DECAY_SCALE, norm_epsilon=HEAD_EPS,
         )  # fmt: skip
         return mixed, after
 
@@ -251,7 +249,7 @@ class Case6:
         library.call(
             "time_mix6", lanes=lanes, tokens=tokens, heads=self.heads, size=self.size, **self.rows, **self.vectors,
             lengths=torch.tensor(self.lengths), memory=self.memory, memory_after=after, mixed=mixed,
-            norm_epsilon=HEAD_EPS, dtype=int(self.dtype == torch.bfloat16), dtype_low=0,
+            norm_epsilon=HEAD_EPS,
         )  # fmt: skip
         return mixed, after
 
@@ -312,7 +310,7 @@ def test_the_time_mix_of_four_is_the_slow_recurrence(library, width, keys, dtype
             "time_mix4", lanes=lanes, tokens=tokens, width=width, lengths=torch.tensor(lengths), key=key, value=value,
             receptance=receptance, numerator=start.numerator, denominator=start.denominator, maximum=start.maximum,
             numerator_after=after[0], denominator_after=after[1], maximum_after=after[2], log_decay=log_decay,
-            bonus=bonus, mixed=mixed, dtype=int(dtype == torch.bfloat16),
+            bonus=bonus, mixed=mixed,
         )  # fmt: skip
         exact = Sums(*(x.double() for x in start))
         reads, sums = wkv4_recurrent(key.double(), value.double(), log_decay.double(), bonus.double(), exact, lengths)
@@ -329,7 +327,7 @@ def test_the_time_mix_of_four_is_the_slow_recurrence(library, width, keys, dtype
 def test_squared_relu_is_the_formula(library, count, dtype):
     out, before = Guarded(), Draw(count, dtype).rows(count)
     after = out.output(count, dtype=dtype)
-    library.call("squared_relu", count=count, before=before, after=after, dtype=int(dtype == torch.bfloat16))
+    library.call("squared_relu", count=count, before=before, after=after)
     assert_near(after, before.double().relu().square(), dtype)
     assert out.intact()
 
@@ -344,7 +342,7 @@ def test_quantised_rows_are_within_half_a_step_and_reach_127(library, columns, s
     quantised, scales = out.output(5, columns, dtype=torch.int8), out.output(5)
     library.call(
         "quantise_rows", rows=5, columns=columns, before=before, quantised=quantised, scales=scales,
-        dtype=int(dtype == torch.bfloat16), squared_relu=int(squared),
+        squared_relu=int(squared),
     )  # fmt: skip
     found = quantised.double() * scales.double().unsqueeze(1)
     assert ((found - exact).abs() <= 0.501 * scales.double().unsqueeze(1)).all()
@@ -362,13 +360,17 @@ def test_dequantised_sums_are_scaled_by_row_and_column(library, columns, dtype):
     rows, scales, after = draw.vector(4), draw.vector(columns), out.output(4, columns, dtype=dtype)
     library.call(
         "dequantise_sums", rows=4, columns=columns, sums=sums, row_scales=rows, column_scales=scales, after=after,
-        dtype=int(dtype == torch.bfloat16),
     )  # fmt: skip
     assert_near(after, sums.double() * rows.double().unsqueeze(1) * scales.double(), dtype)
     assert out.intact()
 
 
+def test_tensors_of_one_kind_that_differ_in_type_are_refused(library):
+    with pytest.raises(LibraryError, match="must be of one type"):
+        library.call("squared_relu", count=8, before=torch.zeros(8), after=torch.zeros(8).bfloat16())
+
+
 @pytest.mark.parametrize("wrong", [torch.zeros(8).double(), torch.zeros(4, 4).T, [0.0] * 8])
 def test_what_a_kernel_cannot_take_is_named(library, wrong):
     with pytest.raises(LibraryError, match="squared_relu cannot take before"):
-        library.call("squared_relu", count=8, before=wrong, after=torch.zeros(8), dtype=0)
+        library.call("squared_relu", count=8, before=wrong, after=torch.zeros(8))
