@@ -71,25 +71,31 @@ def parse(
     Raises DocumentError: what the format refuses, and bomb, parse_timeout, parse_memory or parse_error for what it
     cannot survive. Raises StoppedError soon after `stopped` is true.
     """
-    return _asked("extract", reader, source, size, options, limits)
+    return _asked("extract", reader, source, size, options, limits, stopped)
 
 
 def list_members(
     reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
 ) -> Iterator[Mapping[str, Any]]:
     """What the format `reader` lists of a file of many documents: the fields of each Member. Raises as `parse`."""
-    return _asked("list_members", reader, source, size, options, limits)
+    return _asked("list_members", reader, source, size, options, limits, never)
 
 
 def unpack(
     reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
 ) -> Iterator[Mapping[str, Any]]:
     """All records of a file: of each first its `record`, then its `text` in pieces. Raises as `parse`."""
-    return _asked("records", reader, source, size, options, limits)
+    return _asked("records", reader, source, size, options, limits, never)
 
 
 def _asked(
-    what: str, reader: str, source: int, size: int, options: Mapping[str, str], limits: Limits
+    what: str,
+    reader: str,
+    source: int,
+    size: int,
+    options: Mapping[str, str],
+    limits: Limits,
+    stopped: Callable[[], bool],
 ) -> Iterator[Mapping[str, Any]]:
     """What that function of the format hands out, up to the line that ends it."""
     seconds = limits.seconds_for(size)
