@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = 0
 LANES = 16
-"""Measured on one core: with 16 lanes the shipped model writes about five times as many tokens a second as with one.
+"""Measured on one core: with 16 lanes the shipped model writes three times as many tokens a second as with one.
 
 Numbers of lanes are multiples of 16 (or 1): torch computes sigmoid and its like in vectors of up to 16 values, and what
 is left at the end one by one, with other bits. Of a multiple of 16 rows nothing is ever left, whatever the widths.

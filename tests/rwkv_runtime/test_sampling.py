@@ -60,6 +60,14 @@ def test_tokens_are_drawn_with_the_probabilities_of_the_rwkv_package(
     assert np.abs(ours - expected).max() < 1e-6
 
 
+@pytest.mark.parametrize("top_p", [0.25, 0.5, 0.75, 0.875])
+def test_the_token_that_reaches_top_p_exactly_is_the_last(top_p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, options = torch.log(torch.tensor([0.125, 0.5, 0.125, 0.25])), SamplingOptions(1.0, top_p)
+    expected = package_distribution(logits, options, monkeypatch)
+
+    assert np.abs(distribution(logits, options) - expected).max() < 1e-6
+
+
 class Echo:
     """A model of the package's shape whose logits depend on how much was read; its tokens are single characters."""
 
