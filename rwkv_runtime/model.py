@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,17 +17,19 @@ from torch import Tensor
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import NotFiniteError, RwkvError, ShapeError, StateError
 from rwkv_runtime.layers import is_finite
-from rwkv_runtime.network import Network
+from rwkv_runtime.network import Network, Tensors
 from rwkv_runtime.pooling import EmbeddingHead
-from rwkv_runtime.sampling import Transcript, sample
+from rwkv_runtime.sampling import SamplingOptions
 from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from rwkv_runtime.grammar import Grammar, Vocabulary
 
 __all__ = ["Logits", "Model", "ModelConfig", "Output"]
 
 WINDOW = 512
 """Tokens that `forward` computes at a time: what it needs beside its result does not grow with the text."""
-END_OF_TEXT = 0
 
 Logits = Literal["none", "last", "all"]
 
@@ -64,6 +67,13 @@ class Model:
         self.device = network.device
         self.dtype = dtype
         self._network = network
+
+    @cached_property
+    def grammar_vocabulary(self) -> Vocabulary:
+        """The tokens as grammars see them; made when the first grammar asks."""
+        from rwkv_runtime.grammar import Vocabulary
+
+        return Vocabulary(self.tokenizer, self.config.vocab_size)
 
     def initial_state(self) -> State:
         """The state before the first token."""
@@ -108,6 +118,19 @@ class Model:
         self._check_fit(items, lanes, width)
         return [self._advanced_padded(tokens, state, width) for tokens, state in items]
 
+    def step(self, tokens: Sequence[int | None], lanes: Tensors) -> tuple[Tensor, Tensors]:
+        """Read one token in each of B lanes; in a lane with None, none.
+
+        `lanes` holds a state's tensors [L, B, ...]; they are left as they were. Returns (logits [B, vocabulary], of
+        which those of a lane without a token mean nothing, the new tensors). Raises ShapeError for a token outside the
+        vocabulary.
+        """
+        self._check_tokens([token for token in tokens if token is not None])
+        lengths = [int(token is not None) for token in tokens]
+        with torch.inference_mode():
+            residual, lanes = self._network.window(torch.tensor([[token or 0] for token in tokens]), lanes, lengths)
+            return self._network.logits(self._network.final_norm(residual[:, 0])), lanes
+
     def generate(
         self,
         prompt: str,
@@ -118,30 +141,33 @@ class Model:
         stop: Sequence[str] = (),
         seed: int = 0,
         schema: Mapping[str, Any] | None = None,
+        *,
+        top_k: int = 0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        penalty_decay: float = 0.996,
+        stop_after: str = "",
+        grammar: Grammar | None = None,
     ) -> str:
         """Continue a prompt, after what `state` has read; the prompt is not part of the result.
 
         Ends at a stop string (left out), at token 0 (end of text) or after `max_tokens`. A character whose bytes are
-        not all there at the end is left out. Raises RwkvError for a `schema` and for an empty prompt.
+        not all there at the end is left out. With a JSON `schema` or another `grammar` the text always keeps to it,
+        whole, whatever the budget. `decoding.decode` takes several prompts at once and says more of each; the options
+        are those of `sampling.SamplingOptions`. Raises RwkvError for an empty prompt, and for a budget that is too
+        small for the grammar.
         """
+        from rwkv_runtime.decoding import Request, decode
+
         if schema is not None:
-            raise RwkvError("constrained generation needs a grammar engine, not supported yet; leave out `schema`")
-        tokens = self.tokenizer.encode(prompt)
-        if not tokens:
-            raise RwkvError("the prompt has no tokens, so there is nothing to continue; give at least one character")
-        generator = torch.Generator().manual_seed(seed)
-        transcript = Transcript(stop)
-        output = self.forward(tokens, state or self.initial_state())
-        for position in range(max_tokens):
-            assert output.logits is not None  # the prompt has a last token
-            token = sample(output.logits, temperature, top_p, generator)
-            if token == END_OF_TEXT:
-                break
-            transcript.append(self.tokenizer.token_bytes(token))
-            if transcript.stopped or position == max_tokens - 1:
-                break
-            output = self.forward([token], output.state)
-        return transcript.text
+            from rwkv_runtime.grammar import Grammar
+
+            if grammar is not None:
+                raise RwkvError("`schema` and `grammar` both say what may be written; give one of them")
+            grammar = Grammar.json_schema(schema)
+        sampling = SamplingOptions(temperature, top_p, top_k, presence_penalty, frequency_penalty, penalty_decay)
+        request = Request(prompt, state, max_tokens, sampling, tuple(stop), stop_after, seed, grammar)
+        return decode(self, [request], lanes=1)[0].text
 
     def _padded(self, tokens: Sequence[int], state: State, width: int) -> Output:
         self._check(tokens, state)
@@ -209,17 +235,20 @@ class Model:
             raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
 
     def _check(self, tokens: Sequence[int], state: State) -> None:
+        self._check_tokens(tokens)
+        if state.model_fingerprint != self.fingerprint:
+            raise StateError(
+                f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
+                f"{self.fingerprint[:12]}; load the model that made it"
+            )
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
         rows = self.config.vocab_size
         if tokens and (min(tokens) < 0 or max(tokens) >= rows):
             place = next(place for place, token in enumerate(tokens) if not 0 <= token < rows)
             raise ShapeError(
                 f"token {tokens[place]} at position {place} is outside the model's {rows} embedding rows; "
                 "encode the text with the model's own tokenizer"
-            )
-        if state.model_fingerprint != self.fingerprint:
-            raise StateError(
-                f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
-                f"{self.fingerprint[:12]}; load the model that made it"
             )
 
 
