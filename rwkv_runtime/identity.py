@@ -67,7 +67,8 @@ def identify(source: str | Path) -> ModelIdentity:
     folder with exactly one of these, or hf://OWNER/REPO for what was pulled; in a Hugging Face folder (one with a
     config.json) safetensors files are preferred to others. The tokenizer is the one inside a GGUF file, or the
     tokenizer.json beside the weights; without one, the World vocabulary. Raises ModelFileError if there is no such
-    model or it could be several, or a GGUF file is damaged, TokenizerError if the tokenizer inside is of an unknown kind.
+    model or it could be several, or a GGUF file is damaged, TokenizerError if the tokenizer inside is of an unknown
+    kind.
     """
     files = find(source)
     found = _weights_sha256(files)
