@@ -24,47 +24,10 @@ from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import WeightsError
 from rwkv_runtime.matrices import FP32, Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import Norm
+from rwkv_runtime.operations import Entered, Operations, Stream
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
-
-NORM_EPS = 1e-5
-HEAD_NORM_EPS = 64e-5
-"""Training normalised heads with 1e-5 after a division by 8: the same as this without the division."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """LayerNorm over the channels."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def read(cls, weights: Weights, name: str, width: int) -> Norm:
-        """Take `name`.weight and `name`.bias."""
-        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalise [..., D]."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS)
-
-
-@dataclass(frozen=True)
-class HeadNorm:
-    """Normalisation of each head on its own, with a weight and a bias per channel."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def read(cls, weights: Weights, name: str, width: int) -> HeadNorm:
-        """Take `name`.weight and `name`.bias."""
-        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
-
-    def __call__(self, reads: Tensor) -> Tensor:
-        """Normalise [B, T, H, N] over N; returns [B, T, D]."""
-        normed = F.layer_norm(reads, reads.shape[-1:], eps=HEAD_NORM_EPS).flatten(-2)
-        return torch.addcmul(self.bias, normed, self.weight)
 
 
 @dataclass(frozen=True)
@@ -104,10 +67,18 @@ class Window:
 class TimeMix(Protocol):
     """The recurrent half of a layer."""
 
+    @property
+    def mix(self) -> Tensor:
+        """How much of the token before goes into each of the mixes: [mixes, 1, 1, D]."""
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that the mixes may be in beside float32."""
+
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window, /
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window, /
     ) -> tuple[Tensor, Tensors, Tensor | None]:
-        """Mix [B, T, D] along time, from this layer's part of the state.
+        """Mix along time, from this layer's part of the state and the mixes [mixes, B, T, D] of its tokens.
 
         `handed` is what the layer before hands on for the same tokens, None for the first. Returns (what is added to
         the residual, what of the state is new other than the shifts, what is handed on).
@@ -117,8 +88,16 @@ class TimeMix(Protocol):
 class ChannelMix(Protocol):
     """The feed-forward half of a layer."""
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window, /) -> Tensor:
-        """Mix the channels of [B, T, D], after a token `previous` [B, D]; returns what is added to the residual."""
+    @property
+    def mix(self) -> Tensor:
+        """How much of the token before goes into each of the mixes: [mixes, 1, 1, D]."""
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that the mixes may be in beside float32."""
+
+    def __call__(self, mixes: Tensor, window: Window, /) -> Tensor:
+        """Mix the channels of tokens with the mixes [mixes, B, T, D]; returns what is added to the residual."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +108,12 @@ class GatedChannelMix:
     key: Matrix
     value: Matrix
     receptance: Matrix
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.key.activations
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> GatedChannelMix:
@@ -147,12 +132,13 @@ class GatedChannelMix:
             key=place.matrix(weights, f"{prefix}key.weight", config.n_ffn, width),
             value=place.matrix(weights, f"{prefix}value.weight", width, config.n_ffn),
             receptance=place.matrix(weights, f"{prefix}receptance.weight", width, width),
+            operations=place.operations,
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        x_k, x_r = torch.lerp(x, shifted(x, previous), self.mix)
-        added = self.value(self.key(x_k).relu_().square_())
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        x_k, x_r = mixes
+        added = self.operations.after_squared_relu(self.key(x_k), self.value)
         return added.mul_(self.receptance(x_r).sigmoid_())
 
 
@@ -165,31 +151,32 @@ class Layer:
     feed_norm: Norm
     channel_mix: ChannelMix
     device: torch.device
+    operations: Operations
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
-    ) -> tuple[Tensor, Tensors, Tensor | None]:
-        """Add both halves to [B, T, D]; returns (the sum, this layer's part of the new state, what is handed on)."""
-        x, fed, after, handed = self._attended(x, state, handed, window)
-        return self.channel_mix(fed, state["ffn_shift"], window).add_(x), after, handed
+        self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+    ) -> tuple[Stream, Tensors, Tensor | None]:
+        """Add both halves; returns (the stream after them, this layer's part of the new state, what is handed on)."""
+        fed, after, handed = self._attended(stream, state, handed, window)
+        return Stream(fed.x, self.channel_mix(fed.mixes, window)), after, handed
 
-    def advanced(self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window) -> Tensors:
+    def advanced(self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window) -> Tensors:
         """This layer's part of the new state alone, which does not need the channel mix."""
-        return self._attended(x, state, handed, window)[2]
+        return self._attended(stream, state, handed, window)[1]
 
     def _attended(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
-    ) -> tuple[Tensor, Tensor, Tensors, Tensor | None]:
-        """Add the first half; returns (the sum, what the second half is fed, the new state, what is handed on)."""
-        attended = self.attention_norm(x)
-        added, after, handed = self.time_mix(attended, state, handed, window)
-        x = x + added
-        fed = self.feed_norm(x)
-        shifts = {
-            "att_shift": _last(attended, state["att_shift"], window.lengths),
-            "ffn_shift": _last(fed, state["ffn_shift"], window.lengths),
-        }
-        return x, fed, after | shifts, handed
+        self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+    ) -> tuple[Entered, Tensors, Tensor | None]:
+        """Add the first half; returns (what the second half starts with, the new state, what is handed on)."""
+        attended = self._entered(stream, self.attention_norm, state["att_shift"], self.time_mix, window)
+        added, after, handed = self.time_mix(attended.mixes, state, handed, window)
+        fed = self._entered(Stream(attended.x, added), self.feed_norm, state["ffn_shift"], self.channel_mix, window)
+        return fed, after | {"att_shift": attended.last, "ffn_shift": fed.last}, handed
+
+    def _entered(
+        self, stream: Stream, norm: Norm, previous: Tensor, half: TimeMix | ChannelMix, window: Window
+    ) -> Entered:
+        return self.operations.enter(stream, norm, previous, half.mix, window.lengths, half.activations)
 
 
 @dataclass(frozen=True)
@@ -230,6 +217,7 @@ class Stack:
                 feed_norm=Norm.read(there, f"blocks.{index}.ln2", width),
                 channel_mix=channel_mix(there, index, config, place),
                 device=place.device,
+                operations=place.operations,
             )
 
         shift = torch.zeros(config.n_layer, width)
@@ -264,14 +252,15 @@ class Stack:
 
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
         """
-        x, parts, handed, window = self._below_last(tokens, state, lengths)
-        x, last, _ = self.layers[-1](x, self._part(state, -1), handed, window)
-        return x.to(self.head_place.device), self._together(state, [*parts, last])
+        stream, parts, handed, window = self._below_last(tokens, state, lengths)
+        stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
+        return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
 
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
-        x, parts, handed, window = self._below_last(tokens, state, lengths)
-        return self._together(state, [*parts, self.layers[-1].advanced(x, self._part(state, -1), handed, window)])
+        stream, parts, handed, window = self._below_last(tokens, state, lengths)
+        last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
+        return self._together(state, [*parts, last])
 
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
@@ -288,19 +277,19 @@ class Stack:
 
     def _below_last(
         self, tokens: Tensor, state: Tensors, lengths: Sequence[int]
-    ) -> tuple[Tensor, list[Tensors], Tensor | None, Window]:
+    ) -> tuple[Stream, list[Tensors], Tensor | None, Window]:
         """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...)."""
         x = self.first_norm(F.embedding(tokens.cpu(), self.embedding).to(self.device).float())
-        window, handed = Window(tokens.cpu(), x, lengths), None
+        stream, window, handed = Stream(x), Window(tokens.cpu(), x, lengths), None
         parts: list[Tensors] = []
         for index, layer in enumerate(self.layers):
-            x, window = x.to(layer.device), window.on(layer.device)
+            stream, window = stream.on(layer.device), window.on(layer.device)
             handed = handed if handed is None else handed.to(layer.device)
             if index == len(self.layers) - 1:
                 break
-            x, changed, handed = layer(x, self._part(state, index), handed, window)
+            stream, changed, handed = layer(stream, self._part(state, index), handed, window)
             parts.append(changed)
-        return x, parts, handed, window
+        return stream, parts, handed, window
 
     def _part(self, state: Tensors, index: int) -> Tensors:
         """A layer's part of the state, where the layer is."""
@@ -365,13 +354,3 @@ def small_matrix(weights: Weights, name: str, columns: int, rows: int) -> Matrix
 def is_finite(x: Tensor) -> bool:
     """Whether a tensor holds no NaN and no infinity; one pass, and a second only where finite numbers add up to one."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
-
-
-def shifted(x: Tensor, previous: Tensor) -> Tensor:
-    """Each token's predecessor; the first token's is `previous` [B, D]."""
-    return torch.cat([previous.unsqueeze(1), x[:, :-1]], dim=1)
-
-
-def _last(x: Tensor, previous: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The row of each lane's last token, or `previous` where a lane has none: [B, D]."""
-    return torch.stack([x[lane, n - 1] if n else previous[lane] for lane, n in enumerate(lengths)])

@@ -10,13 +10,15 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import auto_dtype, generations, tokenizers, weights
+from rwkv_runtime import auto_dtype, generations, native, tokenizers, weights
 from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
 from rwkv_runtime.identity import identify
 from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
+from rwkv_runtime.native.operations import NativeOperations
+from rwkv_runtime.operations import Operations, TorchOperations
 from rwkv_runtime.placement import Plan
 from rwkv_runtime.pooling import PREFIX, EmbeddingHead
 from rwkv_runtime.weights import Weights
@@ -30,17 +32,19 @@ def load(
     lora: str | Path | None = None,
     lora_alpha: float | None = None,
     strategy: str | None = None,
+    kernels: str = "auto",
 ) -> Model:
     """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
     `device` is cpu, cuda, cuda:1, … or auto, which is the CPU. `dtype` is how large matrices are kept and multiplied:
     fp32, bf16, fp16, int8, int4, or auto for the faster of fp32 and bf16. A `strategy` of the `rwkv` package says both
-    for each layer. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the
+    for each layer. `kernels` say what computes between the matrices on a CPU: native, torch, or auto for native where
+    it could be built. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the
     model then has a fingerprint of its own. Raises ModelFileError if a file cannot be read, WeightsError if its
     tensors are not exactly those of a model, UnsupportedModelError for what this version does not run, StrategyError
     for a device that is not there, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
-    plan = _plan(device, dtype, strategy)
+    plan = _plan(device, dtype, strategy).computed_by(_operations(kernels))
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
@@ -54,6 +58,15 @@ def load(
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
     return Model(network, tokenizer, fingerprint, head, plan.name)
+
+
+def _operations(kernels: str) -> Operations:
+    library = None if kernels == "torch" else native.load()
+    if kernels not in ("auto", "native", "torch"):
+        raise UnsupportedModelError(f"kernels {kernels!r} are not known; use native, torch or auto")
+    if kernels == "native" and library is None:
+        raise UnsupportedModelError(f"{native.status().reason}; or use kernels torch")
+    return TorchOperations() if library is None else NativeOperations(library)
 
 
 def _plan(device: str, dtype: str, strategy: str | None) -> Plan:

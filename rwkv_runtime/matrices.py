@@ -1,8 +1,8 @@
 """Weight matrices by the precision that they are kept and multiplied in: float32, bfloat16, float16, int8, int4.
 
-Whatever the precision, a matrix takes and gives float32; norms, decays, states and recurrences never come here. Each
-row of a result depends on the same row of the input alone, and on the number of rows. Knows nothing of layers, names
-or files.
+Whatever the precision, a matrix takes and gives float32, or a shorter type where it says so; norms, decays, states
+and recurrences never come here. Each row of a result depends on the same row of the input alone, and on the number of
+rows. Knows nothing of layers, names or files.
 
 What is multiplied, for a weight matrix W [rows, columns] and x [..., columns]:
     fp32  x W^T through oneDNN, which on AMD is faster than the library that F.linear calls
@@ -53,14 +53,27 @@ class Matrix(Protocol):
     def nbytes(self) -> int:
         """The memory that it takes, in bytes."""
 
+    @property
+    def activations(self) -> torch.dtype:
+        """The type, float32 or another, that inputs and results may be in at no loss beside that of the product."""
+
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Apply to [..., columns] float32; returns [..., rows] float32, which the caller may write into."""
+        """Apply to [..., columns] of any float type.
+
+        Returns [..., rows], which the caller may write into: of the type of the input if that is `activations`, else
+        float32.
+        """
 
 
 class _Shaped:
     """What follows from the one tensor of a matrix that has its shape."""
 
     weight: Tensor
+
+    @property
+    def activations(self) -> torch.dtype:
+        """float32."""
+        return torch.float32
 
     @property
     def rows(self) -> int:
@@ -87,7 +100,7 @@ class PlainMatrix(_Shaped):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
-        return F.linear(x, self.weight)
+        return F.linear(x.float(), self.weight)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ class OneDnnMatrix(_Shaped):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
+        x = x.float()
         if x.numel() <= x.shape[-1]:  # of one row, the call itself would take most of the time
             return F.linear(x, self.weight)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
@@ -112,9 +126,14 @@ class BFloat16Matrix(_Shaped):
     weight: Tensor
     precision: str = "bf16"
 
+    @property
+    def activations(self) -> torch.dtype:
+        """bfloat16: what an input is rounded to and a result is in anyway."""
+        return torch.bfloat16
+
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
-        return F.linear(x.bfloat16(), self.weight).float()
+        return F.linear(x.bfloat16(), self.weight).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -127,8 +146,8 @@ class Float16Matrix(_Shaped):
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
         if self.weight.device.type == "cpu":
-            return F.linear(x, self.weight.float())
-        return self.in_float16(x)
+            return F.linear(x.float(), self.weight.float())
+        return self.in_float16(x.float())
 
     def in_float16(self, x: Tensor) -> Tensor:
         """Apply with float16 arithmetic. Squared ReLUs can be beyond its range, so each row is scaled to at most 1."""
@@ -152,7 +171,7 @@ class Int8Matrix(_Shaped):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
-        return self.with_int8(x) if self.weight.device.type == "cpu" else self.with_bfloat16(x)
+        return self.with_int8(x.float()) if self.weight.device.type == "cpu" else self.with_bfloat16(x)
 
     def with_int8(self, x: Tensor) -> Tensor:
         """Apply with the input in int8 as well: sums of integers, the same bits however many rows there are."""
@@ -172,6 +191,7 @@ class Int4Matrix:
     packed: Tensor
     scales: Tensor  # [columns / 32, rows, 2] bfloat16: a scale and the value of the middle step
     precision: str = "int4"
+    activations: torch.dtype = torch.float32
 
     @property
     def rows(self) -> int:

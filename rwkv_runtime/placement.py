@@ -6,13 +6,14 @@ Knows devices and precisions; nothing of generations or of how a user writes a p
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from rwkv_runtime.matrices import FP32, Matrix, Precision
+from rwkv_runtime.operations import Operations, TorchOperations
 from rwkv_runtime.weights import Weights
 
 CPU = torch.device("cpu")
@@ -29,6 +30,11 @@ class Streamed:
     def precision(self) -> str:
         """How it is kept."""
         return self.kept.precision
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that inputs and results may be in."""
+        return self.kept.activations
 
     @property
     def rows(self) -> int:
@@ -52,11 +58,15 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Placement:
-    """The device of a layer and the precision of its matrices, which are `streamed` if they stay off that device."""
+    """The device of a layer and the precision of its matrices, which are `streamed` if they stay off that device.
+
+    `operations` compute what lies between the matrices.
+    """
 
     device: torch.device = CPU
     precision: Precision = FP32
     streamed: bool = False
+    operations: Operations = field(default_factory=TorchOperations)
 
     def matrix(self, weights: Weights, name: str, rows: int, columns: int) -> Matrix:
         """Take a matrix [rows, columns]. Raises WeightsError."""
@@ -64,7 +74,7 @@ class Placement:
 
     def keep(self, weight: Tensor) -> Matrix:
         """Make a matrix of a stored tensor [rows, columns]."""
-        matrix = self.precision.keep(weight.to(self.device))
+        matrix = self.operations.keep(self.precision.keep(weight.to(self.device)))
         return Streamed(_moved(matrix, CPU), self.device) if self.streamed else matrix
 
 
@@ -92,6 +102,16 @@ class Plan:
     def uniform(cls, device: torch.device, precision: Precision) -> Plan:
         """All layers in one place."""
         return cls((Part(Placement(device, precision)),), precision.name)
+
+    def computed_by(self, operations: Operations) -> Plan:
+        """The same plan with these operations for what lies on the CPU."""
+        parts = (
+            dataclasses.replace(part, placement=dataclasses.replace(part.placement, operations=operations))
+            if part.placement.device.type == "cpu"
+            else part
+            for part in self.parts
+        )
+        return Plan(tuple(parts), self.name)
 
     def placements(self, layers: int) -> list[Placement]:
         """The place of each layer and, last, of the head: [layers + 1].

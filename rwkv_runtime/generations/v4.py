@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv4 import EMPTY, Sums, wkv4_chunked, wkv4_recurrent
-from rwkv_runtime.layers import GatedChannelMix, Stack, Window, configuration, matrix_shape, mixes_with_current, shifted
+from rwkv_runtime.kernels.wkv4 import EMPTY, Sums
+from rwkv_runtime.layers import GatedChannelMix, Stack, Window, configuration, matrix_shape, mixes_with_current
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.operations import Operations, Parameters4, Steps4
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -47,8 +48,13 @@ class TimeMix:
     value: Matrix
     receptance: Matrix
     output: Matrix
-    log_decay: Tensor  # [D]
-    bonus: Tensor  # [D]
+    own: Parameters4
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
@@ -64,19 +70,20 @@ class TimeMix:
             value=matrix("value"),
             receptance=matrix("receptance"),
             output=matrix("output"),
-            log_decay=-weights.take(f"{prefix}time_decay", width).float().exp(),
-            bonus=weights.take(f"{prefix}time_first", width).float(),
+            own=Parameters4(
+                log_decay=-weights.take(f"{prefix}time_decay", width).float().exp(),
+                bonus=weights.take(f"{prefix}time_first", width).float(),
+            ),
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor | None]:
         """Mix along time; returns (what is added to the residual, the new sums, nothing for later layers)."""
-        x_k, x_v, x_r = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        key, value = self.key(x_k), self.value(x_v)
-        receptance = self.receptance(x_r).sigmoid_()
-        recurrence = wkv4_recurrent if x.shape[1] == 1 else wkv4_chunked
+        x_k, x_v, x_r = mixes
+        steps = Steps4(self.receptance(x_r), self.key(x_k), self.value(x_v))
         sums = Sums(state["wkv_num"], state["wkv_den"], state["wkv_max"])
-        reads, sums = recurrence(key, value, self.log_decay, self.bonus, sums, window.lengths)
+        mixed, sums = self.operations.time_mix4(steps, self.own, sums, window.lengths)
         after = {"wkv_num": sums.numerator, "wkv_den": sums.denominator, "wkv_max": sums.maximum}
-        return self.output(receptance.mul_(reads)), after, None
+        return self.output(mixed), after, None

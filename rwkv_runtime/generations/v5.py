@@ -14,24 +14,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
 from rwkv_runtime.layers import (
     GatedChannelMix,
-    HeadNorm,
     Stack,
     Window,
     configuration,
     matrix_memory,
     matrix_shape,
     mixes_with_current,
-    shifted,
 )
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import HeadNorm
+from rwkv_runtime.operations import Operations, Parameters6, Steps6
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -70,9 +68,13 @@ class TimeMix:
     value: Matrix
     gate: Matrix | None
     output: Matrix
-    log_decay: Tensor  # [H, N]
-    bonus: Tensor  # [H, N]
-    group_norm: HeadNorm
+    own: Parameters6
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
@@ -90,26 +92,22 @@ class TimeMix:
             value=matrix("value"),
             gate=matrix("gate") if gated else None,
             output=matrix("output"),
-            log_decay=-_by_channel(weights, f"{prefix}time_decay", config).exp(),
-            bonus=_bonus(weights, prefix, config),
-            group_norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            own=Parameters6(
+                decay_bias=_by_channel(weights, f"{prefix}time_decay", config).flatten(),
+                bonus=_bonus(weights, prefix, config).contiguous(),
+                norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            ),
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor | None]:
         """Mix along time; returns (what is added to the residual, the new wkv, nothing for later layers)."""
-        x_r, x_k, x_v, *x_g = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        heads = (*x.shape[:2], *self.bonus.shape)
-        receptance, key, value = (
-            matrix(mixed).view(heads) for mixed, matrix in ((x_r, self.receptance), (x_k, self.key), (x_v, self.value))
-        )
-        recurrence = wkv6_recurrent if x.shape[1] == 1 else wkv6_chunked
-        steps = (receptance, self.log_decay.expand(heads), key, value)
-        reads, wkv = recurrence(*steps, self.bonus, state["wkv"], window.lengths)
-        mixed = self.group_norm(reads)
-        if self.gate is not None:
-            mixed = mixed.mul_(F.silu(self.gate(x_g[0])))
+        x_r, x_k, x_v, *x_g = mixes
+        gate = None if self.gate is None else self.gate(x_g[0])
+        steps = Steps6(self.receptance(x_r), self.key(x_k), self.value(x_v), gate, None)
+        mixed, wkv = self.operations.time_mix6(steps, self.own, state["wkv"], window.lengths)
         return self.output(mixed), {"wkv": wkv}, None
 
 

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
 from rwkv_runtime.layers import (
-    HeadNorm,
     LowRank,
     Stack,
     Window,
@@ -25,11 +22,12 @@ from rwkv_runtime.layers import (
     configuration,
     matrix_memory,
     matrix_shape,
-    shifted,
     small_matrix,
 )
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import HeadNorm
+from rwkv_runtime.operations import Operations, Parameters7, Steps7
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -37,7 +35,6 @@ GENERATIONS = ("7",)
 
 LOG_DECAY_SCALE = -0.606531
 """The constant that the official code uses for -exp(-1/2)."""
-NORMALIZE_EPS = 1e-12
 
 
 def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
@@ -74,11 +71,13 @@ class TimeMix:
     gate_down: Matrix
     gate_up: Matrix
     blend: LowRank | None  # how far a later layer's value goes towards the first layer's
-    removal_scale: Tensor
-    key_rest: Tensor  # 1 - k_a
-    key_rate: Tensor  # k_a
-    bonus: Tensor  # [H, N]
-    group_norm: HeadNorm
+    own: Parameters7
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
@@ -96,77 +95,76 @@ class TimeMix:
             return LowRank.read(weights, down, up, bias, width, width)
 
         gate_rank = weights.shape(f"{prefix}g1")[-1]
-        key_rate = vector("k_a")
+        decay, rate, blend = low_rank("w"), low_rank("a"), low_rank("v") if layer else None
+        own = Parameters7(
+            decay_bias=decay.bias,
+            rate_bias=rate.bias,
+            blend_bias=None if blend is None else blend.bias,
+            removal_scale=vector("k_k"),
+            key_rate=vector("k_a"),
+            bonus=weights.take(f"{prefix}r_k", config.n_head, config.head_size).float(),
+            norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            decay_scale=LOG_DECAY_SCALE,
+        )
         return cls(
             mix=torch.stack([vector(f"x_{letter}") for letter in "rwkvag"]).view(6, 1, 1, width),
             receptance=matrix("receptance"),
             key=matrix("key"),
             value=matrix("value"),
             output=matrix("output"),
-            decay=low_rank("w"),
-            rate=low_rank("a"),
+            decay=decay,
+            rate=rate,
             gate_down=small_matrix(weights, f"{prefix}g1", width, gate_rank),
             gate_up=small_matrix(weights, f"{prefix}g2", gate_rank, width),
-            blend=low_rank("v") if layer else None,
-            removal_scale=vector("k_k"),
-            key_rest=1 - key_rate,
-            key_rate=key_rate,
-            bonus=weights.take(f"{prefix}r_k", config.n_head, config.head_size).float(),
-            group_norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            blend=blend,
+            own=own,
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], first_value: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], first_value: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor]:
         """Mix along time; returns (what is added to the residual, the new wkv, the value for later layers)."""
-        x_r, x_w, x_k, x_v, x_a, x_g = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        receptance, key, value = self.receptance(x_r), self.key(x_k), self.value(x_v)
-        hidden_decay = self.decay.down(x_w).tanh_()
-        log_decay = self.decay.up(hidden_decay).sigmoid_().mul_(LOG_DECAY_SCALE)
-        rate = self.rate.up(self.rate.down(x_a)).sigmoid_()
-        gate = self.gate_up(self.gate_down(x_g).sigmoid_())
-        if self.blend is not None and first_value is not None:
-            blend = self.blend.up(self.blend.down(x_v)).sigmoid_()
-            value = torch.lerp(value, first_value, blend)
-
-        heads = (*x.shape[:2], *self.bonus.shape)
-        removal = F.normalize((key * self.removal_scale).view(heads), dim=-1, eps=NORMALIZE_EPS)
-        key = torch.addcmul(self.key_rest, rate, self.key_rate).mul_(key)
-        receptance, key, value = receptance.view(heads), key.view(heads), value.view(heads)
-        recurrence = wkv7_recurrent if x.shape[1] == 1 else wkv7_chunked
-        steps = (receptance, log_decay.view(heads), key, value, removal, rate.view(heads))
-        reads, wkv = recurrence(*steps, state["wkv"], window.lengths)
-
-        normed = self.group_norm(reads)
-        strength = (receptance * key).mul_(self.bonus).sum(-1, keepdim=True)
-        mixed = torch.addcmul(normed.view(heads), strength, value).view(x.shape).mul_(gate)
-        handed = value.view(x.shape) if first_value is None else first_value
-        return self.output(mixed), {"wkv": wkv}, handed
+        x_r, x_w, x_k, x_v, x_a, x_g = mixes
+        steps = Steps7(
+            receptance=self.receptance(x_r),
+            key=self.key(x_k),
+            value=self.value(x_v),
+            gate=self.gate_up(self.gate_down(x_g).sigmoid_()),
+            decay=self.decay.up_matrix(self.decay.down(x_w).tanh_()),
+            rate=self.rate.up_matrix(self.rate.down(x_a)),
+            blend=None if self.blend is None else self.blend.up_matrix(self.blend.down(x_v)),
+            first_value=first_value,
+        )
+        mixed, wkv, first = self.operations.time_mix7(steps, self.own, state["wkv"], window.lengths)
+        return self.output(mixed), {"wkv": wkv}, first
 
 
 @dataclass(frozen=True)
 class ChannelMix:
     """The feed-forward half of a layer: key, squared ReLU, value."""
 
-    mix: Tensor
+    mix: Tensor  # [1, 1, 1, D]
     key: Matrix
     value: Matrix
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.key.activations
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         return cls(
-            mix=channels(weights, f"{prefix}x_k", width),
+            mix=channels(weights, f"{prefix}x_k", width).view(1, 1, 1, width),
             key=place.matrix(weights, f"{prefix}key.weight", config.n_ffn, width),
             value=place.matrix(weights, f"{prefix}value.weight", width, config.n_ffn),
+            operations=place.operations,
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        return self.value(self.activated(x, previous))
-
-    def activated(self, x: Tensor, previous: Tensor) -> Tensor:
-        """What the value matrix is applied to, [B, T, F]."""
-        mixed = torch.lerp(x, shifted(x, previous), self.mix)
-        return self.key(mixed).relu_().square_()
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        return self.operations.after_squared_relu(self.key(mixes[0]), self.value)

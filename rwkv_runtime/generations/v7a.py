@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
@@ -42,24 +43,29 @@ class ChannelMix:
     scale: LowRank  # down to S, and up to F
     embedding: Tensor  # [vocabulary, S * S], as stored: a matrix between the two
     from_embedded: Matrix  # [S * S, D]: what is added to that matrix
+    mix: Tensor  # [2, 1, 1, D]: that of RWKV-7, and none of the token before
+    activations: torch.dtype = torch.float32
 
     @classmethod
     def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         rank = weights.shape(f"{prefix}s1")[-1]
+        plain = v7.ChannelMix.read(weights, layer, config, place)
         return cls(
-            plain=v7.ChannelMix.read(weights, layer, config, place),
+            plain=plain,
             scale=LowRank.read(weights, f"{prefix}s1", f"{prefix}s2", f"{prefix}s0", width, config.n_ffn),
             embedding=weights.on(CPU).take(f"{prefix}s_emb.weight", config.vocab_size, rank * rank),
             from_embedded=FP32.keep(weights.take(f"{prefix}s_emb_x.weight", rank * rank, width)),
+            mix=torch.cat([plain.mix, torch.zeros_like(plain.mix)]),
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        mixed, x = mixes
         inner = self.from_embedded(window.embedded)
         inner += F.embedding(window.tokens, self.embedding).to(inner.device)
         hidden = self.scale.down(x).unsqueeze(-2)
         hidden = hidden @ inner.view(*x.shape[:2], hidden.shape[-1], hidden.shape[-1])
         scale = self.scale.up(hidden.squeeze(-2))
-        return self.plain.value(self.plain.activated(x, previous).mul_(scale))
+        return self.plain.value(self.plain.key(mixed).relu_().square_().mul_(scale))
