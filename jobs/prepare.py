@@ -61,7 +61,7 @@ class Run:
 def identify_model(spec: JobSpec) -> ModelIdentity:
     """Find and hash the job's model. Raises JobError (exit 7)."""
     try:
-        return identify(spec.model.source)
+        return identify(spec.model.location)
     except RwkvError as error:
         raise model_error(error) from error
 

@@ -138,6 +138,10 @@ def _always(value: bool) -> bool:
     return value
 
 
+def _model_source(text: str) -> str:
+    return text if text.startswith("hf://") else _local_path(text)
+
+
 def _local_path(text: str) -> str:
     scheme = _SCHEME.match(text)
     if scheme and scheme[1].lower() in {"s3", "gs", "hdfs", "file", "hf"}:
@@ -164,6 +168,7 @@ _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
+ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
 TaskName = Annotated[str, _matching(_TASK_NAME, "a name of up to 64 letters, digits, - and _, a letter first")]
 Duration = Annotated[
     float,
@@ -194,16 +199,28 @@ class ModelSection(Section):
     """The model that reads."""
 
     called = "model"
-    later = MappingProxyType(
-        {"file": "give the file's path as model.source", "revision": "download it and give its path"}
-    )
-
-    source: LocalPath = "default"
-    """`default` (the shipped model) or the path of a weights file or folder."""
+    source: ModelSource = "default"
+    """`default` (the shipped model), the path of a weights file or folder, or `hf://OWNER/REPO` for what was pulled."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """Of a model of the hub: the file, together with `revision`; null means the one that was pulled."""
+    revision: Annotated[str, _matching(re.compile(r"[0-9a-f]{40}"), "a commit: 40 hexadecimal digits")] | None = None
+    """Of a model of the hub: the commit."""
     device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
     """Where it runs."""
     dtype: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
     """How large matrices are kept and multiplied; `auto` is the faster of fp32 and bf16, chosen when a run starts."""
+
+    @model_validator(mode="after")
+    def _file_and_revision_belong_together(self) -> Self:
+        given = [self.file is not None, self.revision is not None]
+        if any(given) and not (all(given) and self.source.startswith("hf://") and "@" not in self.source):
+            raise problem("value", "`file` and `revision` go together, with a source such as hf://OWNER/REPO")
+        return self
+
+    @property
+    def location(self) -> str:
+        """What the runtime is to load."""
+        return self.source if self.file is None else f"{self.source}@{self.revision}/{self.file}"
 
 
 class InputSection(Section):
