@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.input_list import Listed
 from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, MissingExtraError
+from pipeline.remote import RemoteFile, is_remote, look, walk
 
 if TYPE_CHECKING:
     from pipeline.records import Member
@@ -54,6 +55,7 @@ class _Choice:
 
     options: Mapping[str, str]
     given_id: str = ""
+    remote: RemoteFile | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class ManifestEntry:
     options: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
     name: str = ""
+
+    def source(self, root: Path) -> str:
+        """The path of the document's file, or its address if it is on a store."""
+        file = self.uri.removesuffix(f"#{self.member}") if self.member else self.uri
+        return file if is_remote(file) else str(self.path(root))
 
     def path(self, root: Path) -> Path:
         """Where the document lies, given the folder that URIs are relative to."""
@@ -111,7 +118,9 @@ def _choices(pattern: InputPattern, root: Path) -> Iterator[tuple[str, _Choice]]
     for one in pattern.listed:
         given = {"given": json.dumps(known)} if (known := _known(one)) else {}
         yield one.path, _Choice({**pattern.options, **given}, one.id)
-    if not pattern.listed:
+    if is_remote(pattern.path):
+        yield from ((one.address, _Choice(pattern.options, remote=one)) for one in remote_files(pattern, root))
+    elif not pattern.listed:
         yield from ((path, _Choice(pattern.options)) for path in _paths(pattern, root))
 
 
@@ -148,7 +157,7 @@ def with_members(
 def _members(
     entry: ManifestEntry, root: Path, members_of: Callable[[str, str, Mapping[str, str]], Iterable[Member] | None]
 ) -> Iterator[ManifestEntry]:
-    found = members_of(entry.reader, str(entry.path(root)), entry.options)
+    found = members_of(entry.reader, entry.source(root), entry.options)
     lines: dict[str, str] = {}
     listed = True
     try:
@@ -219,25 +228,59 @@ def _damaged(path: Path, error: Exception) -> JobError:
 def _entry(
     ordinal: int, uri: str, path: str, root: Path, reader_of: Callable[[str], str], choice: _Choice
 ) -> ManifestEntry:
-    try:
-        facts = os.stat(path)
-        size, mtime_ns = facts.st_size, facts.st_mtime_ns
-    except OSError:
-        size, mtime_ns = 0, 0
+    size, mtime_ns = (choice.remote.size, choice.remote.mtime_ns) if choice.remote else _standing(path)
     doc_id = document_id(choice.given_id, "given") if choice.given_id else document_id(uri)
-    name = os.path.relpath(path, root)
-    name = "" if _is_said_by(uri, name) else name
+    name = "" if choice.remote or _is_said_by(uri, path, root) else os.path.relpath(path, root)
     return ManifestEntry(ordinal, doc_id, uri, size, mtime_ns, reader_of(path), dict(choice.options), name=name)
 
 
 def _uri(path: str, root: Path) -> str:
     """What users would recognise: the path relative to `root`, bytes that are not UTF-8 as `\\xff`."""
-    uri = Path(os.path.relpath(path, root)).as_posix()
+    uri = path if is_remote(path) else Path(os.path.relpath(path, root)).as_posix()
     return os.fsencode(uri).decode("utf-8", "backslashreplace")
 
 
-def _is_said_by(uri: str, name: str) -> bool:
-    return Path(name).as_posix() == uri
+def _is_said_by(uri: str, path: str, root: Path) -> bool:
+    return Path(os.path.relpath(path, root)).as_posix() == uri
+
+
+def _standing(path: str) -> tuple[int, int]:
+    """Size and time of a file; zeros if it is not there."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns
+
+
+def remote_files(pattern: InputPattern, root: Path) -> list[RemoteFile]:
+    """The files on a store that an address or a pattern names. Raises JobError (exit 2)."""
+    try:
+        file = look(pattern.path)
+        if file is not None:
+            return [file]
+        if not _MAGIC.search(pattern.path):
+            raise _missing(pattern.path)
+        found = list(_remote_matches(pattern.path))
+    except (DocumentError, MissingExtraError) as error:
+        raise usage_error("INPUT-STORE", str(error), pattern.path) from error
+    excluded = [_excluder(text, root) for text in pattern.exclude]
+    kept = [one for one in found if not any(test(one.address) for test in excluded)]
+    if not kept:
+        raise _empty(pattern.path, len(found))
+    return kept
+
+
+def _remote_matches(pattern: str) -> Iterator[RemoteFile]:
+    names = pattern.split("/")
+    fixed = next(place for place, name in enumerate(names) if _MAGIC.search(name))
+    if fixed < 3:
+        raise usage_error("INPUT-PATTERN", "the bucket must be named in full; correct it in `inputs`", pattern)
+    top, rest = "/".join(names[:fixed]), names[fixed:]
+    matches = _expression("/".join(rest), _NOT_HIDDEN).fullmatch
+    for file in walk(top, None if "**" in rest else len(rest)):
+        if matches(file.address.removeprefix(f"{top}/")):
+            yield file
 
 
 def _paths(pattern: InputPattern, root: Path) -> list[str]:
@@ -254,9 +297,13 @@ def _paths(pattern: InputPattern, root: Path) -> list[str]:
     found = list(_matching(path))
     kept = [name for name in found if not any(test(name) for test in excluded)]
     if not kept:
-        why = f"all {len(found)} files that it matches are excluded" if found else "it matches no file"
-        raise usage_error("INPUT-EMPTY", f"{why}; correct the pattern in `inputs`", path)
+        raise _empty(path, len(found))
     return kept
+
+
+def _empty(path: str, found: int) -> JobError:
+    why = f"all {found} files that it matches are excluded" if found else "it matches no file"
+    return usage_error("INPUT-EMPTY", f"{why}; correct the pattern in `inputs`", path)
 
 
 def _missing(path: str, error: OSError | None = None) -> JobError:
@@ -315,7 +362,7 @@ def _excluder(pattern: str, root: Path) -> Callable[[str], bool]:
     if pattern.startswith("/"):
         return lambda path: matches(path) is not None
     if "/" in pattern:
-        return lambda path: matches(Path(os.path.relpath(path, root)).as_posix()) is not None
+        return lambda path: matches(_uri(path, root)) is not None
     return lambda path: matches(os.path.basename(path)) is not None
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.input_list import read_input_list
@@ -25,6 +26,7 @@ from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file
+from pipeline.remote import is_remote
 from rwkv_runtime import auto_dtype
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import ModelIdentity, identify
@@ -79,7 +81,7 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
     patterns = [_pattern(entry) for entry in job.spec.inputs]
     files = expand(patterns, job.root, None, lambda path: reader_for(path) or "")
     for entry in files:
-        if Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
+        if not is_remote(entry.uri) and Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
     return with_members(files, job.root, job.spec.limit, members)
@@ -87,9 +89,14 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
 
 def _pattern(entry: InputSection) -> InputPattern:
     if entry.manifest is None:
-        return InputPattern(entry.path or "", entry.exclude, entry.options())
+        return InputPattern(_local(entry.path or ""), entry.exclude, entry.options())
     listed = read_input_list(entry.manifest, entry.folder, entry.metadata)
     return InputPattern(entry.manifest, (), entry.options(), tuple(listed))
+
+
+def _local(path: str) -> str:
+    """The path that a file:// address means; anything else as it is."""
+    return unquote(urlsplit(path).path) if path.startswith("file://") else path
 
 
 def open_or_create(job: Job, disk: Disk) -> Run:
@@ -145,7 +152,7 @@ def reference(entry: ManifestEntry, root: Path) -> DocumentRef:
     return DocumentRef(
         entry.doc_id,
         entry.uri,
-        str(entry.path(root)),
+        entry.source(root),
         entry.size,
         entry.mtime_ns,
         entry.reader,

@@ -46,6 +46,7 @@ _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _RAY_ADDRESS = re.compile(r"local|auto|ray://[^\s/@]+")
 _LARGEST_COUNT = 2**63 - 1
+_INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
 
 
 def problem(kind: str, message: str, **context: Any) -> PydanticCustomError:
@@ -151,6 +152,20 @@ def _local_path(text: str) -> str:
     return text
 
 
+def _input_path(text: str) -> str:
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return text
+    if scheme[1] not in _INPUT_SCHEMES:
+        schemes = ", ".join(f"{name}://" for name in _INPUT_SCHEMES)
+        raise problem("expected", f"a path on this machine or one of {schemes} (nothing is read from the web)")
+    if "@" in text.split("/")[2]:
+        raise problem("value", "an address takes no credentials; set them in the environment")
+    if scheme[1] == "file" and not text.startswith("file:///"):
+        raise problem("expected", "file:// with a whole path, such as file:///data/a.txt")
+    return text
+
+
 def _encoding(name: str) -> str:
     if canonical(name) is None:
         raise problem("expected", "an encoding such as utf-8, cp1252 or shift_jis, and not one that shifts its state")
@@ -167,6 +182,7 @@ _LIST = Field(strict=False)  # strict models take tuples only, YAML gives lists
 _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
+InputPath = Annotated[str, Field(min_length=1), AfterValidator(_input_path)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
 ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
 TaskName = Annotated[str, _matching(_TASK_NAME, "a name of up to 64 letters, digits, - and _, a letter first")]
@@ -227,8 +243,8 @@ class InputSection(Section):
     """Files to read."""
 
     called = "inputs"
-    path: LocalPath | None = None
-    """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file."""
+    path: InputPath | None = None
+    """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file, or an address such as `s3://b/*.txt`."""
     exclude: Annotated[tuple[str, ...], _LIST] = ()
     """Patterns of files to leave out."""
     manifest: LocalPath | None = None

@@ -19,13 +19,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.documents import Document, DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.folder import entries
+from pipeline.remote import fetched, is_remote, look
 
 if TYPE_CHECKING:
     from pipeline.records import Member
@@ -50,10 +52,24 @@ def known_suffixes() -> list[str]:
 def members(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member] | None:
     """The documents that a file holds, or None if it is one itself. Listing them raises DocumentError, OSError."""
     module = entries(__name__).get(reader)
+    if is_remote(path) and (hasattr(module, "list_members") or hasattr(module, "members")):
+        return _listed_elsewhere(reader, path, options)
     if hasattr(module, "list_members"):
         return _listed_in_sandbox(reader, path, options)
     listing: Callable[[str, Mapping[str, str]], Iterator[Member]] | None = getattr(module, "members", None)
     return listing(path, options) if listing else None
+
+
+def _listed_elsewhere(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member]:
+    """The documents of a file on a store, which is fetched for as long as they are listed."""
+    from pipeline.durable import Disk
+
+    file = look(path)
+    if file is None:
+        return
+    with TemporaryDirectory(prefix="unspool-") as folder:
+        ref = fetched(DocumentRef("", path, path, file.size, file.mtime_ns, reader), Path(folder), Disk())
+        yield from members(reader, ref.path, options) or ()
 
 
 def _listed_in_sandbox(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member]:
@@ -74,6 +90,8 @@ def open_document(ref: DocumentRef, store: TextStore) -> Document:
 
     What its option `given` says of it (a JSON object of texts) is put into its facts; readers do not see that.
     """
+    if is_remote(ref.path):
+        return open_document(fetched(ref, store.folder, store.disk), store)
     given = ref.options.get("given")
     if given is None:
         return _open(ref, store)
@@ -104,6 +122,8 @@ def is_parsed(ref: DocumentRef) -> bool:
 def describe(ref: DocumentRef) -> str:
     """What can be said of a document without parsing it, in a few words. Raises DocumentError."""
     module = _module(ref)
+    if is_remote(ref.path):
+        return f"{ref.reader}, to be fetched"
     if hasattr(module, "open_document"):
         facts = module.open_document(ref).facts
         return f"{facts.encoding}, language {facts.language}"

@@ -31,7 +31,8 @@ class Case:
 
 
 def write(path: Path) -> None:
-    path.write_text(READABLE, "utf-8")
+    """No two of them are the same, or only one would be opened."""
+    path.write_text(f"{READABLE} {path.name!a}.", "utf-8")
 
 
 def fifo(path: Path) -> None:

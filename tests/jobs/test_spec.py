@@ -150,7 +150,14 @@ ray: {address: "ray://head:10001"}
             "SPEC-BAD-VALUE",
             "inputs[0].encoding: expected an encoding",
         ),
-        ("docs/*.txt", "‸s3://bucket/x", "SPEC-NOT-YET", "inputs[0].path: `s3://` is in"),
+        (
+            "docs/*.txt",
+            "‸s3://key:secret@bucket/x",
+            "SPEC-BAD-VALUE",
+            "inputs[0].path: an address takes no credentials",
+        ),
+        ("docs/*.txt", "‸S3://bucket/x", "SPEC-BAD-VALUE", "inputs[0].path: expected a path"),
+        ("docs/*.txt", "‸file://host/x", "SPEC-BAD-VALUE", "inputs[0].path: expected file:// with a whole path"),
         (
             "type: embed",
             "type: summarize, ‸name2: 1",
