@@ -25,7 +25,7 @@ from rwkv_runtime.errors import WeightsError
 from rwkv_runtime.matrices import FP32, Matrix
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import Norm
-from rwkv_runtime.operations import Entered, Operations, Stream
+from rwkv_runtime.operations import Entered, Operations, Step, Stream
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -191,6 +191,7 @@ class Stack:
     head_weight: Tensor  # [vocabulary, D], as stored, on the CPU
     head_place: Placement
     start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
+    step: Step | None = None  # a shorter way through all layers for one token
 
     @classmethod
     def read(
@@ -252,12 +253,16 @@ class Stack:
 
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
         """
+        if self.step is not None and tokens.numel() == 1 and lengths[0] == 1:
+            return self._stepped(self.step, tokens, state)
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
         return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
 
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
+        if self.step is not None and tokens.numel() == 1 and lengths[0] == 1:
+            return self._stepped(self.step, tokens, state)[1]
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
@@ -265,7 +270,7 @@ class Stack:
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
         for count in range(1, len(self.layers) + 1):
-            lower = replace(self, layers=self.layers[:count])
+            lower = replace(self, layers=self.layers[:count], step=None)
             residual, after = lower.window(tokens, {name: tensor[:count] for name, tensor in state.items()}, lengths)
             if not all(map(is_finite, [*(x[:n] for x, n in zip(residual, lengths, strict=True)), *after.values()])):
                 return count - 1
@@ -275,11 +280,20 @@ class Stack:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""
         return self._head(hidden)
 
+    def _stepped(self, step: Step, token: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
+        """Read one token of one lane; what `window` returns."""
+        residual, after = step(self._embedded(token).flatten(), state)
+        return residual.view(1, 1, -1), after
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """The embeddings of tokens [B, T] after the first norm."""
+        return self.first_norm(F.embedding(tokens.cpu(), self.embedding).to(self.device).float())
+
     def _below_last(
         self, tokens: Tensor, state: Tensors, lengths: Sequence[int]
     ) -> tuple[Stream, list[Tensors], Tensor | None, Window]:
         """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...)."""
-        x = self.first_norm(F.embedding(tokens.cpu(), self.embedding).to(self.device).float())
+        x = self._embedded(tokens)
         stream, window, handed = Stream(x), Window(tokens.cpu(), x, lengths), None
         parts: list[Tensors] = []
         for index, layer in enumerate(self.layers):

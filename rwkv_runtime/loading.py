@@ -44,7 +44,7 @@ def load(
     tensors are not exactly those of a model, UnsupportedModelError for what this version does not run, StrategyError
     for a device that is not there, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
-    plan = _plan(device, dtype, strategy).computed_by(_operations(kernels))
+    plan = _plan(device, dtype, strategy).computed_by(operations_of(kernels))
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
@@ -60,7 +60,8 @@ def load(
     return Model(network, tokenizer, fingerprint, head, plan.name)
 
 
-def _operations(kernels: str) -> Operations:
+def operations_of(kernels: str) -> Operations:
+    """What computes between the matrices: "native", "torch", or "auto". Raises UnsupportedModelError."""
     library = None if kernels == "torch" else native.load()
     if kernels not in ("auto", "native", "torch"):
         raise UnsupportedModelError(f"kernels {kernels!r} are not known; use native, torch or auto")

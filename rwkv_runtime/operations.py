@@ -10,7 +10,7 @@ only `lengths[lane]` tokens count; rows past them mean nothing, and no memory ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from rwkv_runtime.kernels.wkv4 import Sums, wkv4_chunked, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
 from rwkv_runtime.matrices import Matrix
+from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HeadNorm, Norm
 
 NORMALIZE_EPS = 1e-12
@@ -77,6 +78,32 @@ class Parameters7:
     decay_scale: float  # the log decay of a channel that forgets fastest
 
 
+@dataclass(frozen=True)
+class Layer7:
+    """All that a layer of RWKV-7 has, for a step through all layers at once."""
+
+    attention_norm: Norm
+    mix: Tensor  # [6, 1, 1, D]
+    receptance: Matrix
+    key: Matrix
+    value: Matrix
+    output: Matrix
+    low_rank: Mapping[str, Matrix]  # decay_down, decay_up, and so for rate, gate and, but in the first layer, blend
+    own: Parameters7
+    feed_norm: Norm
+    ffn_mix: Tensor  # [1, 1, 1, D]
+    ffn_key: Matrix
+    ffn_value: Matrix
+
+    def matrices(self) -> dict[str, Matrix]:
+        """All matrices by their names."""
+        named = {name: matrix for name, matrix in vars(self).items() if name in LARGE}
+        return {**named, **self.low_rank}
+
+
+LARGE = ("receptance", "key", "value", "output", "ffn_key", "ffn_value")
+
+
 class Steps6(NamedTuple):
     """What the matrices of RWKV-5 and 6 make of each token. All are [B, T, D]."""
 
@@ -112,6 +139,13 @@ class Parameters4:
     bonus: Tensor
 
 
+class Step(Protocol):
+    """One token through all layers."""
+
+    def __call__(self, stream: Tensor, state: Tensors, /) -> tuple[Tensor, Tensors]:
+        """From an embedding [D] and a state [L, ...]; returns (the residual stream [D], the new state)."""
+
+
 class Operations(Protocol):
     """The steps of a layer between its matrices. Nothing passed in is written but `x` where it says so."""
 
@@ -121,6 +155,9 @@ class Operations(Protocol):
 
     def keep(self, matrix: Matrix) -> Matrix:
         """The same matrix, as these operations multiply it."""
+
+    def step7(self, layers: Sequence[Layer7]) -> Step | None:
+        """A way through all layers of an RWKV-7 for one token, if there is a shorter one than layer by layer."""
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
@@ -158,6 +195,10 @@ class TorchOperations:
     def keep(self, matrix: Matrix) -> Matrix:
         """The matrix as it is."""
         return matrix
+
+    def step7(self, layers: Sequence[Layer7]) -> Step | None:
+        """None: layer by layer is the way."""
+        return None
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype

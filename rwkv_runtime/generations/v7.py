@@ -8,13 +8,14 @@ Source: RWKV-LM/RWKV-v7/rwkv_v7_numpy.py and the `rwkv` package 0.8.32 (class RW
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.layers import (
+    Layer,
     LowRank,
     Stack,
     Window,
@@ -27,7 +28,7 @@ from rwkv_runtime.layers import (
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HeadNorm
-from rwkv_runtime.operations import Operations, Parameters7, Steps7
+from rwkv_runtime.operations import Layer7, Operations, Parameters7, Steps7
 from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -45,7 +46,33 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
 def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     config = read_configuration(weights, "7")
-    return Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config), plan)
+    stack = Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config), plan)
+    operations = [layer.operations for layer in stack.layers]
+    if any(one is not operations[0] for one in operations):
+        return stack
+    return replace(stack, step=operations[0].step7([_whole(layer) for layer in stack.layers]))
+
+
+def _whole(layer: Layer) -> Layer7:
+    time_mix, channel_mix = layer.time_mix, layer.channel_mix
+    assert isinstance(time_mix, TimeMix) and isinstance(channel_mix, ChannelMix)
+    low_rank = {"gate_down": time_mix.gate_down, "gate_up": time_mix.gate_up}
+    for name, pair in (("decay", time_mix.decay), ("rate", time_mix.rate), ("blend", time_mix.blend)):
+        low_rank |= {} if pair is None else {f"{name}_down": pair.down, f"{name}_up": pair.up_matrix}
+    return Layer7(
+        attention_norm=layer.attention_norm,
+        mix=time_mix.mix,
+        receptance=time_mix.receptance,
+        key=time_mix.key,
+        value=time_mix.value,
+        output=time_mix.output,
+        low_rank=low_rank,
+        own=time_mix.own,
+        feed_norm=layer.feed_norm,
+        ffn_mix=channel_mix.mix,
+        ffn_key=channel_mix.key,
+        ffn_value=channel_mix.value,
+    )
 
 
 def read_configuration(weights: Weights, generation: str) -> ModelConfig:

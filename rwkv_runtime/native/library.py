@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 1
+ABI = 2
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -30,7 +30,9 @@ class LibraryError(RwkvError):
     """The native library is missing, does not load, or lacks kernels for this processor."""
 
 
-class _Threads(Structure):
+class Threads(Structure):
+    """How a call may use threads."""
+
     _fields_ = (("region", c_void_p), ("count", c_int64))
 
 
@@ -53,7 +55,7 @@ def _struct(
     switches: str = "",
 ) -> type[Call]:
     """Make a struct: threads, sizes, pointers, floats, types of pointers, and switches, in this order."""
-    fields: list[tuple[str, Any]] = [("threads", _Threads)]
+    fields: list[tuple[str, Any]] = [("threads", Threads)]
     fields += [(size, c_int64) for size in sizes.split()]
     fields += [(tensor, c_void_p) for tensor in tensors]
     fields += [(number, c_float) for number in numbers.split()]
@@ -137,6 +139,8 @@ CALLS = {
     ),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
+KERNELS = (*CALLS, "matvec", "decode7")
+"""All of the table. The last two take structs of structs, see decoding.py."""
 
 
 class Library:
@@ -145,21 +149,29 @@ class Library:
     def __init__(self, table: int, instruction_set: str, region: int | None) -> None:
         self.instruction_set = instruction_set
         self._region = region
-        addresses = (c_void_p * len(CALLS)).from_address(table)
+        addresses = dict(zip(KERNELS, (c_void_p * len(KERNELS)).from_address(table), strict=True))
         self._kernels = {
-            name: (struct, CFUNCTYPE(None, POINTER(struct))(address))
-            for (name, struct), address in zip(CALLS.items(), addresses, strict=True)
+            name: (struct, CFUNCTYPE(None, POINTER(struct))(addresses[name])) for name, struct in CALLS.items()
         }
+        self._plain = {name: CFUNCTYPE(None, c_void_p)(addresses[name]) for name in KERNELS if name not in CALLS}
 
     @property
     def threading(self) -> str:
         """Whose threads do the work."""
         return "threads of torch's OpenMP" if self._region else "threads of their own"
 
+    def threads(self) -> Threads:
+        """What a call may use."""
+        return Threads(self._region, torch.get_num_threads())
+
+    def call_filled(self, kernel: str, filled: Structure) -> None:
+        """Run a kernel on a struct that is filled already, and whose pointers are alive."""
+        self._plain[kernel](ctypes.addressof(filled))
+
     def call(self, kernel: str, **fields: Tensor | float | None) -> None:
         """Run a kernel on torch's number of threads. Raises LibraryError for a tensor that it cannot take."""
         struct, run = self._kernels[kernel]
-        filled = struct(threads=_Threads(self._region, torch.get_num_threads()))
+        filled = struct(threads=self.threads())
         for name, value in fields.items():
             setattr(filled, name, _address(kernel, name, value, struct) if name in struct.TENSORS else value)
         for code, names in struct.CODES.items():

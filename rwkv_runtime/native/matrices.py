@@ -1,13 +1,83 @@
-"""int8 matrices whose inputs are rounded and whose results are scaled by native kernels. Knows no layer."""
+"""Matrices that native kernels multiply: any with one row, and int8 with their rounding. Knows no layer."""
 
 from __future__ import annotations
 
+import ctypes
+from ctypes import POINTER, Structure, c_int64, c_void_p
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rwkv_runtime.native.library import Library
+from rwkv_runtime.matrices import BFloat16Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.native.library import Library, Threads
+
+KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8 = range(3)
+
+
+class MatrixStruct(Structure):
+    """A matrix as src/abi.hpp has it."""
+
+    _fields_ = (
+        ("kind", c_int64),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("weight", c_void_p),
+        ("scales", c_void_p),
+        ("sums", c_void_p),
+    )
+
+
+class MatVecStruct(Structure):
+    """A matrix times a vector."""
+
+    _fields_ = (
+        ("threads", Threads),
+        ("matrix", POINTER(MatrixStruct)),
+        ("x", c_void_p),
+        ("y", c_void_p),
+        ("space", c_void_p),
+    )
+
+
+@dataclass(frozen=True)
+class NativeMatrix:
+    """A matrix in float32 or bfloat16 on the CPU, which a kernel multiplies where there is one row of input."""
+
+    kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix
+    library: Library
+
+    @property
+    def precision(self) -> str:
+        """How it is kept."""
+        return self.kept.precision
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that inputs and results may be in."""
+        return self.kept.activations
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+        return self.kept.rows
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.kept.columns
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.kept.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        if x.numel() != self.columns:
+            return self.kept(x)
+        result = multiplied(self.library, self.kept, x.float().contiguous())
+        return result.view(*x.shape[:-1], self.rows).to(x.dtype if x.dtype == self.activations else torch.float32)
 
 
 @dataclass(frozen=True)
@@ -16,9 +86,15 @@ class NativeInt8Matrix:
 
     weight: Tensor  # [rows, columns] int8
     scales: Tensor  # [rows] float32
+    sums: Tensor  # [rows] int32: of each row's weights
     library: Library
     precision: str = "int8"
     activations: torch.dtype = torch.bfloat16
+
+    @classmethod
+    def of(cls, matrix: Int8Matrix, library: Library) -> NativeInt8Matrix:
+        """The same matrix."""
+        return cls(matrix.weight, matrix.scales, matrix.weight.sum(dim=1, dtype=torch.int32), library)
 
     @property
     def rows(self) -> int:
@@ -44,6 +120,9 @@ class NativeInt8Matrix:
         return self._applied(x, squared_relu=1)
 
     def _applied(self, x: Tensor, squared_relu: int) -> Tensor:
+        if x.numel() == self.columns and not squared_relu:
+            result = multiplied(self.library, self, x.float().contiguous())
+            return result.view(*x.shape[:-1], self.rows).to(x.dtype)
         flat = x.reshape(-1, self.columns)
         steps, sizes = torch.empty(flat.shape, dtype=torch.int8), torch.empty(len(flat))
         self.library.call(
@@ -67,3 +146,29 @@ class NativeInt8Matrix:
             after=result,
         )
         return result.view(*x.shape[:-1], self.rows)
+
+
+def multipliable(matrix: Matrix) -> bool:
+    """Whether a kernel multiplies this matrix with a vector."""
+    return isinstance(matrix, NativeMatrix | NativeInt8Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix)
+
+
+def described(matrix: Matrix) -> MatrixStruct:
+    """A `multipliable` matrix for the kernels, valid as long as the matrix is."""
+    if isinstance(matrix, NativeMatrix):
+        return described(matrix.kept)
+    if isinstance(matrix, NativeInt8Matrix):
+        pointers = (matrix.weight.data_ptr(), matrix.scales.data_ptr(), matrix.sums.data_ptr())
+        return MatrixStruct(KIND_INT8, matrix.rows, matrix.columns, *pointers)
+    assert isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix)
+    kind = KIND_BFLOAT16 if isinstance(matrix, BFloat16Matrix) else KIND_FLOAT32
+    return MatrixStruct(kind, matrix.rows, matrix.columns, matrix.weight.data_ptr(), None, None)
+
+
+def multiplied(library: Library, matrix: Matrix, x: Tensor) -> Tensor:
+    """A `multipliable` matrix times a float32 vector: [rows]."""
+    result, space = torch.empty(matrix.rows), torch.empty(matrix.columns)
+    shown = described(matrix)
+    pointers = (x.data_ptr(), result.data_ptr(), space.data_ptr())
+    library.call_filled("matvec", MatVecStruct(library.threads(), ctypes.pointer(shown), *pointers))
+    return result

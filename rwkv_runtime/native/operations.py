@@ -14,15 +14,18 @@ from torch import Tensor
 
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
-from rwkv_runtime.matrices import Int8Matrix, Matrix
+from rwkv_runtime.matrices import BFloat16Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
-from rwkv_runtime.native.matrices import NativeInt8Matrix
+from rwkv_runtime.native.matrices import NativeInt8Matrix, NativeMatrix
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS, Norm
 from rwkv_runtime.operations import (
     Entered,
+    Layer7,
     Parameters4,
     Parameters6,
     Parameters7,
+    Step,
     Steps4,
     Steps6,
     Steps7,
@@ -42,8 +45,14 @@ class NativeOperations:
         return f"native {self.library.instruction_set}"
 
     def keep(self, matrix: Matrix) -> Matrix:
-        """The matrix with its rounding to int8 in C++, or as it is."""
-        return NativeInt8Matrix(matrix.weight, matrix.scales, self.library) if type(matrix) is Int8Matrix else matrix
+        """The matrix with a kernel for single rows and, of int8, for its rounding; or as it is."""
+        if isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix):
+            return NativeMatrix(matrix, self.library)
+        return NativeInt8Matrix.of(matrix, self.library) if isinstance(matrix, Int8Matrix) else matrix
+
+    def step7(self, layers: Sequence[Layer7]) -> Step | None:
+        """One token through these layers in one call, or None if the kernels lack one for their matrices."""
+        return Step7.of(self.library, layers)
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype

@@ -256,6 +256,23 @@ def test_native_kernels_give_what_torch_gives_but_other_bits_and_another_fingerp
     assert len({Engine(model, window=64, lanes=1).numeric_fingerprint() for model in models}) == 2
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_single_tokens_are_as_near_to_float32_in_native_kernels_as_windows_are(generation, dtype):
+    model, tokens = tiny_model(generation=generation, kernels="native", dtype=dtype), tokens_of(30)
+    plain = tiny_model(generation=generation)
+    exact = plain.forward(tokens, plain.initial_state()).hidden
+    state, hidden = model.initial_state(), []
+    for token in tokens:
+        output = model.forward([token], state)
+        state = output.state
+        hidden.append(output.hidden)
+    at_once = model.forward(tokens, model.initial_state())
+    one_by_one, window = (float((one - exact).norm() / exact.norm()) for one in (torch.cat(hidden), at_once.hidden))
+    assert one_by_one < max(1.5 * window, 1e-5)
+    assert one_by_one < {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05, "int4": 0.4}[dtype]
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_native_kernels_are_as_near_to_float32_in_other_precisions_as_torch_is(generation, dtype):

@@ -5,6 +5,8 @@ Outputs start as NaN between sentinels, so a row left out or a write beside one 
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,7 +18,10 @@ from rwkv_runtime import native
 from rwkv_runtime.kernels.wkv4 import EMPTY, Sums, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_recurrent
+from rwkv_runtime.matrices import PRECISIONS
+from rwkv_runtime.native import matrices as native_matrices
 from rwkv_runtime.native.library import INSTRUCTION_SETS, Library, LibraryError
+from rwkv_runtime.native.operations import NativeOperations
 from tests.rwkv_runtime.guarded import Guarded
 
 LIBRARIES = {name: library for name in INSTRUCTION_SETS if (library := native.load(name))}
@@ -362,6 +367,28 @@ def test_dequantised_sums_are_scaled_by_row_and_column(library, columns, dtype):
         "dequantise_sums", rows=4, columns=columns, sums=sums, row_scales=rows, column_scales=scales, after=after,
     )  # fmt: skip
     assert_near(after, sums.double() * rows.double().unsqueeze(1) * scales.double(), dtype)
+    assert out.intact()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 64), (100, 67), (64, 1000)])
+def test_a_matrix_times_one_row_is_its_product_with_many(library, rows, columns, dtype):
+    draw = Draw(rows)
+    plain = PRECISIONS[dtype].keep(draw.vector(rows, columns))
+    matrix, x = NativeOperations(library).keep(plain), draw.vector(4, columns)
+    for row in x:
+        assert_near(matrix(row), plain(row.repeat(4, 1))[0].double(), within=5e-3 if dtype == "bf16" else 1e-5)
+
+
+def test_an_output_of_one_row_is_written_and_nothing_beside_it(library):
+    out, matrix = Guarded(), NativeOperations(library).keep(PRECISIONS["bf16"].keep(Draw(2).vector(37, 50)))
+    result, space, described = out.output(37), out.output(50), native_matrices.described(matrix)
+    pointers = (Draw(3).vector(50), result, space)
+    call = native_matrices.MatVecStruct(
+        library.threads(), ctypes.pointer(described), *(tensor.data_ptr() for tensor in pointers)
+    )
+    library.call_filled("matvec", call)
+    assert torch.isfinite(result).all()
     assert out.intact()
 
 

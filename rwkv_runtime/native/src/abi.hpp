@@ -124,6 +124,53 @@ struct DequantiseSums {
     int32_t dtype;
 };
 
+// A weight matrix. Of int8, a row is its scale times its steps, and `sums` are the sums of each row's steps.
+enum Kind : int64_t { KIND_FLOAT32 = 0, KIND_BFLOAT16 = 1, KIND_INT8 = 2 };
+struct Matrix {
+    int64_t kind, rows, columns;
+    const void* weight;   // [rows, columns]
+    const float* scales;  // [rows] of int8
+    const int32_t* sums;  // [rows] of int8
+};
+
+// y = matrix x.
+struct MatVec {
+    Threads threads;
+    const Matrix* matrix;
+    const float* x;  // [columns]
+    float* y;        // [rows]
+    float* space;    // [columns], for the kernel
+};
+
+struct Norm7 {
+    const float *weight, *bias;  // [width]
+};
+
+// All that a layer of RWKV-7 has. Vectors are [heads * size].
+struct Layer7 {
+    Norm7 norm1, norm2;
+    const float* mix;      // [6, width] for receptance, decay, key, value, rate, gate
+    const float* ffn_mix;  // [width]
+    Matrix receptance, key, value, output, decay_down, decay_up, rate_down, rate_up, gate_down, gate_up;
+    Matrix blend_down, blend_up;  // not looked at in the first layer
+    Matrix ffn_key, ffn_value;
+    const float *decay_bias, *rate_bias, *blend_bias, *removal_scale, *key_rate, *bonus, *norm_weight, *norm_bias;
+};
+
+// One token through all layers of RWKV-7.
+struct Decode7 {
+    Threads threads;
+    int64_t layers, heads, size;
+    int64_t hidden;                                   // the most rows or columns of any matrix
+    const Layer7* layer;                              // [layers]
+    const float* stream;                              // [width]: the embedding after the first norm
+    const float *att_shift, *memory, *ffn_shift;      // [layers, width], [layers, heads, value, key], [layers, width]
+    float *att_shift_after, *memory_after, *ffn_shift_after;
+    float* residual;                                  // [width]
+    float* scratch;                                   // [18 * width + 2 * hidden], for the kernel
+    float epsilon, head_epsilon, decay_scale;
+};
+
 // The kernels of one instruction set.
 struct Kernels {
     void (*shift_mix)(const ShiftMix*);
@@ -134,6 +181,8 @@ struct Kernels {
     void (*squared_relu)(const SquaredRelu*);
     void (*quantise_rows)(const QuantiseRows*);
     void (*dequantise_sums)(const DequantiseSums*);
+    void (*matvec)(const MatVec*);
+    void (*decode7)(const Decode7*);
 };
 
 // Bounds of the buffers on the stack; Python refuses what is beyond them.
