@@ -153,7 +153,7 @@ def table(gold: Mapping[str, Sequence[Gold]], known: Mapping[str, Splitter]) -> 
 
 
 def speeds(text: str, known: Mapping[str, Splitter]) -> dict[str, float]:
-    """UTF-8 megabytes in a second of one processor, the best of three. Other splitters get a shorter part of the text."""
+    """UTF-8 megabytes in a second of one processor, the best of three; other splitters get a shorter part."""
     result = {}
     for name, split in known.items():
         part = text[: SPEED_CHARS if split in (ours, ours_on_its_own) else SLOW_CHARS]
