@@ -29,7 +29,7 @@ _READABLE: Final = (*text.SUFFIXES, *markdown.SUFFIXES, *html.SUFFIXES)
 
 
 def version() -> str:
-    return f"1 selectolax {metadata.version('selectolax')}"
+    return f"2 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
