@@ -205,6 +205,15 @@ class ModelSection(Section):
     """The arithmetic."""
 
 
+class PdfSection(Section):
+    """How PDF files are read."""
+
+    called = "inputs.pdf"
+
+    headers: Literal["keep", "drop"] = "keep"
+    """Lines that stand at the top or the foot of page after page, numbers apart."""
+
+
 class InputSection(Section):
     """Files to read."""
 
@@ -222,11 +231,15 @@ class InputSection(Section):
     """There: the key or column of its id, which no two records may share; null takes the line."""
     metadata: Annotated[tuple[str, ...], _LIST] = ()
     """There: keys or columns that go into `documents.metadata`."""
+    pdf: PdfSection = PdfSection()
+    """Of PDF files among them."""
 
     def options(self) -> dict[str, str]:
         """What the readers of these files are told."""
         given = {"encoding": self.encoding, "text_key": self.text_key, "id_key": self.id_key}
         listed = {"metadata": json.dumps(self.metadata)} if self.metadata else {}
+        if self.pdf.headers != "keep":
+            listed["pdf_headers"] = self.pdf.headers
         return {key: value for key, value in given.items() if value} | listed
 
 
