@@ -239,6 +239,15 @@ class ModelSection(Section):
         return self.source if self.file is None else f"{self.source}@{self.revision}/{self.file}"
 
 
+class PdfSection(Section):
+    """How PDF files are read."""
+
+    called = "inputs.pdf"
+
+    headers: Literal["keep", "drop"] = "keep"
+    """Lines that stand at the top or the foot of page after page, numbers apart."""
+
+
 class InputSection(Section):
     """Files to read."""
 
@@ -260,6 +269,8 @@ class InputSection(Section):
     """There: the key or column of its id, which no two records may share; null takes the line."""
     metadata: Annotated[tuple[str, ...], _LIST] = ()
     """There, and in a manifest: keys or columns that go into `documents.metadata`; of a manifest none means all."""
+    pdf: PdfSection = PdfSection()
+    """Of PDF files among them."""
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:
@@ -275,6 +286,8 @@ class InputSection(Section):
         """What the readers of these files are told."""
         given = {"encoding": self.encoding, "text_key": self.text_key, "id_key": self.id_key}
         listed = {"metadata": json.dumps(self.metadata)} if self.metadata and self.manifest is None else {}
+        if self.pdf.headers != "keep":
+            listed["pdf_headers"] = self.pdf.headers
         return {key: value for key, value in given.items() if value} | listed
 
 

@@ -125,7 +125,7 @@ def _asked(
             yield record
             if "about" in record:
                 return
-        raise _died(*_ended(child), limits)
+        raise _died(child.wait(), limits)
     finally:
         _end(child)
 
@@ -160,18 +160,10 @@ def _heard(pipe: int, until: float, stopped: Callable[[], bool]) -> bool:
     raise StoppedError
 
 
-def _ended(child: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """How a child that has closed its output ended (as in `Popen.returncode`), and its largest size in bytes."""
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _died(status: int, peak_bytes: int, limits: Limits) -> DocumentError:
+def _died(status: int, limits: Limits) -> DocumentError:
     if status == -signal.SIGXCPU:
         return _timeout("parsing took too much processor time and was stopped")
-    # The kernel kills what takes the last of the machine's memory; libraries abort when they are refused more.
-    if status == -signal.SIGKILL or (status < 0 and peak_bytes > limits.memory_bytes // 2):
+    if status == -signal.SIGKILL:  # so the kernel ends what takes the last of the machine's memory
         return out_of_memory(limits.memory_bytes)
     what = f"signal {-status}" if status < 0 else f"status {status}"
     return _failure("parse_error", f"the parser died with {what}; the file is damaged or made to do that")

@@ -116,7 +116,7 @@ def _open(ref: DocumentRef, store: TextStore) -> Document:
 
 def is_parsed(ref: DocumentRef) -> bool:
     """Whether opening a document may mean parsing all of it. Raises DocumentError."""
-    return not hasattr(_module(ref), "open_document")
+    return hasattr(_module(ref), "extract")
 
 
 def describe(ref: DocumentRef) -> str:

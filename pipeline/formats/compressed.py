@@ -15,7 +15,7 @@ IS_OUTER: Final = True
 
 
 def version() -> str:
-    return f"2 {versions()}"
+    return f"3 {versions()}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:

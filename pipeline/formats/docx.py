@@ -18,7 +18,7 @@ _TITLE: Final = "{http://purl.org/dc/elements/1.1/}title"
 
 
 def version() -> str:
-    return f"1 mammoth {metadata.version('mammoth')} selectolax {metadata.version('selectolax')}"
+    return f"2 mammoth {metadata.version('mammoth')} selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:

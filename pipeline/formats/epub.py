@@ -23,7 +23,7 @@ _PAGES: Final = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml
 
 
 def version() -> str:
-    return f"1 selectolax {metadata.version('selectolax')}"
+    return f"2 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:

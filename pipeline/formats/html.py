@@ -24,7 +24,7 @@ _OTHER_KINDS: Final = (b"%PDF-", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF", b"\x89P
 
 
 def version() -> str:
-    return f"1 selectolax {metadata.version('selectolax')}"
+    return f"2 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:

@@ -1,19 +1,23 @@
 """PDF files, page by page. With `pypdfium2` installed it reads them, else `pypdf` does; scans without text are refused.
 
 A page's text is its own stretch, so every sentence knows its page. Ligatures are spelled out and words that were
-hyphenated at a line's end are joined. Outlines, forms, scripts, attachments and pictures are never looked at.
+hyphenated at a line's end are joined; running heads and feet go if the option `pdf_headers` is `drop`. Outlines, forms,
+scripts, attachments and pictures are never looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
+from pipeline.running_lines import without_running_lines
 
 if TYPE_CHECKING:
     import pypdf
@@ -57,7 +61,7 @@ _PYPDF_LIMITS: Final[dict[str, Any]] = {
 
 
 def version() -> str:
-    return f"1 {_engine()} {metadata.version(_engine())}"
+    return f"2 {_engine()} {metadata.version(_engine())}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
@@ -65,13 +69,16 @@ def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
         raise DocumentError("parse", "parse_error", "not a PDF file: it does not begin as one")
     file.seek(0)
     seen = _Seen()
-    for number, raw in enumerate(_pdfium_pages(file) if _engine() == "pypdfium2" else _pypdf_pages(file), start=1):
+    pages = _pdfium_pages(file, seen) if _engine() == "pypdfium2" else _pypdf_pages(file, seen)
+    if options.get("pdf_headers") == "drop":
+        pages = without_running_lines(pages)
+    for number, raw in enumerate(pages, start=1):
         text = clean(raw)
         seen.note(number, text)
         if text:
             yield Stretch(text + "\n\n", page=number)
     seen.refuse_scans()
-    yield About(title=None, pages=seen.pages, metadata=seen.warnings())
+    yield About(title=None, pages=seen.pages, metadata=seen.metadata())
 
 
 def clean(text: str) -> str:
@@ -93,6 +100,7 @@ class _Seen:
     chars: int = 0
     unreadable: int = 0
     blank: tuple[int, ...] = ()
+    labels: list[str] = field(default_factory=list)
 
     def note(self, number: int, text: str) -> None:
         self.pages = number
@@ -108,8 +116,11 @@ class _Seen:
             message = f"{self.pages:,} page(s) with {self.chars:,} characters: these are pictures; run OCR (ocrmypdf)"
             raise DocumentError("parse", "no_text_layer", message)
 
-    def warnings(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
+        """What the pages are called, where that is not their numbers from 1, and what was wrong with them."""
         notes = {"pages_without_text": ", ".join(map(str, self.blank))} if self.blank else {}
+        if any(label and label != str(number) for number, label in enumerate(self.labels, start=1)):
+            notes["page_labels"] = json.dumps(self.labels, ensure_ascii=False)
         if self.unreadable > _UNREADABLE_SHARE * self.chars:
             notes["text_quality"] = f"low: {self.unreadable:,} of {self.chars:,} characters have no meaning"
         return notes
@@ -123,7 +134,7 @@ def _engine() -> str:
     return "pypdfium2"
 
 
-def _pypdf_pages(file: BinaryIO) -> Iterator[str]:
+def _pypdf_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
     import pypdf
     from pypdf.errors import LimitReachedError, PdfReadError
 
@@ -131,6 +142,8 @@ def _pypdf_pages(file: BinaryIO) -> Iterator[str]:
         try:
             reader = _pypdf_reader(file)
             _refuse_too_many(len(reader.pages))
+            with contextlib.suppress(Exception):  # whatever is wrong with the labels costs only them
+                seen.labels.extend(reader.page_labels)
             for page in reader.pages:
                 yield page.extract_text()
         except LimitReachedError as error:
@@ -155,7 +168,7 @@ def _pypdf_reader(file: BinaryIO) -> pypdf.PdfReader:
     return reader
 
 
-def _pdfium_pages(file: BinaryIO) -> Iterator[str]:
+def _pdfium_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
     import pypdfium2
     from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 
@@ -169,6 +182,7 @@ def _pdfium_pages(file: BinaryIO) -> Iterator[str]:
     for index in range(len(document)):
         try:
             page = document[index]
+            seen.labels.append(document.get_page_label(index))
             text = page.get_textpage()
             yield text.get_text_range()
             text.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import text_store
+from pipeline import sandbox, text_store
 from pipeline.errors import DocumentError
 from pipeline.formats import open_document, reader_for
 from pipeline.segments import Segmenter, SplitOptions
@@ -110,6 +110,17 @@ class TestTheSandbox:
         page = "<p>" + "<i>x</i>" * 1_000_000
 
         assert refusal(tmp_path / "a.html", page, memory_bytes=150 << 20).error_type in {"parse_memory", "parse_error"}
+
+    def test_what_the_kernel_kills_ran_out_of_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        killed = sandbox._START.replace("main(sys.argv[1])", "import os; os.kill(os.getpid(), 9)")
+        monkeypatch.setattr(sandbox, "_START", killed)
+
+        assert refusal(tmp_path / "a.html", PAGE).error_type == "parse_memory"
+
+    def test_what_crashes_is_damaged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sandbox, "_START", sandbox._START.replace("main(sys.argv[1])", "import os; os.abort()"))
+
+        assert refusal(tmp_path / "a.html", PAGE).error_type == "parse_error"
 
     def test_what_says_too_much_is_stopped(self, tmp_path: Path) -> None:
         assert refusal(tmp_path / "a.html", SAMPLES["a.html"], output_bytes=10_000).error_type == "bomb"
