@@ -85,7 +85,7 @@ def summarize(
 
 def extract(
     document: Document,
-    schema: Annotated[Path | None, typer.Option("--schema", help="The fields that are wanted (YAML or JSON).")] = None,
+    schema: Annotated[str | None, typer.Option("--schema", help="A file of the fields wanted, or `contract`.")] = None,
     model: Model = None,
     output: Rows = None,
     as_json: AsJson = False,
@@ -95,7 +95,9 @@ def extract(
     """Find values in one document: the fields of a schema, or dates, sums, addresses and the like."""
     task: dict[str, Any] = {"type": "extract"}
     if schema is not None:
-        task["schema"] = str(schema.absolute())
+        from pipeline.fields import shipped
+
+        task["schema"] = schema if schema in shipped.names() else str(Path(schema).absolute())
     _once(document, task, model, output, as_json, quiet, no_progress)
 
 

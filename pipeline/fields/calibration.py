@@ -1,7 +1,7 @@
 """From scores to how often values of such a score are right. Knows nothing of what was scored.
 
-Piecewise linear through measured points: of rules on one half of the contracts of CUAD (`unspool eval cuad-fields` gives
-the error on the other), of answers on needles in texts of up to 200,000 characters; of ranked clauses an estimate.
+Piecewise linear through measured points: of rules on one half of the contracts of CUAD (`unspool eval cuad-fields`
+gives the error on the other), of answers on needles in texts of up to 200,000 characters; of ranked clauses a guess.
 """
 
 from __future__ import annotations
