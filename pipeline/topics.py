@@ -40,7 +40,7 @@ def boundaries(rows: Floats, segments: int) -> list[int]:
 
 
 def mixed(words: Floats, vectors: Floats, share: float) -> Floats:
-    """Rows [n, terms + d] whose products are a mean of those of TF-IDF rows and of centred sentence vectors.
+    """Rows [n, terms + d] whose products are a mean of those of unit TF-IDF rows and of centred sentence vectors.
 
     `share` is that of the vectors. What all sentences of the text have in common says nothing of its topics.
     """

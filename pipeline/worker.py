@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import rwkv_runtime
+from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
@@ -25,7 +26,7 @@ from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.segments import SplitOptions
-from pipeline.tasks import Options, Task, make_tasks
+from pipeline.tasks import Options, Task, make_tasks, queries_of
 from pipeline.text_store import TextStore
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
@@ -65,6 +66,8 @@ class Worker:
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
+        texts = queries_of(self._tasks)
+        self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         disk = Disk(Faults.parse(spec.faults))
         run = Path(spec.run)
         self._store = TextStore(run / "text", disk)
@@ -165,6 +168,7 @@ class Worker:
             self._engine.pooler,
             SplitOptions(spec.window, spec.max_chars, spec.language),
             start,
+            self._queries,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 
