@@ -281,6 +281,10 @@ class SummarizeTask(Section):
     """Summarise the whole document at its end."""
     max_sentences: Annotated[int, Field(ge=1, le=100)] = 5
     """The longest summary, in sentences."""
+    max_words: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The longest summary, in words; null sets no limit."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """What the summaries are to be about, in words; null asks for what the text is about."""
 
 
 class StateTask(Section):

@@ -49,6 +49,7 @@ SUMMARIES: Final = pa.schema(
         ("finish_reason", pa.string()),
         ("tokens_generated", pa.int32()),
         ("seed", pa.int64()),
+        ("reasons", pa.list_(pa.list_(pa.string()))),
     ]
 )
 

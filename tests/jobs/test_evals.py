@@ -11,8 +11,8 @@ ITEMS = REPOSITORY / "tests" / "pipeline" / "eval_items"
 
 
 def test_an_eval_prints_one_json_value_and_keeps_it_as_a_line_and_as_a_page(tmp_path: Path) -> None:
-    out, page = tmp_path / "quality.jsonl", tmp_path / "sts.md"
-    arguments = ["eval", "sts", "--data", str(ITEMS), "--limit", "6", "--out", str(out), "--markdown", str(page)]
+    out, page = tmp_path / "quality.jsonl", tmp_path / "page.md"
+    arguments = ["eval", "pubmed", "--data", str(ITEMS), "--limit", "6", "--out", str(out), "--markdown", str(page)]
 
     said = [unspool(*arguments, "--json"), unspool(*arguments)]
 
@@ -20,10 +20,10 @@ def test_an_eval_prints_one_json_value_and_keeps_it_as_a_line_and_as_a_page(tmp_
     lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert len(lines) == 2
     assert {**lines[0], "seconds": 0} == {**lines[1], "seconds": 0} == {**said[0].data, "seconds": 0}
-    assert lines[0]["rows"][0]["system"] == "isolated"
+    assert lines[0]["rows"][0]["system"] == "unspool"
     systems = [row["system"] for row in lines[0]["rows"]]
     assert [system for system in systems if f"| {system} |" not in page.read_text("utf-8")] == []
-    assert [system for system in systems if system[:8] not in said[1].out] == []
+    assert [system for system in systems if system[:5] not in said[1].out] == []
 
 
 def test_without_a_name_the_evals_are_listed() -> None:

@@ -33,7 +33,7 @@ def test_a_few_items_of_its_data_are_in_the_repository(module: Eval) -> None:
 
 
 def test_every_row_has_the_same_metrics_with_the_figure_in_its_interval(module: Eval, model: Model) -> None:
-    table = module.run(ITEMS, model, 8)
+    table = module.run(ITEMS, model, 5)
 
     assert table.name == module.NAME
     assert len({tuple(row.metrics) for row in table.rows}) == 1
