@@ -444,6 +444,7 @@ def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:
         "documents": tables.DOCUMENTS,
         "sentences": tables.sentences(dimensions),
         "summaries": tables.SUMMARIES,
+        "extractions": tables.EXTRACTIONS,
         "failures": tables.FAILURES,
     }
     marks = _marks(job, facts, dimensions)
@@ -503,7 +504,7 @@ def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str
 
 def _tables_of(job: Job) -> list[str]:
     kinds = {task.type for task in job.spec.tasks}
-    made = {"embed": "sentences", "summarize": "summaries"}
+    made = {"embed": "sentences", "summarize": "summaries", "extract": "extractions"}
     return sorted({"documents", "failures", *(made[kind] for kind in kinds if kind in made)})
 
 

@@ -12,13 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -26,15 +24,14 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from jobs.extract_schema import ExtractTask
+from jobs.sections import LIST, Section, TaskName, matching, not_yet, problem
 from pipeline.encodings import canonical
 
 Way: TypeAlias = tuple[str | int, ...]
 """Leads to a value of the job: ("tasks", 1, "every")."""
 
-THIS_VERSION = "0.1"
-LATER_TASKS = ("extract",)
 
 _Element = TypeVar("_Element")
 
@@ -43,20 +40,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _RAY_ADDRESS = re.compile(r"local|auto|ray://[^\s/@]+")
 _LARGEST_COUNT = 2**63 - 1
 _INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
-
-
-def problem(kind: str, message: str, **context: Any) -> PydanticCustomError:
-    """An error whose message stands as it is. Kinds: expected, not_yet, duplicate, value."""
-    return PydanticCustomError(kind, "{message}", {"message": message, **context})
-
-
-def not_yet(what: str) -> str:
-    """The message for something that the job format has and this version has not."""
-    return f"{what} is in the job format but not in this version ({THIS_VERSION})"
 
 
 def _later(*values: str, instead: str) -> BeforeValidator:
@@ -68,15 +54,6 @@ def _later(*values: str, instead: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise problem("expected", expected)
-        return text
-
-    return AfterValidator(check)
 
 
 def seconds(value: object) -> object:
@@ -178,14 +155,12 @@ def _not_empty(elements: tuple[_Element, ...]) -> tuple[_Element, ...]:
     return elements
 
 
-_LIST = Field(strict=False)  # strict models take tuples only, YAML gives lists
 _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 InputPath = Annotated[str, Field(min_length=1), AfterValidator(_input_path)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
 ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
-TaskName = Annotated[str, _matching(_TASK_NAME, "a name of up to 64 letters, digits, - and _, a letter first")]
 Duration = Annotated[
     float,
     Field(gt=0, allow_inf_nan=False),
@@ -200,17 +175,6 @@ Share = Annotated[
 ]
 
 
-class Section(BaseModel):
-    """A mapping of the job file: frozen, strict, closed."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
-
-    called: ClassVar[str]
-    """How messages name it."""
-    later: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Keys that the job format has and this version has not, with what to do instead."""
-
-
 class ModelSection(Section):
     """The model that reads."""
 
@@ -219,7 +183,7 @@ class ModelSection(Section):
     """`default` (the shipped model), the path of a weights file or folder, or `hf://OWNER/REPO` for what was pulled."""
     file: Annotated[str, Field(min_length=1)] | None = None
     """Of a model of the hub: the file, together with `revision`; null means the one that was pulled."""
-    revision: Annotated[str, _matching(re.compile(r"[0-9a-f]{40}"), "a commit: 40 hexadecimal digits")] | None = None
+    revision: Annotated[str, matching(re.compile(r"[0-9a-f]{40}"), "a commit: 40 hexadecimal digits")] | None = None
     """Of a model of the hub: the commit."""
     device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
     """Where it runs."""
@@ -254,7 +218,7 @@ class InputSection(Section):
     called = "inputs"
     path: InputPath | None = None
     """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file, or an address such as `s3://b/*.txt`."""
-    exclude: Annotated[tuple[str, ...], _LIST] = ()
+    exclude: Annotated[tuple[str, ...], LIST] = ()
     """Patterns of files to leave out."""
     manifest: LocalPath | None = None
     """Instead of `path`: a list of files, JSONL or CSV with `path`, `id` (optional) and metadata for each."""
@@ -267,7 +231,7 @@ class InputSection(Section):
     """In JSONL and CSV files: the key or column of each record's text; null means `text`."""
     id_key: Annotated[str, Field(min_length=1)] | None = None
     """There: the key or column of its id, which no two records may share; null takes the line."""
-    metadata: Annotated[tuple[str, ...], _LIST] = ()
+    metadata: Annotated[tuple[str, ...], LIST] = ()
     """There, and in a manifest: keys or columns that go into `documents.metadata`; of a manifest none means all."""
     pdf: PdfSection = PdfSection()
     """Of PDF files among them."""
@@ -299,7 +263,7 @@ class SplitSection(Section):
     unit: Literal["sentence"] = "sentence"
     """What a row of `sentences` holds."""
     language: Annotated[
-        str, _matching(re.compile("auto|[a-z]{2}"), "auto or a code of two small letters such as en")
+        str, matching(re.compile("auto|[a-z]{2}"), "auto or a code of two small letters such as en")
     ] = "auto"
     """The language whose sentence rules hold."""
     max_chars: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
@@ -378,6 +342,10 @@ class SummarizeTask(Section):
     """Summarise the whole document at its end."""
     max_sentences: Annotated[int, Field(ge=1, le=100)] = 5
     """The longest summary, in sentences."""
+    max_words: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The longest summary, in words; null sets no limit."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """What the summaries are to be about, in words; null asks for what the text is about."""
 
 
 class StateTask(Section):
@@ -394,7 +362,7 @@ class StateTask(Section):
     """Also keep the last state from which a document that grows can be read on."""
 
 
-Task = Annotated[EmbedTask | SummarizeTask | StateTask, Discriminator("type")]
+Task = Annotated[EmbedTask | SummarizeTask | ExtractTask | StateTask, Discriminator("type")]
 
 
 class OutputSection(Section):
@@ -465,7 +433,7 @@ class RaySection(Section):
 
     called = "ray"
 
-    address: Annotated[str, _matching(_RAY_ADDRESS, "local, auto or ray://host:port")] = "local"
+    address: Annotated[str, matching(_RAY_ADDRESS, "local, auto or ray://host:port")] = "local"
     """`local` starts one on this machine, `auto` joins the running one."""
 
 
@@ -496,7 +464,7 @@ class JobSpec(Section):
 
     version: Annotated[Literal[1], BeforeValidator(_whole_number)]
     """Of the job format."""
-    name: Annotated[str, _matching(_JOB_NAME, "a name of up to 64 letters, digits, -, _ and .")]
+    name: Annotated[str, matching(_JOB_NAME, "a name of up to 64 letters, digits, -, _ and .")]
     """Of the job."""
     model: ModelSection = ModelSection()
     inputs: Annotated[tuple[InputSection, ...], _FILLED_LIST, AfterValidator(_not_empty)]

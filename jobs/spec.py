@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from jobs.errors import JobError, safe, together, usage_error
-from jobs.schema import LATER_TASKS, JobSpec, Section, Task, json_schema, not_yet
+from jobs.schema import JobSpec, Task, json_schema
+from jobs.sections import Section, not_yet
 from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
+from pipeline.fields import shipped
 
 __all__ = ["JobSpec", "differences", "json_schema", "load_resolved", "load_spec", "override"]
 
@@ -64,8 +67,9 @@ def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[st
     draft = _Draft.of(str(path), document, data)
     for text in overrides:
         draft.override(text)
-    filled = _fill(draft, environment)
-    return _check(draft, filled, Path(os.path.abspath(path)).parent)
+    folder = Path(os.path.abspath(path)).parent
+    _include_schemas(draft, folder)
+    return _check(draft, _fill(draft, environment), folder)
 
 
 def load_resolved(resolved: Mapping[str, Any], where: str, environment: Mapping[str, str] = os.environ) -> JobSpec:
@@ -155,6 +159,15 @@ class _Draft:
         self._keys[way] = self._values[way] = _Spot(0, 0, where)
         self.typed |= {(*way, *below): typed for below, typed in value.typed.items()}
 
+    def include(self, way: Steps, path: Path) -> None:
+        """Put what a file holds in place of its path; messages then name that file, with line and column."""
+        document, data = read_file(path)
+        _put(self.data, way, data)
+        for places, found in ((self._keys, document.keys), (self._values, document.values)):
+            at = {(*way, *below): _Spot(*spot, f"{path}:{spot.line}:{spot.column}") for below, spot in found.items()}
+            places.update(at)
+        self.typed |= {(*way, *below): typed for below, typed in document.typed.items()}
+
     def _place_value(self, steps: Sequence[str], value: Data, where: str) -> Steps:
         """Set the value, making the mappings on the way that are not there yet; the way that was gone."""
         holder: Data = self.data
@@ -203,6 +216,16 @@ def _steps(address: str, where: str) -> list[str]:
 def _outside(way: Steps, places: Mapping[Steps, _Known]) -> dict[Steps, _Known]:
     """The entries that are neither at `way` nor below it."""
     return {known: place for known, place in places.items() if known[: len(way)] != way}
+
+
+def _include_schemas(draft: _Draft, folder: Path) -> None:
+    """Read the files that `extract` tasks name as their schemas; a path is relative to the job file."""
+    tasks = draft.data.get("tasks")
+    for index in range(len(tasks) if isinstance(tasks, list) else 0):
+        way = ("tasks", index, "schema")
+        path = draft.at(way)
+        if isinstance(path, str) and draft.at(("tasks", index, "type")) == "extract":
+            draft.include(way, shipped.path_of(path) if path in shipped.names() else folder / path)
 
 
 @dataclass
@@ -326,7 +349,7 @@ def _unknown_key(way: Steps, data: Data) -> tuple[str, str]:
     if key in section.later:
         return "SPEC-NOT-YET", f"{not_yet(_dotted(way))}; {section.later[key]}"
     called = section.called if section is JobSpec else f"`{section.called}`"
-    advice = _suggestion(key, list(section.model_fields), otherwise="it knows ")
+    advice = _suggestion(key, list(_options(section)), otherwise="it knows ")
     return "SPEC-UNKNOWN-KEY", f"{_dotted(way)} is no option of {called}{advice}"
 
 
@@ -347,8 +370,6 @@ def _wrong_value(kind: str, error: ErrorDetails, written: Data) -> tuple[str, st
 
 
 def _wrong_task_type(written: Data) -> tuple[str, str]:
-    if written in LATER_TASKS:
-        return "SPEC-NOT-YET", f"{not_yet(f'`{written}`')}; leave the task out"
     advice = _suggestion(str(written), _task_types(), otherwise="there are ")
     return "SPEC-BAD-VALUE", f"{named(written)} is no type of task{advice}"
 
@@ -382,12 +403,17 @@ def _section_at(way: Steps, data: Data) -> type[Section]:
     candidates: list[type[Section]] = [JobSpec]
     for depth, step in enumerate(way, start=1):
         if isinstance(step, str):
-            fields = [section.model_fields[step] for section in candidates if step in section.model_fields]
+            fields = [_options(section)[step] for section in candidates if step in _options(section)]
             candidates = [section for field in fields for section in _sections(field.annotation)]
-        elif way[0] == "tasks":
+        elif way[0] == "tasks" and depth == 2:
             kind = _at(data, (*way[:depth], "type"))
             candidates = [section for section in candidates if section.called == kind]
     return candidates[0]
+
+
+def _options(section: type[Section]) -> dict[str, FieldInfo]:
+    """The options of a section under the names that job files give them."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:

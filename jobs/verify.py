@@ -84,6 +84,7 @@ def _document_differences(run: RunDirectory, document: Finished) -> Iterator[str
     try:
         yield from _row_differences(run, document)
         yield from _sentence_differences(run, document)
+        yield from _extraction_differences(run, document)
     except JobError as error:
         yield str(error)
 
@@ -106,6 +107,33 @@ def _sentence_differences(run: RunDirectory, document: Finished) -> Iterator[str
         if found != expected:
             yield f"{document.doc_id}: sentence {place} is {found}, expected {expected}"
             return
+
+
+def _extraction_differences(run: RunDirectory, document: Finished) -> Iterator[str]:
+    """Quotes against their spans and, where they lie in the sentence that they name, against its text."""
+    columns = ("id", "quote", "char_start", "char_end", "sentence_id", "value", "valid", "alignment")
+    rows = _column_rows(run, document, "extractions", columns)
+    texts = {}
+    if rows:
+        named = {row[4] for row in rows}
+        sentences = _column_rows(run, document, "sentences", ("id", "text", "char_start"))
+        texts = {sentence: (text, start) for sentence, text, start in sentences if sentence in named}
+    for name, quote, start, end, sentence, value, valid, alignment in rows:
+        if not quote or end - start != len(quote) or not valid or alignment != "exact" or not _is_json(value):
+            yield f"{name}: its quote, value or span is not whole"
+        elif sentence in texts:
+            text, begin = texts[sentence]
+            inside = text[start - begin :] if start >= begin else ""
+            if not (inside.startswith(quote) or (inside and quote.startswith(inside))):
+                yield f"{name}: its quote does not stand at its span"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _column_rows(run: RunDirectory, document: Finished, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:

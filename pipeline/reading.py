@@ -18,7 +18,7 @@ from pipeline import tables
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
-from pipeline.tasks import Emit, Ending, Memory, Moment, Request, Steps, Task
+from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
@@ -73,8 +73,10 @@ class Reader:
         pooler: SpanPooler,
         options: SplitOptions,
         start: State | Standing,
+        queries: Queries | None = None,
     ) -> None:
         self._document = document
+        self._queries = queries or {}
         self._tasks = tasks
         self._pooler = pooler
         if isinstance(start, Standing):
@@ -120,7 +122,9 @@ class Reader:
         memories: dict[str, Memory] = {}
         for task in self._tasks:
             memory = self._now.memories.get(task.name, {})
-            moment = Moment(self._document.ref, self._document.facts, segment, vectors, fed.state, memory)
+            moment = Moment(
+                self._document.ref, self._document.facts, segment, vectors, fed.state, memory, self._queries
+            )
             memories[task.name] = yield from _run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
         self._now = Standing(fed.state, boundary, {}, open_span, memories, segment.token_end, segment.byte_end)
@@ -130,7 +134,9 @@ class Reader:
         kept: list[str] = []
         for task in self._tasks:
             memory = now.memories.get(task.name, {})
-            ending = Ending(ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory)
+            ending = Ending(
+                ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory, self._queries
+            )
             yield from _run(task.finish(ending), kept)
         all_bytes = self._segmenter.text_bytes
         yield Emit(

@@ -47,7 +47,7 @@ class Sentence:
     """A sentence and its half-open spans in the document: UTF-8 bytes, code points and tokens.
 
     A token belongs to the sentence that holds its last byte, so the token spans of successive sentences meet
-    without a gap; white space between two sentences is read with the later one. `text` is verbatim.
+    without a gap; white space between two sentences is read with the later one, whose `lead` it is. `text` is verbatim.
     `is_final` says that no text appended to the document could change this sentence.
     """
 
@@ -62,6 +62,7 @@ class Sentence:
     section: str | None
     page: int | None
     is_final: bool
+    lead: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,7 @@ class Segmenter:
             section=region.section,
             page=region.page,
             is_final=region.is_final,
+            lead=region.lead,
         )
         self._sentences_out += 1
         self._sentence_tokens_out = token_end

@@ -1,137 +1,261 @@
 """Choosing sentences that stand for a text, in one pass and bounded memory. Knows nothing of documents or rows.
 
-Two small sets are kept while vectors stream by: a uniform sample of all sentences, which stands for the text, and
-the most promising candidates, those near the centre of what has been read. At the end, candidates are taken
-greedily so that the sample is covered: facility location, which is submodular, so greedy choice is within 1 - 1/e
-of the best, and a sentence that repeats another gains nothing.
+While sentences stream by, word counts and some of the sentences are kept: a uniform sample, which stands for the text,
+and those that say most by the counts so far. At the end, sentences are taken greedily for what each adds: its own
+weight and the words of the text that none taken before has. That sum is monotone and submodular, so the greedy choice
+is within a constant of the best, and a sentence that repeats another gains little.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.query import AROUND, Query, share_around
+from pipeline.salience import Signals, Terms, names_in, signals, words_in
 from pipeline.values import Value
 
-SAMPLE_SIZE: Final = 128
-CANDIDATES: Final = 96
-_GOOD_WORDS: Final = (8, 45)
-_CHARS_PER_WORD: Final = 6
-_PRIOR_WEIGHT: Final = 0.15
-_REPEATS_WITHIN: Final = 0.15
+SAMPLE_SIZE: Final = 192
+CANDIDATES: Final = 256
+KEPT_AT_MOST: Final = SAMPLE_SIZE + CANDIDATES + 192
+TERMS_COUNTED: Final = 4096
+NAMES_COUNTED: Final = 1024
 
-Vectors = NDArray[np.float32]
+_NEAR: Final = 0.6
+_OWN: Final = 0.5
+_BESIDE_QUERY: Final = 0.1
+_COVERAGE: Final = 0.3
+_NAMES: Final = 0.3
+_SPEECH: Final = 0.4
+_AGAIN: Final = 0.6
+_COMMON_COUNTS: Final = 1.5
+_LENGTH_POWER: Final = 0.2
+_FULL: Final = 0.93
+_SAYS_WHY: Final = 0.75
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sentence that may be chosen: its text verbatim, its place, and how promising it looked when it came."""
+    """A sentence that may be chosen: its text verbatim and its place. `key` draws the sample."""
 
     index: int
     char_start: int
     char_end: int
     text: str
-    promise: float
+    key: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen sentence and why: `central`, `place`, `names`, `query`, `new`; at least one of them."""
+
+    candidate: Candidate
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The longest that a summary may be; None sets no limit to its words."""
+
+    sentences: int
+    words: int | None = None
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a text is looked at: the words of its language, what is looked for, and its name, which draws the sample."""
+
+    terms: Terms
+    query: Query
+    salt: str
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is known of a text so far. `sample` [s, d] and `vectors` [c, d] are unit length, `total` [d] is a sum."""
+    """What is known of a text so far, whose first sentence has the index `first`.
 
+    `frequency` says in how many sentences a term was, `names` how often a word was capitalised inside one; both
+    forget the rarest beyond a bound. `marks` [2, kept, terms of the query] are those of each sentence kept, its own
+    and those around it.
+    """
+
+    first: int
     count: int
-    total: Vectors
-    sample_keys: tuple[int, ...]
-    sample: Vectors
-    candidates: tuple[Candidate, ...]
-    vectors: Vectors
+    frequency: Mapping[str, int]
+    names: Mapping[str, int]
+    kept: tuple[Candidate, ...]
+    marks: Floats
 
     @classmethod
-    def empty(cls, dimensions: int) -> Selection:
-        none = np.zeros((0, dimensions), np.float32)
-        return cls(0, np.zeros(dimensions, np.float32), (), none, (), none)
+    def empty(cls, query: Query) -> Selection:
+        return cls(0, 0, {}, {}, (), np.zeros((2, 0, len(query.terms)), np.float32))
 
-    def seen(self, sentences: Sequence[Candidate], vectors: Vectors, salt: str) -> Selection:
-        """The selection behind some more sentences. `salt` names the text: the sample is drawn by it."""
-        if not sentences:
-            return self
-        total = (self.total + vectors.sum(axis=0)).astype(np.float32)
-        centre = total / max(float(np.linalg.norm(total)), 1e-12)
-        promises = vectors @ centre
-        fresh = [
-            replace(sentence, promise=float(near) * length_prior(sentence.text))
-            for sentence, near in zip(sentences, promises, strict=True)
-        ]
-        keys = [_key(salt, sentence.index) for sentence in sentences]
-        sampled = _smallest((*self.sample_keys, *keys), SAMPLE_SIZE)
-        # A running header may come hundreds of times: one of it is candidate enough.
-        new = _first_of_each([sentence.text for sentence in fresh], {kept.text for kept in self.candidates})
-        candidates = (*self.candidates, *(fresh[i] for i in new))
-        kept = _smallest([-candidate.promise for candidate in candidates], CANDIDATES)
-        all_keys = (*self.sample_keys, *keys)
-        return Selection(
-            self.count + len(sentences),
-            total,
-            tuple(all_keys[i] for i in sampled),
-            np.concatenate([self.sample, vectors])[sampled],
-            tuple(candidates[i] for i in kept),
-            np.concatenate([self.vectors, vectors[new]])[kept],
-        )
+    def seen(self, sentences: Sequence[Candidate], lens: Lens) -> Selection:
+        """The selection behind some more sentences; how they are divided among calls makes no difference."""
+        now, room = self, KEPT_AT_MOST - len(self.kept)
+        while len(sentences):
+            now = now._extended(sentences[:room], lens)
+            sentences = sentences[room:]
+            if len(now.kept) >= KEPT_AT_MOST:
+                now = now._pruned(lens)
+            room = KEPT_AT_MOST - len(now.kept)
+        return now
 
-    def choose(self, limit: int) -> tuple[Candidate, ...]:
-        """At most `limit` candidates that cover the sample best and do not repeat each other, in text order."""
-        if not self.candidates:
+    def choose(self, budget: Budget, lens: Lens) -> tuple[Choice, ...]:
+        """The sentences to take within a budget, in text order."""
+        if not self.kept:
             return ()
-        likeness = np.maximum(self.sample @ self.vectors.T, 0.0)
-        priors = np.array([length_prior(candidate.text) for candidate in self.candidates], np.float32)
-        covered = np.zeros(len(self.sample), np.float32)
-        chosen: list[int] = []
-        # How near two must be to say the same depends on the spread: some models' vectors lie in a narrow cone.
-        same = min(1 - _REPEATS_WITHIN * (1 - float(likeness.mean())), 1 - 1e-5)
-        left = np.ones(len(self.candidates), bool)
-        while left.any() and len(chosen) < limit:
-            gains = np.maximum(likeness, covered[:, None]).mean(axis=0) - covered.mean()
-            gains = gains * (1 - _PRIOR_WEIGHT + _PRIOR_WEIGHT * priors) * priors
-            best = int(np.argmax(np.where(left, gains, -1.0)))
-            chosen.append(best)
-            left &= self.vectors @ self.vectors[best] < same
-            left[best] = False
-            covered = np.maximum(covered, likeness[:, best])
-        return tuple(sorted((self.candidates[i] for i in chosen), key=lambda candidate: candidate.index))
+        return tuple(sorted(self._weighing(lens).taken(budget), key=lambda choice: choice.candidate.index))
+
+    def _extended(self, sentences: Sequence[Candidate], lens: Lens) -> Selection:
+        frequency, names = dict(self.frequency), dict(self.names)
+        own, near = list(self.marks[0]), list(self.marks[1].copy())
+        kept = list(self.kept)
+        for sentence in sentences:
+            found = lens.terms(sentence.text)
+            _count(frequency, set(found), TERMS_COUNTED)
+            _count(names, names_in(sentence.text), NAMES_COUNTED)
+            marks = lens.query.marks(found)
+            own.append(marks)
+            near.append(marks.copy())
+            kept.append(replace(sentence, key=_key(lens.salt, sentence.index)))
+            for place in range(len(own) - 2, max(len(own) - 2 - AROUND, -1), -1):
+                share = np.float32(share_around(len(own) - 1 - place))
+                near[place] = near[place] + share * marks
+                near[-1] = near[-1] + share * own[place]
+        size = len(lens.query.terms)
+        marks_of_all = np.array([own, near], np.float32).reshape(2, len(own), size)
+        first = self.first if self.count else sentences[0].index
+        return Selection(first, self.count + len(sentences), frequency, names, tuple(kept), marks_of_all)
+
+    def _pruned(self, lens: Lens) -> Selection:
+        """Without those that neither stand for the text nor say much of it. The latest may still gain from the next."""
+        weights = self._weighing(lens).weights
+        best = sorted(range(len(self.kept)), key=lambda place: (-weights[place], place))[:CANDIDATES]
+        latest = range(len(self.kept) - AROUND, len(self.kept))
+        places = sorted({*best, *self._sample(), *latest})
+        return replace(self, kept=tuple(self.kept[place] for place in places), marks=self.marks[:, places])
+
+    def _sample(self) -> list[int]:
+        """Where the sentences that stand for the text are among those kept, in text order."""
+        by_key = sorted(range(len(self.kept)), key=lambda place: self.kept[place].key)
+        return sorted(by_key[:SAMPLE_SIZE])
+
+    def _weighing(self, lens: Lens) -> Weighing:
+        found = signals(
+            [candidate.text for candidate in self.kept],
+            [candidate.index - self.first for candidate in self.kept],
+            self._sample(),
+            self.count,
+            self.frequency,
+            self.names,
+            lens.terms,
+        )
+        own, near = self.marks @ lens.query.rarity(self.count, self.frequency)
+        return Weighing(self.kept, found, _scaled(own), _scaled(near))
 
     def to_value(self) -> dict[str, Value]:
         """This selection as plain values for a checkpoint."""
         return {
+            "first": self.first,
             "count": self.count,
-            "total": self.total,
-            "sample_keys": list(self.sample_keys),
-            "sample": self.sample,
-            "candidates": [[c.index, c.char_start, c.char_end, c.text, c.promise] for c in self.candidates],
-            "vectors": self.vectors,
+            "frequency": [[term, times] for term, times in self.frequency.items()],
+            "names": [[name, times] for name, times in self.names.items()],
+            "kept": [[c.index, c.char_start, c.char_end, c.text, c.key] for c in self.kept],
+            "marks": self.marks,
         }
 
     @classmethod
     def from_value(cls, value: Any) -> Selection:
         return cls(
+            cast(int, value["first"]),
             cast(int, value["count"]),
-            value["total"],
-            tuple(value["sample_keys"]),
-            value["sample"],
-            tuple(Candidate(*row) for row in value["candidates"]),
-            value["vectors"],
+            dict(value["frequency"]),
+            dict(value["names"]),
+            tuple(Candidate(*row) for row in value["kept"]),
+            value["marks"],
         )
 
 
-def length_prior(text: str) -> float:
-    """How well the length of a sentence suits a summary, in (0, 1]: very short and very long ones say little."""
-    words = max(len(text.split()), len(text) / _CHARS_PER_WORD)
-    short, long = _GOOD_WORDS
-    letters = sum(character.isalpha() for character in text) / max(len(text), 1)
-    return max(min(1.0, words / short, long / words) * min(1.0, letters / 0.6), 1e-3)
+@dataclass(frozen=True)
+class Weighing:
+    """What each of some sentences is worth [n], and what they are worth together."""
+
+    candidates: tuple[Candidate, ...]
+    signals: Signals
+    own: Floats
+    near: Floats
+
+    @property
+    def weights(self) -> Floats:
+        """What each sentence is worth by itself [n]."""
+        found = self.signals
+        weights = (found.central * found.place + _NAMES * found.names) * (1 - _SPEECH * found.speech)
+        if self.near.any():
+            weights = _NEAR * self.near + _OWN * self.own + _BESIDE_QUERY * found.central
+        return np.asarray(weights * found.length, np.float32)
+
+    @property
+    def concepts(self) -> Floats:
+        """What it is worth to have each term [terms] in the summary: all of them together `_COVERAGE`."""
+        counted = self.signals.weights
+        worth = counted**_COMMON_COUNTS
+        scale = 0.0 if self.near.any() else _COVERAGE / max(float(worth.sum()), 1e-12)
+        return np.asarray(worth * scale, np.float32)
+
+    def value(self, places: Sequence[int]) -> float:
+        """What the sentences at these places are worth together: monotone and submodular."""
+        covered = (self.signals.vectors[list(places)] > 0).any(axis=0)
+        return float(self.weights[list(places)].sum() + self.concepts[covered].sum())
+
+    def taken(self, budget: Budget) -> list[Choice]:
+        """Take the sentence that adds most, again and again, until the budget is spent; none repeats another."""
+        rows, weights, concepts = self.signals.vectors, self.weights, self.concepts
+        has = (rows > 0).astype(np.float32)
+        words = np.array([words_in(candidate.text) for candidate in self.candidates], np.float32)
+        cost = np.maximum(words, 8) ** (_LENGTH_POWER if budget.words and not self.near.any() else 0)
+        left, most = np.ones(len(rows), bool), budget.words or np.inf
+        fresh, spent = concepts.copy(), 0.0
+        chosen: list[Choice] = []
+        while len(chosen) < budget.sentences and spent < most * _FULL:
+            left &= words + spent <= most
+            if not left.any():
+                break
+            news = has @ fresh
+            best = int(np.argmax(np.where(left, (weights + news) / cost, -1)))
+            chosen.append(Choice(self.candidates[best], self._reasons(best)))
+            left &= rows @ rows[best] <= _AGAIN
+            left[best] = False
+            fresh[has[best] > 0] = 0
+            spent += words[best]
+        return chosen
+
+    def _reasons(self, place: int) -> tuple[str, ...]:
+        """Why a sentence was taken: the signals that are strong, or else the strongest."""
+        found = self.signals
+        strength = {"query": max(self.own[place], self.near[place]), "central": found.central[place]}
+        if not self.near.any():
+            strength |= {"place": (found.place[place] - 0.6) / 0.4, "names": found.names[place]}
+        strong = tuple(name for name, value in strength.items() if value >= _SAYS_WHY)
+        return strong or (max(strength, key=lambda name: float(strength[name])),)
+
+
+def _count(counts: dict[str, int], found: Iterable[str], most: int) -> None:
+    """Count what was found; beyond twice the bound, only the commonest stay."""
+    for one in sorted(found):
+        counts[one] = counts.get(one, 0) + 1
+    if len(counts) > 2 * most:
+        commonest = sorted(counts, key=lambda one: (-counts[one], one))[:most]
+        kept = {one: counts[one] for one in commonest}
+        counts.clear()
+        counts.update(kept)
 
 
 def _key(salt: str, index: int) -> int:
@@ -139,17 +263,6 @@ def _key(salt: str, index: int) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _smallest(keys: Sequence[float], count: int) -> list[int]:
-    """Positions of the `count` smallest keys, in rising order of position."""
-    return sorted(sorted(range(len(keys)), key=lambda i: (keys[i], i))[:count])
-
-
-def _first_of_each(texts: Sequence[str], known: set[str]) -> list[int]:
-    """Positions of the texts that are not in `known` and not among the texts before them."""
-    places: list[int] = []
-    seen = set(known)
-    for place, text in enumerate(texts):
-        if text not in seen:
-            places.append(place)
-            seen.add(text)
-    return places
+def _scaled(values: Floats) -> Floats:
+    scaled: Floats = (values / max(float(values.max(initial=0)), 1e-12)).astype(np.float32)
+    return scaled

@@ -49,6 +49,27 @@ SUMMARIES: Final = pa.schema(
         ("finish_reason", pa.string()),
         ("tokens_generated", pa.int32()),
         ("seed", pa.int64()),
+        ("reasons", pa.list_(pa.list_(pa.string()))),
+    ]
+)
+
+EXTRACTIONS: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("task", pa.string()),
+        ("field", pa.string()),
+        ("value", pa.string()),
+        ("normalized", pa.string()),
+        ("quote", pa.string()),
+        ("char_start", pa.int64()),
+        ("char_end", pa.int64()),
+        ("page", pa.int32()),
+        ("sentence_id", pa.string()),
+        ("method", pa.string()),
+        ("confidence", pa.float32()),
+        ("valid", pa.bool_()),
+        ("alignment", pa.string()),
     ]
 )
 

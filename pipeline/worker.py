@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import rwkv_runtime
+from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
 from pipeline.documents import Document
 from pipeline.durable import Disk, Faults
@@ -28,7 +29,7 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
-from pipeline.tasks import Options, Task, make_tasks
+from pipeline.tasks import Options, Task, make_tasks, queries_of
 from pipeline.text_store import TextStore
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
@@ -68,6 +69,8 @@ class Worker:
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
+        texts = queries_of(self._tasks)
+        self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         disk = Disk(Faults.parse(spec.faults))
         run = Path(spec.run)
         self._store = TextStore(run / "text", disk, Limits(silent_seconds=spec.page_timeout))
@@ -200,6 +203,7 @@ class Worker:
             self._engine.pooler,
             SplitOptions(spec.window, spec.max_chars, spec.language),
             start,
+            self._queries,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 

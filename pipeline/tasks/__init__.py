@@ -9,9 +9,9 @@ over every module of this folder.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Memory: TypeAlias = Mapping[str, Value]
 Options: TypeAlias = Mapping[str, Any]
+Queries: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Moment:
     """What a task sees when a segment has been read.
 
     `vectors` [n, dimensions] belong to the n sentences of the segment, unit length; None if no task asked.
-    `state` is the document's state behind the segment. `memory` is what the task handed back last.
+    `state` is the document's state behind the segment. `memory` is what the task handed back last. `queries` are the
+    vectors [dimensions] of the texts that any task asked for.
     """
 
     ref: DocumentRef
@@ -64,6 +66,7 @@ class Moment:
     vectors: NDArray[np.float32] | None
     state: State
     memory: Memory
+    queries: Queries = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Ending:
     state: State
     boundary: State
     memory: Memory
+    queries: Queries = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -94,6 +98,19 @@ class Task(Protocol):
     def visit(self, moment: Moment) -> Steps: ...
 
     def finish(self, ending: Ending) -> Steps: ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A task that compares sentences with texts of its own, whose vectors it finds in every moment."""
+
+    @property
+    def queries(self) -> tuple[str, ...]: ...
+
+
+def queries_of(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The texts that any of the tasks wants to have as vectors, each once."""
+    return tuple(dict.fromkeys(text for task in tasks if isinstance(task, Asking) for text in task.queries))
 
 
 def make_tasks(options: list[Options]) -> tuple[Task, ...]:

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ExitCode, JobError, safe, together, usage_error
-from jobs.schema import THIS_VERSION, EveryTokens, SummarizeTask
+from jobs.schema import EveryTokens, SummarizeTask
+from jobs.sections import THIS_VERSION
 from jobs.spec import JobSpec, differences, json_schema, load_resolved, load_spec, override
 
 MINIMAL: dict[str, Any] = {
@@ -135,7 +136,6 @@ ray: {address: "ray://head:10001"}
             "SPEC-NOT-YET",
             "prefix: a prefix is in the job format but not in this version (0.1)",
         ),
-        ("type: embed", "type: ‸extract", "SPEC-NOT-YET", "tasks[0].type: `extract` is in"),
         ("type: embed", "type: embed, dtype: ‸float16", "SPEC-NOT-YET", "tasks[0].dtype: `float16`"),
         ("type: embed", "type: embed, unit: ‸document", "SPEC-NOT-YET", "tasks[0].unit: `docume"),
         ("type: embed", "type: embed, normalize: ‸false", "SPEC-NOT-YET", "tasks[0].normalize: "),

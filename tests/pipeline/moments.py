@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -25,9 +26,14 @@ def vector_of(text: str, dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
     """A unit vector: the mean of random ones for the words, so that texts with the same words are near."""
     total = np.zeros(dimensions)
     for word in text.lower().split() or [""]:
-        seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
-        total += np.random.RandomState(seed).standard_normal(dimensions)
+        total += _word_vector(word, dimensions)
     return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
+
+
+@cache
+def _word_vector(word: str, dimensions: int) -> NDArray[np.float64]:
+    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
+    return np.random.RandomState(seed).standard_normal(dimensions)
 
 
 def state_of(number: int) -> State:

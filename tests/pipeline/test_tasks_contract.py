@@ -26,8 +26,10 @@ MODULES = entries(pipeline.tasks.__name__)
 SCHEMAS: Mapping[str, pa.Schema] = {
     "sentences": tables.sentences(DIMENSIONS),
     "summaries": tables.SUMMARIES,
+    "extractions": tables.EXTRACTIONS,
 }
-DOCUMENT = MemoryDocument((prose(25), prose(8, seed=1), prose(9, seed=2)), ("One", "Two", None))
+SIGNED = "It was signed on 3 March 2020 for $5,000, by a@b.org. "
+DOCUMENT = MemoryDocument((prose(25) + SIGNED, prose(8, seed=1), prose(9, seed=2)), ("One", "Two", None))
 
 
 def default_options(kind: str) -> dict[str, Any]:
@@ -145,13 +147,15 @@ def test_the_memory_handed_in_is_left_as_it_was(task: Task) -> None:
 
 def test_the_memory_does_not_grow_with_the_document(task: Task) -> None:
     sizes = []
-    for sentences in (400, 800):
+    for sentences in (1000, 2000):
         memory: Mapping[str, Any] = {}
+        largest = 0
         for moment in Rehearsal(MemoryDocument((prose(sentences),)), window=1024).moments(task):
             memory = carry_out(task.visit(replace(moment, memory=memory)), [])
-        sizes.append(len(to_json(memory)))
+            largest = max(largest, len(to_json(memory)))
+        sizes.append(largest)
 
-    assert sizes[1] < 1.2 * sizes[0] + 1000
+    assert sizes[1] < 1.2 * sizes[0] + 8192  # a passage of text may be waiting
     assert sizes[1] < 256 * 1024
 
 

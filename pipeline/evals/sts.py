@@ -1,0 +1,85 @@
+"""Semantic textual similarity: does the cosine of two sentences' vectors order pairs as people do (STS-B, dev).
+
+Also what reading costs: the same sentences behind 512 and 4,096 tokens of unrelated text, another one for each side of
+a pair; and what smaller vectors keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import vectors
+from pipeline.evals import Estimate, Row, Table, read_jsonl
+from pipeline.metrics.bootstrap import estimate_of
+from pipeline.metrics.correlation import spearman
+from rwkv_runtime.engine import Engine
+from rwkv_runtime.state import State
+
+if TYPE_CHECKING:
+    from rwkv_runtime.model import Model
+
+NAME: Final = "sts"
+NEEDS: Final = ("labelled/stsb-en.jsonl", "labelled/wikitext2-valid.txt")
+
+_READ_BEFORE: Final = (512, 4096)
+_CHARS_PER_TOKEN: Final = 6
+_PREFIXES: Final = (128, 64)
+
+Floats = NDArray[np.float32]
+
+
+def run(folder: Path, model: Model, limit: int | None) -> Table:
+    """Spearman x 100 of each kind of vector, and what it has more or less than the first."""
+    pairs = list(read_jsonl(folder / NEEDS[0], limit))
+    firsts, seconds = [pair["a"] for pair in pairs], [pair["b"] for pair in pairs]
+    scores = np.array([pair["score"] for pair in pairs], np.float64)
+    engine = Engine(model, window=512, lanes=1)
+    a, b = vectors.isolated(engine, firsts), vectors.isolated(engine, seconds)
+    cosines = {"isolated": _cosines(a, b)}
+    other = (folder / NEEDS[1]).read_text("utf-8")
+    for count in _READ_BEFORE:
+        behind = _states(engine, other, count)
+        sides = [
+            vectors.vectors_after(engine, state, texts) for state, texts in zip(behind, (firsts, seconds), strict=True)
+        ]
+        cosines[f"behind {count:,} tokens of other text"] = _cosines(*sides)
+    cosines |= _smaller(a, b)
+    rows = tuple(Row(name, _metrics(found, cosines["isolated"], scores)) for name, found in cosines.items())
+    return Table(NAME, f"STS-B dev, {len(pairs):,} pairs", rows, ("gap: Spearman less that of the first row",))
+
+
+def _states(engine: Engine, text: str, count: int) -> list[State]:
+    """Two states, behind the first and behind the last `count` tokens or so of a text."""
+    size = count * _CHARS_PER_TOKEN
+    ends = (text[:size], text[-size:])
+    return [vectors.state_behind(engine, engine.model.tokenizer.encode(end)[:count]) for end in ends]
+
+
+def _smaller(a: Floats, b: Floats) -> dict[str, NDArray[np.float64]]:
+    """Cosines of shortened and of coarser vectors."""
+    found = {f"{size} dimensions": _cosines(a[:, :size], b[:, :size]) for size in _PREFIXES if size < a.shape[1]}
+    return found | {"int8": _cosines(np.rint(a * 127), np.rint(b * 127)), "binary": _cosines(np.sign(a), np.sign(b))}
+
+
+def _cosines(a: Floats, b: Floats) -> NDArray[np.float64]:
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines: NDArray[np.float64] = (first * second).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return cosines
+
+
+def _metrics(
+    found: NDArray[np.float64], baseline: NDArray[np.float64], scores: NDArray[np.float64]
+) -> Mapping[str, Estimate]:
+    def gap(items: NDArray[np.intp]) -> float:
+        return 100 * (spearman(found[items], scores[items]) - spearman(baseline[items], scores[items]))
+
+    return {
+        "Spearman": estimate_of(lambda items: 100 * spearman(found[items], scores[items]), len(scores)),
+        "gap": estimate_of(gap, len(scores)),
+    }

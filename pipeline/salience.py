@@ -1,0 +1,153 @@
+"""How much each of some sentences says of the text that they come from: centrality, place, names, speech, length.
+
+The signals need the text's word counts and a uniform sample of its sentences, never the whole text, so they can be
+computed over what a stream has kept. All are in [0, 1]. Knows nothing of documents, rows or how sentences were kept.
+
+Centrality is the mean of LexRank (Erkan and Radev, 2004) on the graph of the sample and of closeness to the centroid
+of all sentences; both on TF-IDF, which no language model is needed for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Terms = Callable[[str], list[str]]
+
+_NAME: Final = re.compile(r"(?<=[\w,;] )[A-Z]\w+")
+_SPEECH: Final = re.compile('["“”„«»「『]')
+_TOO_FEW_WORDS: Final = 12
+_TOO_MANY_WORDS: Final = 80
+_LETTERS: Final = 0.7
+_CHARS_PER_WORD: Final = 6
+_SHARED: Final = 2
+_LIKE: Final = 0.1
+_DAMPING: Final = 0.85
+_ROUNDS: Final = 40
+_NAMED_OFTEN: Final = 3
+_NAMES_ENOUGH: Final = 3
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Per sentence [n]. `vectors` [n, terms] are TF-IDF rows, `weights` [terms] count the sentences with a term.
+
+    Rows have length 1 with their rare words, those of one sentence only, which have no column: they tie it to none.
+    """
+
+    central: Floats
+    place: Floats
+    names: Floats
+    speech: Floats
+    length: Floats
+    vectors: Floats
+    weights: Floats
+
+
+def signals(
+    texts: Sequence[str],
+    indices: Sequence[int],
+    sample: Sequence[int],
+    count: int,
+    frequency: Mapping[str, int],
+    names: Mapping[str, int],
+    terms: Terms,
+) -> Signals:
+    """Signals of n sentences of a text of `count`, the `indices`-th of it.
+
+    `sample` are the positions among the n of those that stand for the whole text; `frequency` says in how many
+    sentences of the text a term is, `names` how often a word is capitalised inside a sentence.
+    """
+    rows, weights, idf = _tfidf([terms(text) for text in texts], count, frequency)
+    centroid = weights * idf
+    near = rows @ (centroid / max(float(np.linalg.norm(centroid)), 1e-12))
+    central: Floats = ((_scaled(near) + _scaled(_lexrank(rows, sample))) / 2).astype(np.float32)
+    return Signals(
+        central=central,
+        place=_place(np.asarray(indices, np.float32), count),
+        names=np.array([_named(text, names) for text in texts], np.float32),
+        speech=np.array([bool(_SPEECH.search(text)) for text in texts], np.float32),
+        length=np.array([length_prior(text) for text in texts], np.float32),
+        vectors=rows,
+        weights=weights,
+    )
+
+
+def length_prior(text: str) -> float:
+    """How well the length of a sentence suits a summary, in (0, 1]: very short and very long ones say little."""
+    words = words_in(text)
+    letters = sum(character.isalpha() for character in text) / max(len(text), 1)
+    fits = min(1.0, words / _TOO_FEW_WORDS, (_TOO_MANY_WORDS / max(words, 1)) ** 2)
+    return max(fits * min(1.0, letters / _LETTERS) ** 2, 1e-3)
+
+
+def words_in(text: str) -> int:
+    """The words of a text; where words are not spaced, its characters stand for them."""
+    return max(len(text.split()), len(text) // _CHARS_PER_WORD if _unspaced(text) else 0)
+
+
+def names_in(text: str) -> list[str]:
+    """Words that are capitalised though no sentence begins there."""
+    return _NAME.findall(text)
+
+
+def _unspaced(text: str) -> bool:
+    return len(text) > 2 * _CHARS_PER_WORD * max(len(text.split()), 1)
+
+
+def _tfidf(found: list[list[str]], count: int, frequency: Mapping[str, int]) -> tuple[Floats, Floats, Floats]:
+    """Rows [n, terms] of a unit length, and per term the sentences that have it and its inverse sentence frequency."""
+    shared = dict.fromkeys(term for one in found for term in one if frequency.get(term, 1) >= _SHARED)
+    columns = {term: place for place, term in enumerate(shared)}
+    weights = np.array([frequency[term] for term in columns], np.float32)
+    idf = np.log1p(count / np.maximum(weights, 1)).astype(np.float32)
+    rare = float(np.log1p(count)) ** 2
+    rows = np.zeros((len(found), len(columns)), np.float32)
+    for row, one in zip(rows, found, strict=True):
+        alone = 0
+        for term, times in Counter(one).items():
+            place = columns.get(term)
+            if place is None:
+                alone += 1
+            else:
+                row[place] = (1 + np.log(times)) * idf[place]
+        row /= max(float(np.sqrt(row @ row + alone * rare)), 1e-12)
+    return rows, weights, idf
+
+
+def _lexrank(rows: Floats, sample: Sequence[int]) -> Floats:
+    """PageRank on the sample's graph of likeness, handed on once to every row [n]."""
+    likeness = rows @ rows[list(sample)].T
+    likeness[likeness < _LIKE] = 0
+    likeness[list(sample), range(len(sample))] = 0  # nobody votes for itself
+    graph = likeness[list(sample)]
+    share = np.maximum(graph.sum(axis=0), 1e-12)
+    rank = np.full(len(sample), 1 / max(len(sample), 1), np.float32)
+    for _ in range(_ROUNDS):
+        rank = (1 - _DAMPING) / len(sample) + _DAMPING * (graph @ (rank / share))
+    found: Floats = ((1 - _DAMPING) / max(len(sample), 1) + _DAMPING * (likeness @ (rank / share))).astype(np.float32)
+    return found
+
+
+def _place(indices: Floats, count: int) -> Floats:
+    """1 at both ends of the text, 0.6 in its middle: reports and papers say at their ends what they are about."""
+    from_end = np.minimum(indices, count - 1 - indices) / max(count, 1)
+    place: Floats = ((1.25 - from_end) / 1.25).astype(np.float32)
+    return place
+
+
+def _named(text: str, names: Mapping[str, int]) -> float:
+    known = {name for name in names_in(text) if names.get(name, 0) >= _NAMED_OFTEN}
+    return min(len(known), _NAMES_ENOUGH) / _NAMES_ENOUGH
+
+
+def _scaled(values: Floats) -> Floats:
+    scaled: Floats = (values / max(float(values.max(initial=0)), 1e-12)).astype(np.float32)
+    return scaled

@@ -1,0 +1,55 @@
+"""What every eval has in common, run over every module of the folder on a few items of their data."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+import rwkv_runtime
+from pipeline import evals
+from pipeline.evals import Eval, EvalError
+from rwkv_runtime.model import Model
+from tests.jobs.project import REPOSITORY, unspool
+
+ITEMS = REPOSITORY / "tests" / "pipeline" / "eval_items"
+MODULES = evals.evals()
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return rwkv_runtime.load("default")
+
+
+@pytest.fixture(params=list(MODULES.values()), ids=list(MODULES))
+def module(request: pytest.FixtureRequest) -> Eval:
+    found: Eval = request.param
+    return found
+
+
+def test_a_few_items_of_its_data_are_in_the_repository(module: Eval) -> None:
+    assert evals.missing(module, ITEMS) == []
+
+
+def test_every_row_has_the_same_metrics_with_the_figure_in_its_interval(module: Eval, model: Model) -> None:
+    table = module.run(ITEMS, model, 5)
+
+    assert table.name == module.NAME
+    assert len({tuple(row.metrics) for row in table.rows}) == 1
+    assert len({row.system for row in table.rows}) == len(table.rows) > 1
+    for row in table.rows:
+        for value in row.metrics.values():
+            assert math.isnan(value.low) or value.low - 1e-9 <= value.value <= value.high + 1e-9
+
+
+def test_a_folder_without_its_data_is_refused_by_the_name_of_the_file(module: Eval, tmp_path: Path) -> None:
+    said = unspool("eval", module.NAME, "--data", str(tmp_path))
+
+    assert said.code == 2
+    assert module.NEEDS[0] in said.err
+
+
+def test_an_unknown_eval_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(EvalError, match="sts"):
+        evals.find("nosuch")

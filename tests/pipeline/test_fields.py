@@ -1,0 +1,248 @@
+"""Values found by rules: what is read as what, seams that do not show, and quotes that stand in the text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.extract_schema import FieldSchema, default_schema, from_json_schema
+from pipeline.errors import DocumentError
+from pipeline.fields.calibration import RANKED_POINTS, RULE_POINTS, confidence
+from pipeline.fields.rules import finders
+from pipeline.fields.stretches import CORE_CHARS
+from pipeline.tasks import extract
+from pipeline.tasks.extract import Extract
+from tests.pipeline.memory_document import MemoryDocument
+from tests.pipeline.moments import Rehearsal, rows_of
+
+RULES = sorted(finders())
+SAMPLES = (
+    "The agreement is dated as of March 3, 2020. ",
+    "It ends on 31 December 2024, unless renewed. ",
+    "Fees of US$ 2.5 million (two hundred dollars a day) fall due within thirty (30) days. ",
+    "Interest is five percent (5%) a year. ",
+    "Invoice No. 2023-001\nTotal: EUR 1.500,00\nContact: Jane Roe <jane.roe@example.org>\n\n",
+    "See https://Example.org/a_(b)?q=1. ",
+    'This Supply Agreement is made between Acme, Inc. ("Acme") and Bolt Ltd (the "Buyer"). ',
+    "It is governed by the laws of the State of New York. ",
+    "Größe naïve 今天天气 🙂 e\u0301. ",
+    '"Affiliate" means any company. ',
+    "plain words without any value in them, ",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "normalized"),
+    [
+        ("date", "January 5, 2020", "2020-01-05"),
+        ("date", "the 2nd  day  of  September  1998", "1998-09-02"),
+        ("date", "3. März 2020", "2020-03-03"),
+        ("date", "7/31/2019", "2019-07-31"),
+        ("date", "31.7.2019", "2019-07-31"),
+        ("date", "2020-02-30", None),
+        ("date", "March 2021", "2021-03"),
+        ("money", "$1,500.00", "USD 1500"),
+        ("money", "1.500,00 EUR", "EUR 1500"),
+        ("money", "US$ 2.5 million", "USD 2500000"),
+        ("money", "twenty dollars", "USD 20"),
+        ("duration", "thirty (30) days", "P30D"),
+        ("duration", "a two-year term", "P2Y"),
+        ("duration", "one hundred twenty days", "P120D"),
+        ("percentage", "five percent (5%)", "5"),
+        ("percentage", "50 basis points", "0.5"),
+        ("number", "1,500", "1500"),
+        ("number", "v2", None),
+        ("email", "X@Y.COM.", "x@y.com"),
+        ("url", "(https://En.org/a_(b)).", "https://en.org/a_(b)"),
+        ("identifier", "Invoice No. 2023-001", "2023-001"),
+        ("identifier", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("term", '(the "Effective Date")', "effective date"),
+        ("jurisdiction", "governed by the laws of the State of New York, without", "new york"),
+        ("jurisdiction", "under Applicable Law", None),
+        ("party", "made between Acme Holdings, Inc. and others", "acme holdings inc"),
+        ("title", "EXHIBIT 10.1 DISTRIBUTION AGREEMENT", "distribution agreement"),
+    ],
+)
+def test_a_rule_reads_what_people_mean(kind: str, text: str, normalized: str | None) -> None:
+    found = [match.normalized for match in finders()[kind](text)]
+
+    assert found == ([normalized] if normalized else [])
+
+
+@pytest.mark.parametrize("kind", RULES)
+@given(parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=30)), max_size=8))
+@settings(deadline=None, max_examples=40)
+def test_whatever_a_rule_finds_stands_in_the_text(kind: str, parts: Sequence[str]) -> None:
+    text = "".join(parts)
+    before = 0
+    for match in finders()[kind](text):
+        assert before <= match.start < match.end <= len(text)
+        assert text[match.start : match.end].strip() == text[match.start : match.end]
+        assert json.loads(json.dumps(match.value)) == match.value
+        assert 0 < match.weight <= 1
+        before = match.start
+
+
+def task_of(*fields: dict[str, Any]) -> Extract:
+    schema = FieldSchema.model_validate({"fields": list(fields)})
+    return extract.make({"name": "t", "schema": schema.model_dump(mode="json")})
+
+
+def rows(task: Extract, text: str, window: int = 32, stride: int = 4) -> list[dict[str, Any]]:
+    asked = Rehearsal(MemoryDocument((text,)), window, stride).play(task)
+    return rows_of(asked, "extractions") if asked else []
+
+
+NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+KINDS = st.sampled_from([kind for kind in RULES if kind not in ("number", "title")])
+FIELDS = st.one_of(
+    st.fixed_dictionaries({"type": KINDS, "cardinality": st.sampled_from(["one", "many", "every"])}),
+    st.fixed_dictionaries(
+        {"type": KINDS, "cues": st.lists(st.sampled_from(["dated", "between", "due", "the"]), min_size=1)}
+    ),
+    st.fixed_dictionaries({"type": st.just("text"), "keys": st.just(["Total", "Contact"])}),
+    st.fixed_dictionaries({"type": st.sampled_from(["text", "clause"]), "patterns": st.just([r"\bgoverned by\b"])}),
+    st.fixed_dictionaries({"type": st.just("text"), "values": st.just({"Acme": ["ACME Corp"], "buyer": []})}),
+    st.fixed_dictionaries({"type": st.just("clause"), "description": st.sampled_from(["whose law governs", "fees"])}),
+)
+
+
+@given(
+    fields=st.dictionaries(NAMES, FIELDS, min_size=1, max_size=5),
+    parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=20)), min_size=1, max_size=30),
+    window=st.sampled_from([8, 32, 256]),
+)
+@settings(deadline=None, max_examples=60)
+def test_every_row_of_any_schema_quotes_the_text_and_fits_the_schema(
+    fields: dict[str, dict[str, Any]], parts: Sequence[str], window: int
+) -> None:
+    text = "".join(parts).encode("utf-8", "ignore").decode()
+    task = task_of(*({"name": name, **field} for name, field in fields.items()))
+
+    for row in rows(task, text, window):
+        field = fields[row["field"]]
+        assert text[row["char_start"] : row["char_end"]] == row["quote"] != ""
+        assert row["valid"] and row["alignment"] == "exact" and row["method"] in ("rule", "span")
+        assert 0 <= row["confidence"] <= 1
+        value = json.loads(row["value"])
+        if field["type"] == "date" and len(value) == 10:
+            assert date.fromisoformat(value)
+        elif field["type"] == "money":
+            assert set(value) == {"amount", "currency"} and float(value["amount"]) >= 0
+        elif "values" in field:
+            assert value in field["values"]
+        else:
+            assert isinstance(value, str | int | float)
+
+
+@given(
+    parts=st.lists(st.sampled_from(SAMPLES), min_size=40, max_size=120),
+    windows=st.tuples(st.sampled_from([8, 16, 64]), st.sampled_from([128, 512])),
+)
+@settings(deadline=None, max_examples=8)
+def test_rows_do_not_depend_on_how_much_is_read_at_once(parts: Sequence[str], windows: tuple[int, int]) -> None:
+    schema = default_schema().model_dump(mode="json")
+    schema["fields"].append({"name": "law", "type": "clause", "description": "whose law governs"})
+    task = extract.make({"name": "t", "schema": schema})
+
+    few, many = (rows(task, "".join(parts), window) for window in windows)
+    assert few == many and few
+
+
+@pytest.mark.parametrize("shift", range(-40, 41, 5))
+def test_a_value_at_a_seam_is_found_once_and_whole(shift: int) -> None:
+    before = "word " * ((CORE_CHARS + shift) // 5)
+    text = before + "on January 5, 2020 in Rome. " + "word " * 800
+    found = rows(task_of({"name": "day", "type": "date", "cardinality": "every"}), text)
+
+    assert [row["quote"] for row in found] == ["January 5, 2020"]
+
+
+def test_a_value_that_goes_over_a_line_and_a_sentence_end_is_whole() -> None:
+    found = rows(task_of({"name": "sum", "type": "money"}), "It is US$\n2.5 million. More. Rs. 500 is due.")
+
+    assert {row["quote"] for row in found} == {"US$\n2.5 million", "Rs. 500"}
+
+
+def test_a_field_with_many_values_lists_each_once_in_the_order_of_the_text() -> None:
+    text = "Due 2020-01-02, 2020-01-01 and January 2, 2020. " * 200
+    found = rows(task_of({"name": "day", "type": "date", "cardinality": "many"}), text)
+
+    assert [row["normalized"] for row in found] == ["2020-01-02", "2020-01-01"]
+    assert found[0]["char_start"] == text.index("2020-01-02")
+
+
+def test_a_field_with_one_value_keeps_what_contradicts_it_behind_it() -> None:
+    field = {"name": "made", "type": "date", "cues": ["dated as of"]}
+    text = "Filed 2021-05-05. " + "Nothing. " * 40 + "Dated as of 2020-01-01. Also dated as of 2020-02-02. "
+    found = rows(task_of(field), text)
+
+    assert [row["normalized"] for row in found] == ["2020-01-01", "2020-02-02"]
+
+
+def test_a_value_out_of_its_limits_or_too_unsure_is_left_out() -> None:
+    text = "Fees of $5, $50 and $500. "
+    within = task_of({"name": "fee", "type": "money", "cardinality": "many", "minimum": 10, "maximum": 100})
+    sure = task_of({"name": "fee", "type": "money", "cardinality": "many", "min_confidence": 0.99})
+
+    assert [row["normalized"] for row in rows(within, text)] == ["USD 50"]
+    assert rows(sure, text) == []
+
+
+def test_a_clause_described_in_words_is_the_sentence_that_has_them() -> None:
+    filler = "The captain keeps a wooden box of letters below his berth. " * 60
+    clause = "Neither party may assign this agreement without consent. "
+    task = task_of({"name": "assignment", "type": "clause", "description": "assignment of the agreement with consent"})
+    [row] = rows(task, filler + clause + filler)
+
+    assert row["quote"] == clause.strip()
+    assert row["method"] == "span"
+
+
+def test_a_pattern_that_takes_too_long_fails_its_document_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.fields.finding.PATTERN_SECONDS", 0.05)
+    task = task_of({"name": "slow", "type": "text", "patterns": [r"(a+a+)+b"]})
+
+    with pytest.raises(DocumentError, match="slow"):
+        rows(task, "a" * 3000 + "c")
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_score_never_means_less_confidence(first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    for points in (RULE_POINTS, RANKED_POINTS):
+        assert 0 <= confidence(low, points) <= confidence(high, points) <= 1
+
+
+def test_json_schema_becomes_fields() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "signed": {"type": "string", "format": "date", "x-unspool": {"cues": ["signed"]}},
+            "mails": {"type": "array", "items": {"type": "string", "format": "email"}},
+            "party": {"type": "object", "properties": {"country": {"enum": ["France", "Italy"]}}},
+            "number": {"type": "string", "pattern": "^INV-[0-9]+$"},
+            "law": {"type": "string", "description": "whose law governs"},
+        },
+    }
+    fields = FieldSchema.model_validate(from_json_schema(schema)).fields
+    found = rows(task_of(*(field.model_dump(mode="json") for field in fields)), "Signed 2020-01-01 in Italy: INV-7.")
+
+    assert [(field.name, field.type, field.cardinality) for field in fields] == [
+        ("signed", "date", "one"),
+        ("mails", "email", "many"),
+        ("party.country", "text", "one"),
+        ("number", "text", "one"),
+        ("law", "clause", "one"),
+    ]
+    assert {row["field"]: json.loads(row["value"]) for row in found if row["field"] != "law"} == {
+        "signed": "2020-01-01",
+        "party.country": "Italy",
+        "number": "INV-7",
+    }
