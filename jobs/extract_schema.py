@@ -160,7 +160,7 @@ class ExtractTask(Section):
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
         Field(alias="schema", default_factory=default_schema),
     ]
-    """A file with a schema, in YAML or JSON, or the schema itself; without one, dates, sums and the like."""
+    """A file with a schema, in YAML or JSON, the schema itself, or `contract`; else dates, sums and the like."""
     grounding: Literal["quote"] = "quote"
     """Every value is a stretch of the document."""
 

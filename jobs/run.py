@@ -391,16 +391,17 @@ def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:
 
     spec = job.spec
     facts = _worker_facts(view)
-    dims = next((task.dims for task in spec.tasks if task.type == "embed" and task.dims), None)
-    dimensions = dims or int(facts.get("dimensions", 0))
+    embed = next((task for task in spec.tasks if task.type == "embed"), None)
+    dimensions = (embed.dims if embed else None) or int(facts.get("dimensions", 0))
+    dtype = embed.dtype if embed else "float32"
     known = {
         "documents": tables.DOCUMENTS,
-        "sentences": tables.sentences(dimensions),
+        "sentences": tables.sentences(dimensions, dtype),
         "summaries": tables.SUMMARIES,
         "extractions": tables.EXTRACTIONS,
         "failures": tables.FAILURES,
     }
-    marks = _marks(job, facts, dimensions)
+    marks = _marks(job, facts, dimensions, dtype)
     return {name: known[name].with_metadata(marks) for name in _tables_of(job)}
 
 
@@ -427,7 +428,7 @@ def _worker_facts(view: LedgerView) -> Mapping[str, str]:
     return reported[-1] if reported else {}
 
 
-def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str]:
+def _marks(job: Job, facts: Mapping[str, str], dimensions: int, dtype: str) -> dict[str, str]:
     split = job.spec.split
     return {
         "unspool.schema": "1",
@@ -438,7 +439,7 @@ def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str
         "unspool.embedding": json.dumps(
             {
                 "dimensions": dimensions,
-                "dtype": "float32",
+                "dtype": dtype,
                 "layer": "last",
                 "pooling": facts.get("pooling", ""),
                 "normalized": True,

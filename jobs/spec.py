@@ -25,6 +25,7 @@ from jobs.errors import JobError, safe, together, usage_error
 from jobs.schema import JobSpec, Task, json_schema
 from jobs.sections import Section, not_yet
 from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
+from pipeline.fields import shipped
 
 __all__ = ["JobSpec", "differences", "json_schema", "load_resolved", "load_spec", "override"]
 
@@ -224,7 +225,7 @@ def _include_schemas(draft: _Draft, folder: Path) -> None:
         way = ("tasks", index, "schema")
         path = draft.at(way)
         if isinstance(path, str) and draft.at(("tasks", index, "type")) == "extract":
-            draft.include(way, folder / path)
+            draft.include(way, shipped.path_of(path) if path in shipped.names() else folder / path)
 
 
 @dataclass

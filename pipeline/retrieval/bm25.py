@@ -42,6 +42,10 @@ class Index:
             self._texts[term].append(number)
             self._counts[term].append(count)
 
+    def having(self, term: str) -> int:
+        """How many texts have a term."""
+        return len(self._texts.get(term, ()))
+
     def scores(self, query: Iterable[str] | Mapping[str, float]) -> Scores:
         """The score of every text, [n]. A query may give its terms weights; a term that is repeated counts once."""
         weights = query if isinstance(query, Mapping) else dict.fromkeys(query, 1.0)

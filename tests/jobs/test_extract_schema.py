@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import JobError
-from jobs.extract_schema import FieldSchema
 from jobs.ledger import RunLedger
 from jobs.run_directory import RunDirectory
 from jobs.spec import load_resolved, load_spec
 from jobs.verify import verify
-from jobs.yaml_file import read_file
 from pipeline import tables
 from pipeline.durable import Disk
-from tests.jobs.project import REPOSITORY, Project
+from pipeline.fields import shipped
+from pipeline.fields.field import Field
+from tests.jobs.project import Project
 
 JOB = """\
 version: 1
@@ -80,12 +80,14 @@ def test_a_json_schema_may_stand_in_place_of_fields(tmp_path: Path) -> None:
     assert [field["name"] for field in spec.model_dump(mode="json")["tasks"][0]["schema"]["fields"]] == ["due"]
 
 
-def test_the_schemas_of_the_examples_are_good() -> None:
-    paths = list((REPOSITORY / "examples" / "schemas").glob("*.yaml"))
+def test_a_schema_that_is_shipped_is_known_by_its_name(tmp_path: Path) -> None:
+    path = job(tmp_path, "fields: []")
 
-    assert paths
-    for path in paths:
-        assert FieldSchema.model_validate(read_file(path)[1]).fields
+    assert shipped.names() == ["contract"]
+    for name in shipped.names():
+        path.write_text(JOB.replace("fields.yaml", name), "utf-8")
+        [task] = load_spec(path).model_dump(mode="json")["tasks"]
+        assert tuple(map(Field.of, task["schema"]["fields"])) == shipped.fields_of(name)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,227 @@
+"""Questions and searches: a run, a kept state or a document is found, and the pipeline is asked about it.
+
+Nothing is written. Turns what the pipeline and the runtime refuse into exit codes. Importing it loads no torch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jobs.errors import ExitCode, JobError, usage_error
+from jobs.models import model_errors
+from jobs.run import RunResult, open_run
+from jobs.run_directory import RunDirectory
+from jobs.spec import load_resolved
+from pipeline.documents import DocumentRef
+from pipeline.durable import Disk
+from pipeline.errors import DocumentError
+
+if TYPE_CHECKING:
+    from pipeline.answers.ask import Answer, Reading
+    from pipeline.answers.lines import Line
+    from rwkv_runtime.engine import Engine
+    from rwkv_runtime.model import Model
+    from rwkv_runtime.state import State
+
+_STATE_SUFFIX: Final = ".arrow"
+_WINDOW: Final = 512
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A finished run that is asked, of one of its documents or of all."""
+
+    result: RunResult
+    model_source: str
+    model_fingerprint: str
+    doc_id: str | None = None
+
+    def documents(self) -> Mapping[str, dict[str, Any]]:
+        """The rows of `documents` by their ids."""
+        columns = ["doc_id", "source_uri", "language", "title"]
+        return {row["doc_id"]: row for row in self.result.table("documents").to_table(columns=columns).to_pylist()}
+
+    def lines(self) -> Iterator[Line]:
+        from pipeline.answers.lines import lines_of_table
+
+        return lines_of_table(self.result.table("sentences"), self.doc_id)
+
+    def states(self, model: Model) -> dict[str, State]:
+        """The end states that the run has kept. Raises JobError (exit 7) through `model_errors`."""
+        from rwkv_runtime.state import State
+
+        paths = sorted((self.result.path / "states").glob(f"{self.doc_id or '*'}.end{_STATE_SUFFIX}"))
+        return {path.name.removesuffix(f".end{_STATE_SUFFIX}"): State.from_arrow(path, model) for path in paths}
+
+
+def search_run(path: Path, text: str, top: int) -> list[dict[str, Any]]:
+    """The sentences of a finished run nearest to a text, best first, as JSON values.
+
+    Raises JobError: exit 2 if the run has no vectors, 6 if it is none, 7 for its model.
+    """
+    if not text.strip():
+        raise usage_error("SEARCH", "there is nothing to search for; give some words")
+    asked = _open(path)
+    documents = asked.documents()
+    with model_errors():
+        from pipeline import vectors
+        from pipeline.answers.search import search
+        from pipeline.tasks.embed import shortened
+
+        engine = _engine(_load(asked.model_source, asked.model_fingerprint))
+        vector = shortened(vectors.isolated(engine, [text]), _dimensions(asked))[0]
+    hits = search(asked.lines(), text, vector, top, _languages(documents))
+    return [_line(hit.line, documents) | {"score": hit.score, "words": hit.words, "cosine": hit.cosine} for hit in hits]
+
+
+def ask_target(target: Path, question: str, model: str, state: Path | None) -> dict[str, Any]:
+    """The answer to a question about a run, a state that a run has kept, or a document; as a JSON value.
+
+    `model` and `state` count for documents: with a state, passages are read again behind it. Raises JobError.
+    """
+    if not question.strip():
+        raise usage_error("ASK", "there is no question; give one")
+    if not target.exists():
+        raise usage_error("ASK", "no such document, run or state file", str(target))
+    if target.is_dir():
+        return _ask_run(_open(target), question)
+    if target.suffix == _STATE_SUFFIX:
+        return _ask_run(_of_state(target), question)
+    return _ask_document(target, question, model, state)
+
+
+def _ask_run(asked: Asked, question: str) -> dict[str, Any]:
+    documents = asked.documents()
+    with model_errors():
+        from pipeline.answers.ask import Reading, ask
+
+        model = _load(asked.model_source, asked.model_fingerprint)
+        reading = Reading(_engine(model), asked.states(model))
+        answer = ask(asked.lines(), question, reading, _languages(documents))
+    return _answer(answer, documents)
+
+
+def _ask_document(path: Path, question: str, source: str, state: Path | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, _document_errors(path), model_errors():
+        from pipeline.answers.ask import ask
+        from pipeline.answers.lines import lines_of_document
+        from pipeline.formats import open_document
+        from pipeline.text_store import TextStore
+
+        document = open_document(_reference(path), TextStore(Path(scratch), Disk()))
+        model = _load(source, None)
+        facts = document.facts
+        row = {"source_uri": str(path), "language": facts.language, "title": facts.title}
+        documents = {document.ref.doc_id: row}
+        reading = _reading(model, document.ref.doc_id, state)
+        answer = ask(lines_of_document(document, model.tokenizer), question, reading, _languages(documents))
+        return _answer(answer, documents)
+
+
+def _reading(model: Model, doc_id: str, state: Path | None) -> Reading:
+    from pipeline.answers.ask import Reading
+    from rwkv_runtime.state import State
+
+    states = {} if state is None else {doc_id: State.from_arrow(state, model)}
+    return Reading(_engine(model), states)
+
+
+def _open(path: Path) -> Asked:
+    result = open_run(path)
+    spec = load_resolved(RunDirectory.open(path, Disk()).info.spec, where=str(path / "run.json"))
+    if not any(task.type == "embed" for task in spec.tasks):
+        message = "the run has no sentences; add a task of type embed to its job and run it anew"
+        raise JobError("RUN-NO-TABLE", message, exit_code=ExitCode.USAGE, where=str(path))
+    return Asked(result, spec.model.source, RunDirectory.open(path, Disk()).info.model_fp)
+
+
+def _of_state(path: Path) -> Asked:
+    """The document of a kept state, in the run that it lies in."""
+    run, (doc_id, _, rest) = path.absolute().parent.parent, path.name.partition(".")
+    if path.parent.name != "states" or not RunDirectory.exists(run) or rest not in ("end.arrow", "boundary.arrow"):
+        message = "a state remembers no words; ask its document: `unspool ask DOCUMENT QUESTION --state STATE`"
+        raise usage_error("ASK", message, str(path))
+    asked = _open(run)
+    return Asked(asked.result, asked.model_source, asked.model_fingerprint, doc_id)
+
+
+def _load(source: str, fingerprint: str | None) -> Model:
+    import rwkv_runtime
+
+    model = rwkv_runtime.load(source)
+    if fingerprint is not None and model.fingerprint != fingerprint:
+        message = f"the run was made with other weights ({fingerprint[:12]}, now {model.fingerprint[:12]})"
+        raise JobError("MODEL", f"{message}; put those back", exit_code=ExitCode.MODEL, where=source)
+    return model
+
+
+def _engine(model: Model) -> Engine:
+    from rwkv_runtime.engine import Engine
+
+    return Engine(model, window=_WINDOW, lanes=1)
+
+
+def _dimensions(asked: Asked) -> int:
+    return int(asked.result.table("sentences").schema.field("embedding").type.list_size)
+
+
+def _reference(path: Path) -> DocumentRef:
+    from pipeline.formats import reader_for
+
+    facts = path.stat()
+    return DocumentRef(
+        "document", str(path), str(path.absolute()), facts.st_size, facts.st_mtime_ns, reader_for(str(path)) or ""
+    )
+
+
+def _languages(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {doc_id: row["language"] or "en" for doc_id, row in documents.items()}
+
+
+def _line(line: Line, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "sentence_id": line.sentence_id,
+        "document": documents[line.doc_id]["source_uri"],
+        "page": line.page,
+        "section": line.section,
+        "char_start": line.char_start,
+        "char_end": line.char_end,
+        "text": line.text,
+    }
+
+
+def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "question": answer.question,
+        "answer": None if answer.quote is None else answer.quote.text,
+        "confidence": answer.confidence,
+        "method": "quote",
+        "tokens_read": answer.tokens_read,
+        "state_sha256": answer.state_sha256,
+        "passages": [
+            _line(passage.quote, documents)
+            | {
+                "quote": passage.quote.text,
+                "text": passage.text,
+                "passage_start": passage.lines[0].char_start,
+                "passage_end": passage.lines[-1].char_end,
+                "confidence": passage.confidence,
+            }
+            for passage in answer.passages
+        ],
+    }
+
+
+@contextmanager
+def _document_errors(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a document into exit 3, as in a run of this one document."""
+    try:
+        yield
+    except DocumentError as error:
+        message = f"{error.message} ({error.error_type})"
+        raise JobError("DOCUMENT", message, exit_code=ExitCode.FAILURES, where=str(path)) from error

@@ -1,0 +1,165 @@
+"""Commands that answer at once: `unspool search`, `ask`, and `summarize`, `extract` and `embed` for one document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.commands.options import AsJson, Model, NoProgress, Quiet, RunPath, data, say
+from jobs.errors import safe
+
+Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
+Rows = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the rows there: Parquet, or JSONL by its suffix.")
+]
+_TEXT_WIDTH = 300
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (search, ask, summarize, extract, embed):
+        app.command()(command)
+
+
+def search(
+    run: RunPath,
+    text: Annotated[str, typer.Argument(help="What to look for.", metavar="TEXT")],
+    top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="How many sentences to show.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Find the sentences of a finished run nearest to a text, by words and by vectors together."""
+    from jobs.answers import search_run
+
+    found = search_run(run, text, top)
+    if as_json:
+        data(found)
+        return
+    for hit in found:
+        typer.echo(safe(f"{hit['score']:6.2f}  {_place(hit)}"))
+        typer.echo(f"        {_shown(hit['text'])}")
+
+
+def ask(
+    target: Annotated[Path, typer.Argument(help="A document, a run directory or a state it has kept.")],
+    question: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
+    model: Model = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Read a document's passages again behind this state.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question with quotes: the passages that suit it best, read again on a fork of the state."""
+    from jobs.answers import ask_target
+
+    found = ask_target(target, question, model or "default", state)
+    if as_json:
+        data(found)
+        return
+    if found["answer"] is None:
+        typer.echo("Not known: no passage is near enough to the question. The nearest are:")
+    else:
+        typer.echo(_shown(found["answer"], None))
+        typer.echo(f"\nA quote; confidence {found['confidence']:.0%}. The passages that suit the question best:")
+    for number, passage in enumerate(found["passages"], start=1):
+        typer.echo(safe(f"[{number}] {_place(passage)}"))
+        typer.echo(f"    {_shown(passage['text'], 2 * _TEXT_WIDTH)}")
+
+
+def summarize(
+    document: Document,
+    sentences: Annotated[int, typer.Option("--sentences", min=1, max=100, help="The longest summary.")] = 5,
+    sections: Annotated[bool, typer.Option("--sections", help="Also summarise each section.")] = False,
+    model: Model = None,
+    output: Rows = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Summarise one document with sentences of its own."""
+    task = {"type": "summarize", "max_sentences": sentences, "every": "section" if sections else None}
+    _once(document, task, model, output, as_json, quiet, no_progress)
+
+
+def extract(
+    document: Document,
+    schema: Annotated[str | None, typer.Option("--schema", help="A file of the fields wanted, or `contract`.")] = None,
+    model: Model = None,
+    output: Rows = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Find values in one document: the fields of a schema, or dates, sums, addresses and the like."""
+    task: dict[str, Any] = {"type": "extract"}
+    if schema is not None:
+        from pipeline.fields import shipped
+
+        task["schema"] = schema if schema in shipped.names() else str(Path(schema).absolute())
+    _once(document, task, model, output, as_json, quiet, no_progress)
+
+
+def embed(
+    document: Document,
+    dims: Annotated[int | None, typer.Option("--dims", min=1, help="Keep only the first numbers.")] = None,
+    model: Model = None,
+    output: Rows = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Make a vector of each sentence of one document; JSON lines on stdout."""
+    _once(document, {"type": "embed", "dims": dims}, model, output, as_json, quiet, no_progress)
+
+
+def _once(
+    document: str,
+    task: dict[str, Any],
+    model: str | None,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    no_progress: bool,
+) -> None:
+    from jobs.oneshot import OneShot, rows_of, run_once, write
+    from jobs.run import RunOptions
+
+    progress = "none" if quiet else "silent" if no_progress else "auto"
+    shot = OneShot(document, task, model or "default")
+    with run_once(shot, RunOptions(progress=progress, handle_signals=True)) as result:
+        if output is not None:
+            count = write(result, shot.table, output)
+            if not quiet:
+                say(safe(f"{output}: {count:,} rows"))
+            return
+        rows = rows_of(result, shot.table)
+        if as_json:
+            data(list(rows))
+            return
+        for row in rows:
+            typer.echo(_text(task["type"], row))
+
+
+def _text(kind: str, row: dict[str, Any]) -> str:
+    """A row for people who read along; of vectors, for programs."""
+    if kind == "embed":
+        return json.dumps(row, ensure_ascii=False)
+    if kind == "extract":
+        span = f"[{row['char_start']}, {row['char_end']})"
+        return f"{row['field']}\t{row['normalized']}\t{span}\t{row['confidence']:.2f}\t{_shown(row['quote'], 120)}"
+    heading = "" if row["level"] == "document" else f"[{row['char_start']}, {row['char_end']})\n"
+    return heading + "\n".join(_shown(line, None) for line in row["text"].split("\n")) + "\n"
+
+
+def _place(hit: dict[str, Any]) -> str:
+    """Document, page, section and span, as far as they are known."""
+    page = f", page {hit['page']}" if hit["page"] is not None else ""
+    section = f", {hit['section']}" if hit["section"] else ""
+    return f"{hit['document']}{page}{section} [{hit['char_start']}, {hit['char_end']})"
+
+
+def _shown(text: str, width: int | None = _TEXT_WIDTH) -> str:
+    line = safe(" ".join(text.split()))
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"

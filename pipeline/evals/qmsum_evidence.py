@@ -1,0 +1,85 @@
+"""Finding the evidence: which five turns of a meeting a question about it is answered by (QMSum)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import vectors
+from pipeline.evals import Row, Table, read_jsonl
+from pipeline.in_memory import TextDocument, read
+from pipeline.metrics.bootstrap import estimate, paired_difference
+from pipeline.metrics.collections import OPTIONS, WORDS, ranked
+from pipeline.metrics.ranking import hit
+from pipeline.retrieval.bm25 import Index
+from pipeline.retrieval.fusion import best
+from pipeline.retrieval.terms import terms_of
+from rwkv_runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from rwkv_runtime.model import Model
+
+NAME: Final = "qmsum-evidence"
+NEEDS: Final = ("labelled/qmsum.jsonl",)
+
+_TURNS: Final = 5
+_DEPTHS: Final = (1, 5)
+
+
+def run(folder: Path, model: Model, limit: int | None) -> Table:
+    """hit@1 and hit@5 of each system, and what it has more than BM25 at 5."""
+    engine = Engine(model, window=OPTIONS.window, lanes=1)
+    hits: dict[str, list[list[float]]] = {}
+    for meeting in read_jsonl(folder / NEEDS[0], limit):
+        _measure(meeting, engine, hits)
+    rows = tuple(Row(system, _metrics(found, hits[WORDS])) for system, found in hits.items())
+    count = len(hits[WORDS])
+    return Table(NAME, f"QMSum test, {count} questions, windows of {_TURNS} turns", rows, (_NOTE,))
+
+
+_NOTE: Final = "over BM25: hit@5 less that of BM25 on the same questions, in points"
+
+
+def _measure(meeting: Mapping[str, Any], engine: Engine, hits: dict[str, list[list[float]]]) -> None:
+    turns = meeting["text"].split("\n")
+    starts = np.cumsum([0, *(len(turn) + 1 for turn in turns)])
+    terms, index = terms_of("en"), Index()
+    for first in range(0, len(turns), _TURNS):
+        index.add(terms(" ".join(turns[first : first + _TURNS])))
+    sentences = [one for part in read(TextDocument(meeting["text"]), engine, OPTIONS) for one in _placed(part)]
+    middle = np.array([place for place, _ in sentences])
+    windows = (np.searchsorted(starts, middle, side="right") - 1) // _TURNS
+    found = np.stack([vector for _, vector in sentences])
+    for query in meeting["specific"]:
+        right = _right(query, len(index))
+        if right:
+            vector = vectors.isolated(engine, [query["query"]])[0]
+            near = np.full(len(index), -1.0)
+            np.maximum.at(near, windows, (found @ vector).astype(np.float64))
+            for system, scores in ranked(index.scores(terms(query["query"])), near).items():
+                order = best(scores, max(_DEPTHS))
+                hits.setdefault(system, []).append([100 * hit(order, right, depth) for depth in _DEPTHS])
+
+
+def _placed(part: Any) -> list[tuple[int, NDArray[np.float32]]]:
+    """The middle of each sentence, in characters, with its vector."""
+    middles = [(one.char_start + one.char_end) // 2 for one in part.sentences]
+    return list(zip(middles, part.vectors, strict=True))
+
+
+def _right(query: Mapping[str, Any], windows: int) -> set[int]:
+    spans = [(int(first), int(last)) for first, last in query["relevant_text_span"]]
+    return {
+        window
+        for window in range(windows)
+        if any(first < (window + 1) * _TURNS and last >= window * _TURNS for first, last in spans)
+    }
+
+
+def _metrics(found: list[list[float]], words: list[list[float]]) -> dict[str, Any]:
+    figures = {f"hit@{depth}": estimate([one[place] for one in found]) for place, depth in enumerate(_DEPTHS)}
+    return figures | {"over BM25": paired_difference([one[-1] for one in found], [one[-1] for one in words])}

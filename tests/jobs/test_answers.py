@@ -1,0 +1,158 @@
+"""Searching, asking and one document at once, through the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from unittest import mock
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs.project import TASKS, Project, contents, prose, unspool
+
+KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
+OTHER = "The inspector who signed the Duskmoor register in that year was Nadia Okonkwo."
+QUESTION = "In which locker at Fennwick station is the brass key of Ines Grantham kept?"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run over two documents, one with what is asked for in its middle."""
+    text = f"{prose(30)}\n\n{KEY}\n\n{prose(30, seed=1)} It was signed on 3 March 2020 for $5,000."
+    project = Project(tmp_path_factory.mktemp("answers") / "project", a=text, b=f"{prose(20, seed=2)}\n\n{OTHER}")
+    project.write_job(tasks=[{"name": "vectors", "type": "embed"}, TASKS[2]])
+    assert project.run().code == 0
+    return project
+
+
+def document(project: Project) -> Path:
+    return project.folder / "docs" / "a.txt"
+
+
+def test_a_search_finds_the_sentence_with_its_place_and_document(project: Project) -> None:
+    said = unspool("search", str(project.out), "brass key locker", "--top", "3", "--json")
+
+    assert (said.code, said.err, len(said.data)) == (0, "", 3)
+    first = said.data[0]
+    text = document(project).read_text("utf-8")
+    assert text[first["char_start"] : first["char_end"]] == first["text"] == KEY
+    assert first["document"] == "docs/a.txt"
+    assert [hit["score"] for hit in said.data] == sorted((hit["score"] for hit in said.data), reverse=True)
+
+
+def test_a_search_without_words_or_without_vectors_is_refused(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other", a=prose(3))
+    other.write_job(tasks=[{"name": "terms", "type": "extract"}])
+    assert other.run().code == 0
+
+    assert unspool("search", str(project.out), " ").code == 2
+    assert "add a task of type embed" in unspool("search", str(other.out), "rain").err
+
+
+@pytest.mark.parametrize("kind", ["run", "document", "state", "document behind a state"])
+def test_an_answer_is_a_quote_of_the_document_with_its_place(project: Project, kind: str) -> None:
+    [state] = [path for path in (project.out / "states").glob("*.end.arrow") if _uri(project, path) == "docs/a.txt"]
+    target = {"run": project.out, "state": state}.get(kind, document(project))
+    more = ["--state", str(state)] if kind == "document behind a state" else []
+    before = contents(project.out)
+    said = unspool("ask", str(target), QUESTION, "--json", *more)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.data["answer"] == KEY
+    text = document(project).read_text("utf-8")
+    best = said.data["passages"][0]
+    assert text[best["char_start"] : best["char_end"]] == KEY
+    assert 0 < said.data["tokens_read"] < 3000
+    assert contents(project.out) == before
+    if kind in ("state", "document behind a state"):
+        assert said.data["state_sha256"] == hashlib.sha256(state.read_bytes()).hexdigest()
+
+
+def _uri(project: Project, state: Path) -> str:
+    rows = pq.read_table(project.out / "output" / "documents").to_pylist()
+    return next(str(row["source_uri"]) for row in rows if state.name.startswith(row["doc_id"]))
+
+
+def test_a_state_is_asked_about_its_own_document_only(project: Project) -> None:
+    [state] = [path for path in (project.out / "states").glob("*.end.arrow") if _uri(project, path) == "docs/a.txt"]
+
+    assert unspool("ask", str(project.out), "Who signed the Duskmoor register?", "--json").data["answer"] == OTHER
+    assert unspool("ask", str(state), "Who signed the Duskmoor register?", "--json").data["answer"] is None
+
+
+def test_what_is_not_in_the_document_is_not_known(project: Project) -> None:
+    said = unspool("ask", str(document(project)), "How many crowns was Quentin Tremaine paid?")
+
+    assert said.code == 0
+    assert said.out.startswith("Not known")
+
+
+@pytest.mark.parametrize("target", ["nowhere.txt", "x.arrow"])
+def test_what_cannot_be_asked_is_refused_in_one_line(tmp_path: Path, target: str) -> None:
+    if target.endswith(".arrow"):
+        (tmp_path / target).touch()
+    said = unspool("ask", str(tmp_path / target), "Why?")
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+
+
+def test_one_document_is_extracted_without_a_job_file(project: Project) -> None:
+    said = unspool("extract", str(document(project)), "--json", "--no-progress")
+
+    assert said.code == 0
+    assert {(row["field"], row["normalized"]) for row in said.data} == {("date", "2020-03-03"), ("money", "USD 5000")}
+
+
+def test_a_schema_may_be_given_to_extract(project: Project, tmp_path: Path) -> None:
+    schema = tmp_path / "fields.yaml"
+    schema.write_text("fields: [{name: signed, type: date, cues: [signed on]}]", "utf-8")
+    said = unspool("extract", str(document(project)), "--schema", str(schema), "-q")
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("signed\t2020-03-03\t[")
+
+
+def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) -> None:
+    said = unspool("summarize", str(document(project)), "--sentences", "2", "-q")
+
+    text = document(project).read_text("utf-8")
+    lines = [line for line in said.out.splitlines() if line]
+    assert 0 < len(lines) <= 2
+    assert all(line in " ".join(text.split()) for line in lines)
+
+
+def test_text_on_stdin_is_embedded_into_lines_of_json(tmp_path: Path) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"Rain falls. Lamps burn late."))
+    with mock.patch("sys.stdin", stdin):
+        said = unspool("embed", "-", "--dims", "8", "-q")
+
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["text"] for row in rows] == ["Rain falls.", "Lamps burn late."]
+    assert all(len(row["embedding"]) == 8 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])
+def test_rows_may_go_into_a_file(project: Project, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    said = unspool("extract", str(document(project)), "-o", str(target), "--no-progress")
+
+    assert (said.code, said.out) == (0, "")
+    is_parquet = name.endswith("t")
+    rows = (
+        pq.read_table(target).to_pylist()
+        if is_parquet
+        else [json.loads(x) for x in target.read_text("utf-8").splitlines()]
+    )
+    assert [row["field"] for row in rows] == ["date", "money"]
+
+
+def test_a_document_that_cannot_be_read_ends_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    said = unspool("summarize", str(tmp_path / "empty.txt"), "-q")
+
+    assert (said.code, said.out) == (3, "")
+    assert "empty" in said.err and said.err.count("\n") == 1
+    assert unspool("summarize", str(tmp_path / "missing.txt")).code == 2
