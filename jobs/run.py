@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
+from jobs.description import description_of, schemas_of, tables_of
 from jobs.duplicates import settle
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
-from jobs.finalize import Description, finalize, materialise_states
+from jobs.finalize import finalize, materialise_states
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
@@ -48,12 +49,10 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
-from pipeline.language import SENTENCE_RULES
 from pipeline.pool import LocalPool, Pool, PoolError
 from rwkv_runtime.errors import RwkvError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from pipeline.work import WorkerSpec
@@ -365,7 +364,7 @@ class _Execution:
             "documents": len(self._manifest),
             "failed": len(view.quarantined),
             "tokens": sum(document.tokens for document in finished),
-            "rows": {table: sum(document.rows(table) for document in finished) for table in _tables_of(self._run.job)},
+            "rows": {table: sum(document.rows(table) for document in finished) for table in tables_of(self._run.job)},
             "seconds_reading": round(sum(document.seconds for document in finished), 1),
             "epochs": view.epoch,
         }
@@ -430,82 +429,6 @@ def open_pool(spec: WorkerSpec, workers: int, address: str) -> Pool:
 
 def _ray_error(error: PoolError) -> JobError:
     return JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT)
-
-
-def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:
-    """The tables of a run, with what their files say of themselves."""
-    from pipeline import tables
-
-    spec = job.spec
-    facts = _worker_facts(view)
-    dims = next((task.dims for task in spec.tasks if task.type == "embed" and task.dims), None)
-    dimensions = dims or int(facts.get("dimensions", 0))
-    known = {
-        "documents": tables.DOCUMENTS,
-        "sentences": tables.sentences(dimensions),
-        "summaries": tables.SUMMARIES,
-        "extractions": tables.EXTRACTIONS,
-        "failures": tables.FAILURES,
-    }
-    marks = _marks(job, facts, dimensions)
-    return {name: known[name].with_metadata(marks) for name in _tables_of(job)}
-
-
-def description_of(job: Job, view: LedgerView) -> Description:
-    """What dataset.json says of a run: nothing of when or where it took place."""
-    facts = _worker_facts(view)
-    return Description(
-        job.spec.name,
-        {
-            "schema": 1,
-            "fingerprint": job.fingerprint,
-            "model": {
-                "fingerprint": job.model.fingerprint,
-                "generation": facts.get("generation", ""),
-                "dtype": facts.get("dtype", "fp32"),
-            },
-            "tokenizer": job.model.tokenizer_sha256,
-            "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": "document"},
-            "spec": job.spec.semantic(),
-            "offsets": "half-open; bytes and code points of the decoded document text, tokens of its encoding",
-        },
-    )
-
-
-def _worker_facts(view: LedgerView) -> Mapping[str, str]:
-    """What the workers that reported last said of how they compute; nothing if none was ever needed."""
-    reported = list(view.numerics.values())
-    return reported[-1] if reported else {}
-
-
-def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str]:
-    rules = f"rules {SENTENCE_RULES}, language {job.spec.split.language}"
-    return {
-        "unspool.schema": "1",
-        "unspool.fingerprint": job.fingerprint,
-        "unspool.model": job.model.fingerprint,
-        "unspool.tokenizer": job.model.tokenizer_sha256,
-        "unspool.split": f"sentencex {versions().get('sentencex', '')}, {rules}",
-        "unspool.embedding": json.dumps(
-            {
-                "dimensions": dimensions,
-                "dtype": "float32",
-                "layer": "last",
-                "pooling": facts.get("pooling", ""),
-                "normalized": True,
-                "metric": "cosine",
-                "context": "document",
-            },
-            sort_keys=True,
-        ),
-        "unspool.offsets": "half-open; byte: UTF-8 of the decoded text, char: code points, token: of the encoding",
-    }
-
-
-def _tables_of(job: Job) -> list[str]:
-    kinds = {task.type for task in job.spec.tasks}
-    made = {"embed": "sentences", "summarize": "summaries", "extract": "extractions"}
-    return sorted({"documents", "failures", *(made[kind] for kind in kinds if kind in made)})
 
 
 def _display(options: RunOptions) -> Display:

@@ -284,8 +284,8 @@ class EmbedTask(Section):
     """How the vectors of a sentence's tokens become one; `auto` follows the model."""
     normalize: Annotated[bool, AfterValidator(_always)] = True
     """Vectors have length 1; nothing else in this version."""
-    dtype: Annotated[Literal["float32"], _later("float16", "int8", instead="write float32")] = "float32"
-    """The stored numbers."""
+    dtype: Literal["float32", "float16", "int8"] = "float32"
+    """The stored numbers; int8 holds 127 times each, rounded, which keeps the order of cosines all but exactly."""
     dims: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Keep only the first numbers of each vector; null keeps all."""
 

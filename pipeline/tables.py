@@ -6,9 +6,11 @@ document text (UTF-8 bytes, Unicode code points), tokens into its token stream.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 DOCUMENTS: Final = pa.schema(
     [
@@ -88,8 +90,13 @@ FAILURES: Final = pa.schema(
 )
 
 
-def sentences(dimensions: int) -> pa.Schema:
-    """The sentences table for vectors of that many float32 dimensions."""
+INT8_SCALE: Final = 127
+"""What the numbers of int8 vectors are to be divided by."""
+VECTOR_NUMBERS: Final = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
+
+
+def sentences(dimensions: int, dtype: str = "float32") -> pa.Schema:
+    """The sentences table for vectors of that many dimensions, as one of `VECTOR_NUMBERS`."""
     return pa.schema(
         [
             ("id", pa.string()),
@@ -106,6 +113,12 @@ def sentences(dimensions: int) -> pa.Schema:
             ("section", pa.string()),
             ("nll", pa.float32()),
             ("is_final", pa.bool_()),
-            ("embedding", pa.list_(pa.float32(), dimensions)),
+            ("embedding", pa.list_(VECTOR_NUMBERS[dtype], dimensions)),
         ]
     )
+
+
+def unit_vectors(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers of the `embedding` column as those of vectors of length 1, whichever way they are stored."""
+    found = numbers.astype(np.float32, copy=False)
+    return found / np.float32(INT8_SCALE) if numbers.dtype == np.int8 else found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import tables
 from pipeline.documents import Document
 from pipeline.segments import Segmenter, SplitOptions, Streams
 
@@ -43,7 +44,7 @@ def lines_of_table(sentences: ds.Dataset, doc_id: str | None = None) -> Iterator
         if not batch.num_rows:
             continue
         found = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)
-        vectors = found.astype(np.float32, copy=False).reshape(batch.num_rows, -1)
+        vectors = tables.unit_vectors(found).reshape(batch.num_rows, -1)
         rows = batch.drop_columns(["embedding"]).to_pylist()
         for row, vector in zip(rows, vectors, strict=True):
             yield Line(

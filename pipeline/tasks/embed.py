@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +18,22 @@ TYPE: Final = "embed"
 
 @dataclass(frozen=True)
 class Embed:
-    """`dims` keeps that many leading dimensions of each vector, scaled back to unit length; None keeps all."""
+    """`dims` keeps that many leading dimensions of each vector, scaled back to unit length; None keeps all.
+
+    `dtype` is how they are stored: float32, float16, or int8, which is 127 times each number, rounded.
+    """
 
     name: str
     dims: int | None = None
+    dtype: str = "float32"
     wants_vectors: bool = True
 
     def visit(self, moment: Moment) -> Steps:
         if moment.vectors is not None and moment.segment.sentences:
             vectors = shortened(moment.vectors, self.dims)
-            yield Emit("sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, vectors))
+            yield Emit(
+                "sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, stored(vectors, self.dtype))
+            )
         return moment.memory
 
     def finish(self, ending: Ending) -> Steps:
@@ -36,7 +42,7 @@ class Embed:
 
 
 def make(options: Options) -> Embed:
-    return Embed(options["name"], options.get("dims"))
+    return Embed(options["name"], options.get("dims"), options.get("dtype", "float32"))
 
 
 def sentence_id(doc_id: str, index: int) -> str:
@@ -52,10 +58,17 @@ def shortened(vectors: NDArray[np.float32], dims: int | None) -> NDArray[np.floa
     return np.asarray(head / length, dtype=np.float32)
 
 
-def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray[np.float32]) -> pa.Table:
+def stored(vectors: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Unit vectors [n, dimensions] as they are stored."""
+    if dtype == "int8":
+        return np.rint(vectors * tables.INT8_SCALE).astype(np.int8)
+    return vectors.astype(dtype, copy=False)
+
+
+def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray[Any]) -> pa.Table:
     """Rows of the `sentences` table."""
     dimensions = vectors.shape[1]
-    schema = tables.sentences(dimensions)
+    schema = tables.sentences(dimensions, vectors.dtype.name)
     columns: dict[str, object] = {
         "id": [sentence_id(doc_id, sentence.index) for sentence in sentences],
         "doc_id": [doc_id] * len(sentences),
@@ -72,12 +85,12 @@ def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _owned_by_arrow(vectors: NDArray[np.float32]) -> pa.Array:
+def _owned_by_arrow(vectors: NDArray[Any]) -> pa.Array:
     """All numbers of `vectors` in memory of Arrow's own allocator.
 
     Rows wait for the next checkpoint; left where numpy made them, each would keep a hole open among the temporaries
     of its window, and the process would grow by as much as those take.
     """
     buffer = pa.allocate_buffer(vectors.nbytes)
-    np.frombuffer(buffer, np.float32)[:] = vectors.reshape(-1)
-    return pa.Array.from_buffers(pa.float32(), vectors.size, [None, buffer])
+    np.frombuffer(buffer, vectors.dtype)[:] = vectors.reshape(-1)
+    return pa.Array.from_buffers(tables.VECTOR_NUMBERS[vectors.dtype.name], vectors.size, [None, buffer])

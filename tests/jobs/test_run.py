@@ -17,6 +17,7 @@ import jobs
 from jobs.errors import ExitCode, JobError
 from jobs.run import RunOptions
 from pipeline.durable import TEMPORARY
+from pipeline.tables import unit_vectors
 from rwkv_runtime import State, load
 from tests.jobs.project import Project, contents, events, finish, prose, start, unspool, wait_for_event
 
@@ -155,6 +156,20 @@ def test_polars_reads_the_vectors_as_arrays_of_length_one(finished: Project) -> 
     assert table.schema["embedding"] == polars.Array(polars.Float32, DIMENSIONS)
     vectors = table["embedding"].to_numpy()
     assert abs((vectors**2).sum(axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "numbers"), [("float16", polars.Float16), ("int8", polars.Int8)])
+def test_smaller_vectors_are_read_back_as_the_numbers_asked_for(
+    tmp_path: Path, dtype: str, numbers: type[polars.DataType]
+) -> None:
+    project = Project(tmp_path / "project", a=prose(5))
+    project.write_job(tasks=[{"name": "vectors", "type": "embed", "dims": 64, "dtype": dtype}])
+
+    assert project.run().code == 0
+    table = polars.read_parquet(project.out / "output" / "sentences" / "*.parquet")
+    assert table.schema["embedding"] == polars.Array(numbers, 64)
+    vectors = unit_vectors(table["embedding"].to_numpy())
+    assert abs((vectors**2).sum(axis=1) - 1).max() < 0.05
 
 
 def test_the_python_surface_opens_the_tables_of_a_run(finished: Project) -> None:

@@ -136,7 +136,7 @@ ray: {address: "ray://head:10001"}
             "SPEC-NOT-YET",
             "prefix: a prefix is in the job format but not in this version (0.1)",
         ),
-        ("type: embed", "type: embed, dtype: ‸float16", "SPEC-NOT-YET", "tasks[0].dtype: `float16`"),
+        ("type: embed", "type: embed, dtype: ‸float8", "SPEC-BAD-VALUE", "tasks[0].dtype"),
         ("type: embed", "type: embed, unit: ‸document", "SPEC-NOT-YET", "tasks[0].unit: `docume"),
         ("type: embed", "type: embed, normalize: ‸false", "SPEC-NOT-YET", "tasks[0].normalize: "),
         ("max_sentences: 5", "‸max_tokens: 5", "SPEC-NOT-YET", "tasks[1].max_tokens is in"),

@@ -360,10 +360,10 @@ class TestOneDocumentFails:
 
         close = summarize.Summarize._close
 
-        def broken(self: summarize.Summarize, doc_id: str, stretch: summarize.Stretch | None) -> object:
-            if doc_id == "long":
+        def broken(self: summarize.Summarize, lens: summarize.Lens, stretch: summarize.Stretch | None) -> object:
+            if lens.salt == "long":
                 raise ZeroDivisionError("a bug")
-            return close(self, doc_id, stretch)
+            return close(self, lens, stretch)
 
         monkeypatch.setattr(summarize.Summarize, "_close", broken)
         lives = Lives(worker_spec(tmp_path / "run", model, lanes=3), corpus).to_the_end()
