@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 KERNELS := $(wildcard rwkv_runtime/native/src/*)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unspool run examples/quickstart.yaml
@@ -15,6 +15,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults.soak
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format .

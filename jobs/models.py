@@ -15,7 +15,7 @@ from jobs.errors import usage_error
 from jobs.prepare import model_error
 from jobs.progress import human_bytes
 from rwkv_runtime.errors import RwkvError
-from rwkv_runtime.identity import DEFAULT, identify
+from rwkv_runtime.identity import DEFAULT, identify, pull
 
 if TYPE_CHECKING:
     from rwkv_runtime.weights.inspection import Description
@@ -92,6 +92,13 @@ def verify_model(source: str, sha256: str | None) -> dict[str, str]:
         "tokenizer_sha256": found.tokenizer_sha256,
         "fingerprint": found.fingerprint,
     }
+
+
+def pull_model(repo: str, file: str, revision: str) -> dict[str, str]:
+    """Fetch a model from the Hugging Face Hub; returns where it lies and its hash. Raises JobError (exit 7)."""
+    with model_errors():
+        pulled, path = pull(repo, file, revision)
+    return {"path": str(path), "source": pulled.source, "sha256": pulled.sha256, "revision": pulled.revision}
 
 
 def convert_model(source: str, target: Path, dtype: str) -> Path:

@@ -124,6 +124,14 @@ class RunDirectory:
     def manifest(self) -> Path:
         return self.path / "inputs" / "manifest-000001.jsonl"
 
+    def manifests(self) -> list[Path]:
+        """The manifests that are there, in the order in which they were written."""
+        return sorted(self.manifest.parent.glob("manifest-??????.jsonl"))
+
+    def next_manifest(self) -> Path:
+        """The name for one more manifest."""
+        return self.manifest.with_name(f"manifest-{len(self.manifests()) + 1:06d}.jsonl")
+
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"

@@ -35,6 +35,7 @@ class WorkerSpec:
     checkpoint_seconds: float
     checkpoint_keep: int
     doc_timeout: float
+    page_timeout: float = 60.0
     faults: str = ""
 
 

@@ -6,14 +6,13 @@ for them. Light on purpose: torch is loaded to measure, not to look up what was 
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import secrets
 import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+
+from rwkv_runtime import user_cache
 
 TOKENS, WIDTH = 512, 1024
 ROUNDS = 5
@@ -26,13 +25,14 @@ def choose(cache: Path | None = None) -> str:
 
     `cache` is a folder, by default that of the user. One that cannot be written to is no error.
     """
-    path = (cache or _cache_folder()) / "dtype.json"
-    known, machine = _read(path), f"{_processor()}, torch {metadata.version('torch')}"
+    path = (cache or user_cache.folder()) / "dtype.json"
+    read = user_cache.read(path)
+    known, machine = read if isinstance(read, dict) else {}, f"{_processor()}, torch {metadata.version('torch')}"
     chosen = known.get(machine)
     if chosen not in ("fp32", "bf16"):
         chosen = "bf16" if _speed_ratio() >= WORTHWHILE else "fp32"
         with suppress(OSError):
-            _write(path, known | {machine: chosen})
+            user_cache.write(path, known | {machine: chosen})
     return chosen
 
 
@@ -52,30 +52,6 @@ def _speed_ratio() -> float:
                 matrix(x)
                 best[place] = min(best[place], time.perf_counter() - started)
     return best[0] / best[1]
-
-
-def _cache_folder() -> Path:
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(folder) if os.path.isabs(folder) else Path.home() / ".cache") / "unspool"
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _write(path: Path, known: dict[str, str]) -> None:
-    """Replace the file whole, so that another process never reads a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _processor() -> str:

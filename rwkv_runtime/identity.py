@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rwkv_runtime import shards
+from rwkv_runtime import hub, shards
 from rwkv_runtime.errors import ModelFileError
 from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
@@ -64,20 +64,28 @@ def identify(source: str | Path) -> ModelIdentity:
     """Find and hash the files of a model.
 
     `source` is "default" for the shipped model, or the path of a weights file, of the *.index.json of several, or of a
-    folder with exactly one of these; in a Hugging Face folder (one with a config.json) safetensors files are preferred
-    to others. The tokenizer is the one inside a GGUF file, or the tokenizer.json beside the weights; without one, the
-    World vocabulary. Raises ModelFileError if there is no such model or it could be several, or a GGUF file is damaged,
-    TokenizerError if the tokenizer inside is of an unknown kind.
+    folder with exactly one of these, or hf://OWNER/REPO for what was pulled; in a Hugging Face folder (one with a
+    config.json) safetensors files are preferred to others. The tokenizer is the one inside a GGUF file, or the
+    tokenizer.json beside the weights; without one, the World vocabulary. Raises ModelFileError if there is no such
+    model or it could be several, or a GGUF file is damaged, TokenizerError if the tokenizer inside is of an unknown
+    kind.
     """
     files = find(source)
-    whole = files.parts == (files.weights_path,)
+    found = _weights_sha256(files)
+    if str(source).startswith(hub.SCHEME) and hub.recorded_sha256(str(source)) not in (None, found):
+        raise ModelFileError(f"{files.weights_path}: is not what was pulled (SHA-256 {found[:12]}); pull it again")
     return ModelIdentity(
         source=str(source),
         weights_path=files.weights_path,
         tokenizer_path=files.tokenizer_path,
-        weights_sha256=_sha256(files.weights_path) if whole else _sha256_of_all(files),
+        weights_sha256=found,
         tokenizer_sha256=files.tokenizer_sha256,
     )
+
+
+def pull(repo: str, file: str, revision: str) -> tuple[hub.Pulled, Path]:
+    """Fetch a model from the Hugging Face Hub, record its hash, say where it lies. Raises ModelFileError."""
+    return hub.pull(repo, file, revision, lambda path: _weights_sha256(find(path)))
 
 
 def find(source: str | Path) -> ModelFiles:
@@ -115,10 +123,12 @@ def _is_gguf(path: Path) -> bool:
 def _find_weights(source: str | Path) -> Path:
     if source == DEFAULT:
         return DEFAULT_FOLDER / "model.safetensors"
+    if str(source).startswith(hub.SCHEME):
+        return hub.find(str(source))
     if "://" in str(source):
         raise ModelFileError(
-            f"{source}: remote models are not supported yet; download it "
-            "(`huggingface-cli download OWNER/REPO --local-dir FOLDER`) and give the path of the file"
+            f"{source}: nothing is downloaded from there; fetch it yourself and give the path of the file, or pull it "
+            "from the Hugging Face Hub (`unspool model pull`) and write hf://OWNER/REPO"
         )
     path = Path(source).expanduser()
     if path.is_dir():
@@ -143,6 +153,10 @@ def _only_weights_in(folder: Path) -> Path:
         names = ", ".join(entry.name for entry in found)
         raise ModelFileError(f"{folder}: has {len(found)} weights files ({names}); give the path of one of them")
     return found[0]
+
+
+def _weights_sha256(files: ModelFiles) -> str:
+    return _sha256(files.weights_path) if files.parts == (files.weights_path,) else _sha256_of_all(files)
 
 
 def _sha256_of_all(files: ModelFiles) -> str:

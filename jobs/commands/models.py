@@ -16,7 +16,13 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Say what a model file is, convert it, check it.", no_args_is_help=True, rich_markup_mode=None
     )
-    for name, command in (("inspect", inspect), ("convert", convert), ("ls", list_), ("verify", verify)):
+    for name, command in (
+        ("inspect", inspect),
+        ("convert", convert),
+        ("ls", list_),
+        ("verify", verify),
+        ("pull", pull),
+    ):
         group.command(name)(command)
     app.add_typer(group, name="model")
 
@@ -42,6 +48,22 @@ def convert(
     from jobs.models import convert_model
 
     say(safe(f"written to {convert_model(source, target, dtype)}"))
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(help="The repository on the Hugging Face Hub.", metavar="OWNER/REPO")],
+    file: Annotated[str, typer.Option("--file", help="The weights file in it.", metavar="NAME")],
+    revision: Annotated[str, typer.Option("--revision", help="The commit, 40 hexadecimal digits.", metavar="SHA")],
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model from the Hugging Face Hub into its cache, where jobs find it without a network."""
+    from jobs.models import pull_model
+
+    found = pull_model(repo, file, revision)
+    if as_json:
+        data(found)
+        return
+    say(safe(f"{found['path']}, SHA-256 {found['sha256']}; in a job, write `source: {found['source']}`"))
 
 
 def list_(
