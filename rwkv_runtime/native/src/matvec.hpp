@@ -21,10 +21,23 @@ inline float dot(const T* row, const float* x, int64_t columns) {
     return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// Plain, so that compilers find their instruction for it.
+// Four sums, or each product would wait for the one before. Rows follow one another in memory, so what is fetched ahead
+// at the end of one is the beginning of the next; for bfloat16 that cost a quarter of the speed, here it gains.
 inline int32_t dot(const int8_t* row, const uint8_t* x, int64_t columns) {
     int32_t total = 0;
-    for (int64_t c = 0; c < columns; ++c) total += static_cast<int32_t>(x[c]) * static_cast<int32_t>(row[c]);
+    int64_t c = 0;
+#if defined(__AVX512VNNI__)
+    __m512i sums[4] = {};
+    for (; c + 256 <= columns; c += 256)
+        for (int q = 0; q < 4; ++q) {
+            __builtin_prefetch(row + c + 4096 + q * 64);
+            const __m512i steps = _mm512_loadu_si512(x + c + q * 64), weights = _mm512_loadu_si512(row + c + q * 64);
+            sums[q] = _mm512_dpbusd_epi32(sums[q], steps, weights);
+        }
+    const __m512i both = _mm512_add_epi32(sums[0], sums[1]), others = _mm512_add_epi32(sums[2], sums[3]);
+    total = _mm512_reduce_add_epi32(_mm512_add_epi32(both, others));
+#endif
+    for (; c < columns; ++c) total += static_cast<int32_t>(x[c]) * static_cast<int32_t>(row[c]);
     return total;
 }
 
