@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.exported import Dataset, SinkOptions, plain_rows
+from pipeline.exported import Dataset, JsonText, SinkOptions, plain_rows
 
 SUFFIX: Final = ".csv"
 OPTIONS: Final = frozenset({"raw"})
@@ -37,6 +37,8 @@ def harmless(text: str) -> str:
 
 
 def _cell(value: Any, shown: Callable[[str], str]) -> Any:
+    if isinstance(value, JsonText):
+        return value
     if isinstance(value, str):
         return shown(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from pipeline.exported import Dataset, SinkOptions, plain_rows
+from pipeline.exported import Dataset, JsonText, SinkOptions, plain_rows
 
 SUFFIX: Final = ".jsonl"
 OPTIONS: Final = frozenset[str]()
@@ -18,4 +19,12 @@ def write(dataset: Dataset, target: Path, options: SinkOptions) -> None:
     for table in dataset.tables:
         with (target / f"{table.name}.jsonl").open("x", encoding="utf-8", newline="\n") as file:
             for batch in table.batches():
-                file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in plain_rows(batch))
+                file.writelines(f"{_line(row)}\n" for row in plain_rows(batch))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)}: {_value(value)}" for name, value in row.items()) + "}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, JsonText) else json.dumps(value, ensure_ascii=False)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import MissingExtraError, SinkError
-from pipeline.exported import Dataset, ExportTable, SinkOptions, plain_rows, vector_size
+from pipeline.exported import Dataset, ExportTable, JsonText, SinkOptions, plain_rows, vector_size
 
 SUFFIX: Final = ".sql"
 OPTIONS: Final = frozenset[str]()
@@ -112,7 +112,7 @@ def _cell(value: Any) -> str:
         return "t" if value else "f"
     if isinstance(value, list | dict):
         value = json.dumps(_without_nul(value), ensure_ascii=False)
-    return str(value).translate(_ESCAPES)
+    return value if isinstance(value, JsonText) else str(value).translate(_ESCAPES)
 
 
 def _without_nul(value: Any) -> Any:
