@@ -20,6 +20,9 @@ _LEAST_FREE: Final = 1 << 30
 _EXTRAS: Final = {
     "pdf": ("pypdfium2", "reads PDFs several times as fast"),
     "grammar": ("llguidance", "writes text that fits a schema"),
+    "lance": ("lance", "exports to Lance datasets"),
+    "duckdb": ("duckdb", "exports to DuckDB files"),
+    "pgvector": ("psycopg", "exports straight into PostgreSQL"),
     "hub": ("huggingface_hub", "fetches models from the hub"),
 }
 

@@ -4,6 +4,7 @@ PipelineError
 ├── DocumentError        this document cannot be read; the others can
 ├── OptionError          an option of a task does not fit the model
 ├── CheckpointError      a checkpoint file is damaged or belongs to something else
+├── SinkError            where an export goes does not take it
 └── MissingExtraError    an optional package is needed; the message gives the install line
 """
 
@@ -46,6 +47,10 @@ class OptionError(PipelineError):
 
 class CheckpointError(PipelineError):
     """A checkpoint is damaged, or it belongs to another run, document, model or arithmetic."""
+
+
+class SinkError(PipelineError):
+    """Where an export goes does not take it."""
 
 
 class MissingExtraError(PipelineError):
