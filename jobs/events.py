@@ -70,7 +70,9 @@ class EventLog:
 
     def lost(self, loss: Loss, again: Sequence[str]) -> None:
         self._open.pop(loss.place, None)
-        self.note("worker_lost", "warning", worker=loss.place, cause=loss.cause, doc_ids=list(again))
+        self.note(
+            "worker_lost", "warning", worker=loss.place, cause=loss.cause, reason=loss.reason, doc_ids=list(again)
+        )
 
     def warn(self, text: str) -> None:
         self.note("warning", "warning", message=text)

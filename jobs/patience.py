@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pipeline.documents import DocumentRef
-from pipeline.sandbox import Limits
 
 _TIMES_THE_USUAL: Final = 20.0
 _WEIGHT_OF_THE_NEWEST: Final = 0.2
-_PARSING: Final = Limits()
+_SECONDS_PER_MIB_OPENED: Final = 1.0
 
 
 class Patience:
     """Which calls are out, since when, and which of them have taken too long.
 
     A call may take `stall` seconds or 20 times the usual, whichever is longer; one that opens documents also has the
-    time that parsing these may take. Loading a model has no limit: a large one from a slow disk is no fault.
+    time to take in their bytes, at 1 MiB a second; none waits for a parser, those work beside it. Loading a model has
+    no limit: a large one from a slow disk is no fault.
     """
 
     def __init__(self, stall: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,15 +34,19 @@ class Patience:
 
     def begin(self, place: int, new: Sequence[DocumentRef]) -> None:
         """A call has gone out, with these documents to open."""
-        opening = sum(_PARSING.seconds_for(ref.size) for ref in new)
+        opening = _SECONDS_PER_MIB_OPENED * sum(ref.size for ref in new) / (1 << 20)
         allowed = max(self._stall, _TIMES_THE_USUAL * self._usual) + opening
         self._calls[place] = (self._clock(), allowed)
 
     def end(self, place: int) -> None:
-        """The call has been answered, or its worker is gone."""
+        """The call has been answered."""
         since, _ = self._calls.pop(place, (None, 0.0))
         if since is not None:
             self._usual += _WEIGHT_OF_THE_NEWEST * (self._clock() - since - self._usual)
+
+    def forget(self, place: int) -> None:
+        """The worker is gone. How long it was waited for is not usual, or each hung one would be given more time."""
+        self._calls.pop(place, None)
 
     def overdue(self) -> dict[int, float]:
         """The places whose calls have taken too long, and for how many seconds they have been out."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobs.errors import ExitCode, JobError
@@ -35,6 +36,9 @@ _GROUP_DOCUMENTS: Final = 64
 _LOSSES_WITHOUT_PROGRESS: Final = 5
 _FAILURES_COUNT_FROM: Final = 50
 _DRAIN_SECONDS: Final = 30.0
+_WHY_LOST: Final = MappingProxyType(
+    {"crashed": "it crashed", "memory": "there was no memory left", "hung": "it stopped answering"}
+)
 
 
 class Watcher(Protocol):
@@ -105,6 +109,7 @@ class Supervisor:
         self._group_since = time.monotonic()
         self._started: dict[str, float] = {}
         self._losses = 0
+        self._has_read = bool(ledger.view.done)
         self._failures = len(ledger.view.quarantined)
         self._seen = len(ledger.view.finished_ids())
 
@@ -175,10 +180,10 @@ class Supervisor:
             self._lose(self._pool.abandon(number, f"no answer for {seconds:.0f} s"))
 
     def _take(self, answer: Answer | Loss) -> None:
-        self._patience.end(answer.place)
         if isinstance(answer, Loss):
             self._lose(answer)
             return
+        self._patience.end(answer.place)
         place = self._places[answer.place]
         place.called = False
         if answer.facts is not None:
@@ -225,7 +230,7 @@ class Supervisor:
         if outcome.status == "failed":
             self._failures += 1
         else:
-            self._losses = 0
+            self._losses, self._has_read = 0, True
         if outcome.status == "failed" and self._limits.fail_fast:
             self._abort(f"{self._refs[outcome.doc_id].uri}: {outcome.message} (--fail-fast)")
         if self._seen >= _FAILURES_COUNT_FROM and self._failures > self._limits.max_failed * self._limits.documents:
@@ -236,10 +241,12 @@ class Supervisor:
 
     def _lose(self, loss: Loss) -> None:
         """A worker died: count it against what it was reading, and replace it."""
-        self._patience.end(loss.place)
+        self._patience.forget(loss.place)
         place = self._places[loss.place]
         again = list(place.reading)
-        self._losses += 1
+        # Where documents are read, one that is lost again is to blame for it itself: there is an end to such losses.
+        if not (again and loss.cause != "node" and self._has_read and all(map(self._is_suspect, again))):
+            self._losses += 1
         for doc_id in again:
             if loss.cause == "node":
                 self._queue.append(self._refs[doc_id])  # no document is to blame
@@ -259,9 +266,10 @@ class Supervisor:
         self._start(loss.place)
 
     def _give_up(self, doc_id: str, attempt: Attempt, loss: Loss, times: int) -> None:
-        error = DocumentError(
-            "read", f"worker_{loss.cause}", f"the worker reading it was lost {times} times", retryable=True
-        )
+        # Nothing here may differ from run to run: it stands in the tables.
+        why = _WHY_LOST.get(loss.cause, "it could not be reached") + (f" ({loss.reason})" if loss.reason else "")
+        message = f"the worker reading it was lost {times} times, the last time because {why}"
+        error = DocumentError("read", f"worker_{loss.cause}", message, retryable=True)
         self._see_to(failed(self._refs[doc_id], attempt, error, self._writer))
 
     def _stop(self) -> bool:

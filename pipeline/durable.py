@@ -22,10 +22,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.poison import Poisons
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -37,6 +39,7 @@ _NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_C
 # What link() says where hard links do not exist (exFAT, some FUSE and SMB mounts).
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _HASH_BLOCK: Final = 1 << 20
+_POISONS: Final = "documents="
 
 
 class Point(StrEnum):
@@ -70,9 +73,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Faults:
-    """The faults to inject, none outside of tests."""
+    """The faults to inject, none outside of tests. `poisons` happen where documents are read, the others here."""
 
     planned: tuple[Fault, ...] = ()
+    poisons: Poisons = field(default_factory=Poisons)
 
     @classmethod
     def none(cls) -> Faults:
@@ -82,9 +86,15 @@ class Faults:
     def parse(cls, text: str) -> Faults:
         """From text such as `commit.before_link=kill@3;publish.before_rename=raise:ENOSPC@2`.
 
-        Without `@n` the first time is meant. Raises ValueError with the piece that is wrong.
+        Without `@n` the first time is meant. `documents=segfault:URI,hang:URI,memory:URI` makes documents do harm.
+        Raises ValueError with the piece that is wrong.
         """
-        return cls(tuple(_fault(piece.strip()) for piece in text.split(";") if piece.strip()))
+        pieces = [piece.strip() for piece in text.split(";") if piece.strip()]
+        poisons = ",".join(piece.removeprefix(_POISONS) for piece in pieces if piece.startswith(_POISONS))
+        return cls(
+            tuple(_fault(piece) for piece in pieces if not piece.startswith(_POISONS)),
+            Poisons.parse(poisons),
+        )
 
 
 class NewFile(io.RawIOBase):

@@ -29,12 +29,13 @@ class Answer:
 class Loss:
     """A worker is gone, with everything that it had not saved.
 
-    `cause` is one of crashed, memory, hung, node, unknown.
+    `cause` is one of crashed, memory, hung, node, unknown; `reason` what the process itself said of its end, if it did.
     """
 
     place: int
     cause: str
     message: str
+    reason: str = ""
 
 
 PATIENT_THREADS: Final = {"OMP_WAIT_POLICY": "passive"}
@@ -90,7 +91,7 @@ class LocalPool:
     def wait(self, seconds: float) -> list[Answer | Loss]:
         """Carry out the calls that are waiting. Raises RwkvError if the model cannot be loaded."""
         calls, self._calls = self._calls, []
-        return [call() for call in calls]
+        return [self._carry_out(call) for call in calls]
 
     def abandon(self, place: int, message: str) -> Loss:
         """Let go of the worker. It cannot be ended while it computes: a call of this pool is over before it returns."""
@@ -99,6 +100,15 @@ class LocalPool:
 
     def close(self) -> None:
         self._worker = None
+
+    def _carry_out(self, call: Callable[[], Answer]) -> Answer | Loss:
+        if self._worker is None:
+            return call()  # what is lacking is memory for the model: no document is to blame
+        try:
+            return call()
+        except MemoryError as error:
+            self._worker = None
+            return Loss(0, "memory", f"out of memory: {error}")
 
     def _build(self) -> Answer:
         for name, value in PATIENT_THREADS.items():

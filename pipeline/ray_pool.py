@@ -8,6 +8,7 @@ A private cluster on this machine listens on the loopback interface alone, says 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import secrets
@@ -25,6 +26,7 @@ from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
 _TEMP_PREFIX: Final = "unspool-ray-"
 _LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
 _OBJECT_STORE_BYTES: Final = 80 << 20  # nothing large goes through it: workers hand over file names, not rows
+_CRASH: Final = "Fatal Python error: "
 _NODE_IS_GONE: Final = ("node has died", "node has crashed")
 
 # Read by Ray when it is imported. The first binds every socket to 127.0.0.1 (without it, to all interfaces).
@@ -49,9 +51,12 @@ class RayOptions:
 class Host:
     """What runs in an actor. The worker is made in a call: of an error in a constructor Ray passes on only text."""
 
-    def start(self, spec: WorkerSpec) -> WorkerFacts:
+    def start(self, spec: WorkerSpec, last_words: str) -> WorkerFacts:
+        """`last_words`: the file that gets a line with the reason, and Python's stack, if the process crashes."""
         from pipeline.worker import Worker  # here, so that a driver does not load what only its workers need
 
+        self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
+        faulthandler.enable(self._last_words)
         self._worker = Worker(spec)
         return self._worker.facts()
 
@@ -70,6 +75,7 @@ class RayPool:
         self._options = options
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}
+        self._last_words: dict[int, Path] = {}
         self._temp = _private_folder() if options.address == "local" else None
         try:
             _start_ray(options, self._temp)
@@ -86,7 +92,8 @@ class RayPool:
 
         remote: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=self._options.threads)(Host)
         self._actors[place] = remote.remote()
-        self._calls[self._actors[place].start.remote(self._spec)] = place
+        self._last_words[place] = Path(self._spec.run) / "quarantine" / f"worker-{secrets.token_hex(6)}.txt"
+        self._calls[self._actors[place].start.remote(self._spec, str(self._last_words[place]))] = place
 
     def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
         self._calls[self._actors[place].advance.remote(list(new), seconds)] = place
@@ -117,6 +124,7 @@ class RayPool:
         self._calls = {call: where for call, where in self._calls.items() if where != place}
         with contextlib.suppress(Exception):  # it may be dead already
             ray.kill(self._actors.pop(place))
+        _reason_in(self._last_words[place])
         return Loss(place, "hung", message)
 
     def close(self) -> None:
@@ -128,6 +136,8 @@ class RayPool:
                 ray.kill(actor)
         self._actors = {}
         self._calls = {}
+        for path in self._last_words.values():
+            _reason_in(path)
         ray.shutdown()
         self._remove_folder()
 
@@ -141,22 +151,25 @@ class RayPool:
         try:
             value = ray.get(call)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
+            if not isinstance(error.cause, MemoryError):
+                raise error.cause from error
+            return self._lost(place, "memory", f"out of memory: {error.cause}")
         except ray.exceptions.RayError as error:
-            return self._lost(place, error)
+            cause, message = cause_of(error), _in_one_line(error)
+            if cause == "node" and self._temp is not None:
+                raise PoolError(f"Ray on this machine has died: {message}; run again to resume") from error
+            return self._lost(place, cause, message)
         if isinstance(value, WorkerFacts):
             return Answer(place, facts=value)
         return Answer(place, progress=value)
 
-    def _lost(self, place: int, error: Exception) -> Loss:
+    def _lost(self, place: int, cause: str, message: str) -> Loss:
+        """See to it that nothing is left of a worker."""
         import ray
 
-        cause, message = cause_of(error), _in_one_line(error)
-        if cause == "node" and self._temp is not None:
-            raise PoolError(f"Ray on this machine has died: {message}; run again to resume") from error
         with contextlib.suppress(Exception):  # it may be alive and only out of reach
             ray.kill(self._actors.pop(place))
-        return Loss(place, cause, message)
+        return Loss(place, cause, message, _reason_in(self._last_words[place]))
 
 
 def cause_of(error: Exception) -> str:
@@ -170,6 +183,15 @@ def cause_of(error: Exception) -> str:
     if isinstance(error, (exceptions.ActorDiedError, exceptions.WorkerCrashedError)):
         return "crashed"
     return "unknown"
+
+
+def _reason_in(last_words: Path) -> str:
+    """Why a process crashed, as it says itself. The file of one that says nothing is removed."""
+    with contextlib.suppress(OSError, ValueError):
+        if reason := last_words.read_text(encoding="utf-8", errors="replace").partition("\n")[0]:
+            return reason.removeprefix(_CRASH)
+        last_words.unlink()
+    return ""
 
 
 def _in_one_line(error: Exception) -> str:

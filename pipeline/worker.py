@@ -71,7 +71,8 @@ class Worker:
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
-        disk = Disk(Faults.parse(spec.faults))
+        faults = Faults.parse(spec.faults)
+        self._poisons, disk = faults.poisons, Disk(faults)
         run = Path(spec.run)
         self._store = TextStore(run / "text", disk, Limits(silent_seconds=spec.page_timeout))
         self._opener = self._new_opener()
@@ -101,7 +102,10 @@ class Worker:
         )
 
     def advance(self, new: Sequence[Assignment], seconds: float) -> Progress:
-        """Take on new documents and read for about so many seconds, or until none is left."""
+        """Take on new documents and read for about so many seconds, or until none is left.
+
+        Raises MemoryError if there is no memory left; the worker is of no use then.
+        """
         call = _Call()
         until = time.monotonic() + seconds
         try:
@@ -234,6 +238,8 @@ class Worker:
         """The lanes that have something to compute; those at a save point or at their end are seen to."""
         for lane, fed in lanes:
             try:
+                if lane.tokens:
+                    self._poisons.act(lane.document.ref.uri)
                 step = lane.proceed(fed)
             except OSError as error:
                 raise _disk_fault(error) from error
@@ -263,6 +269,12 @@ class Worker:
             raise _disk_fault(error) from error
 
     def _fail(self, assignment: Assignment, error: Exception, call: _Call, tokens_fed: int = 0) -> None:
+        """Rows that say what is wrong with a document. Raises MemoryError if that is what was raised.
+
+        Whoever ran out of memory is not known then, and what is left of this process may not be enough to go on.
+        """
+        if is_lack_of_memory(error):
+            raise MemoryError(str(error)) from error
         attempt = Attempt(assignment.ref.doc_id, assignment.epoch, assignment.attempt)
         try:
             call.outcomes.append(failed(assignment.ref, attempt, error, self._tools.parts, tokens_fed))
@@ -286,6 +298,13 @@ def _report(lane: Lane) -> LaneReport:
 
 def _disk_fault(error: OSError) -> DiskFaultError:
     return DiskFaultError(f"cannot write {error.filename or 'to the run directory'}: {error.strerror or error}")
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether there was no memory for something, be it Python, Arrow or torch that said so."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def peak_memory_bytes() -> int:

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
+from tests.faults.real_runs import flaky_machines
 from tests.faults.rivals import processes, round_of_rivals
 
 POWER_LOSSES = 10_000
 DAMAGES = 10_000
 RIVAL_ROUNDS = 100
+FLAKY_RUNS = 50
 
 
 def power_losses(seeds: range, folder: Path) -> Iterator[str]:
@@ -48,6 +50,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "power_losses": (power_losses, POWER_LOSSES),
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
+    "flaky_machines": (flaky_machines, FLAKY_RUNS),
 }
 
 

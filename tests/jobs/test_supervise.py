@@ -63,7 +63,7 @@ class ScriptedPool:
     def wait(self, seconds: float) -> list[Answer | Loss]:
         started, self._starting = self._starting, []
         if started:
-            return [Answer(place, facts=WorkerFacts(1, "n", "span", 4, "7", 0.1, {})) for place in started]
+            return [Answer(place, facts=WorkerFacts(1, "n", "span", 4, "7", "fp32", 0.1, {})) for place in started]
         self._clock.now += seconds
         return [*self._answers()]
 
@@ -77,6 +77,8 @@ class ScriptedPool:
     def _outcome(self, given: Assignment) -> Outcome:
         """Rows that say anything at all: here only their number counts."""
         attempt = Attempt(given.ref.doc_id, given.epoch, given.attempt)
+        if given.ref.uri == "good":
+            return Outcome(given.ref.doc_id, given.epoch, given.attempt, "ok", "", (), 1, 1, 1.0)
         return failed(given.ref, attempt, DocumentError("decode", "empty", "nothing in it"), self._writer)
 
     def abandon(self, place: int, message: str) -> Loss:
@@ -176,12 +178,22 @@ def test_a_call_is_overdue_after_the_stall_or_twenty_times_the_usual_and_not_bef
 
 @settings(deadline=None)
 @given(st.integers(0, 1 << 34))
-def test_a_call_that_opens_a_document_may_take_as_long_as_its_parser_may(size: int) -> None:
+def test_a_call_that_opens_a_document_also_has_the_time_to_take_in_its_bytes(size: int) -> None:
     clock = Clock()
     patience = Patience(STALL, clock)
     patience.begin(0, [ref(size)])
-    parsing = 300 + 10 * size / (1 << 20)
-    clock.now = parsing
+    clock.now = STALL + size / (1 << 20)
     assert patience.overdue() == {}
-    clock.now = parsing + STALL + 1
+    clock.now += 1
     assert patience.overdue().keys() == {0}
+
+
+def test_several_documents_at_which_workers_hang_do_not_stop_a_run_that_reads_the_others(tmp_path: Path) -> None:
+    names = ["good", *(f"poison{number}" for number in range(4))]
+    run = Run(tmp_path, names, lambda name, _: name.startswith("poison"))
+
+    assert run.supervisor.run()
+
+    assert sorted(run.reasons()) == [f"dpoison{number}" for number in range(4)]
+    assert len(run.pool.abandoned) == 12
+    assert run.clock.now < 13 * (STALL + 5), "each was given more time than the one before"

@@ -146,6 +146,15 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
             read_bytes(tmp_path / name)
 
 
+def test_documents_that_do_harm_are_read_from_text() -> None:
+    faults = Faults.parse("commit.before_link=kill; documents=hang:docs/a:b.txt,memory:docs/c.txt")
+
+    assert dict(faults.poisons.harms) == {"docs/a:b.txt": "hang", "docs/c.txt": "memory"}
+    assert len(faults.planned) == 1
+    with pytest.raises(ValueError, match="nap"):
+        Faults.parse("documents=nap:docs/a.txt")
+
+
 def test_faults_are_read_from_text() -> None:
     assert Faults.parse(" commit.before_link=kill@3; publish.before_rename=raise:ENOSPC ").planned == (
         Fault(Point.COMMIT_BEFORE_LINK, 3, None),

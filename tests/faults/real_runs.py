@@ -1,0 +1,108 @@
+"""Whole runs of the real command over a tiny model, killed or failed at named points, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from jobs.run_directory import RunDirectory
+from jobs.verify import verify
+from pipeline.durable import TEMPORARY, Disk, Point
+from tests.jobs.project import Project, contents, prose, unspool
+
+KILLED = -9
+STOPPED = 6
+LIVES_AT_MOST = 300
+FAILS = 0.05
+ACTIONS = ("kill", "raise:EIO", "raise:ENOSPC")
+_PATIENCE_SECONDS = 120
+
+
+def processes() -> ForkServerContext:
+    """Where new processes come from: one that has loaded everything, so that each costs little."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pyarrow.parquet", "torch", "pipeline.worker", "jobs.run", "tests.faults.real_runs"]
+    )
+    return context
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A project whose documents take several checkpoints, one of which cannot be read, and what it comes to."""
+
+    context: ForkServerContext
+    project: Project
+    expected: dict[str, str]
+
+    @classmethod
+    def over(cls, folder: Path) -> Runs:
+        project = Project(folder / "project", first=prose(24, 1), second=prose(12, 2), empty="")
+        project.write_job(model={"source": str(project.write_model()), "dtype": "fp32"})
+        runs = cls(processes(), project, {})
+        runs.live(folder / "golden", "")
+        return cls(runs.context, project, results(folder / "golden"))
+
+    def live(self, out: Path, faults: str) -> int:
+        """One life of the command in a process of its own; its exit code, or minus the signal that ended it."""
+        child = self.context.Process(target=run_command, args=(str(self.project.job), str(out), faults))
+        child.start()
+        child.join(_PATIENCE_SECONDS)
+        child.kill()
+        child.join()
+        return child.exitcode or 0
+
+    def wrong(self, out: Path) -> str:
+        """What should not be, once a run has come to its end."""
+        if results(out) != self.expected:
+            return "other bytes"
+        left = [path.name for path in out.rglob(f"*{TEMPORARY}*")]
+        return "; ".join([*left, *verify(RunDirectory.open(out, Disk()))])
+
+
+def run_command(job: str, out: str, faults: str) -> None:
+    """The command, in the process that is to end with it."""
+    sys.exit(unspool("run", job, "-o", out, "--no-progress", faults=faults).code)
+
+
+def results(out: Path) -> dict[str, str]:
+    return contents(out / "output") | contents(out / "states")
+
+
+def draw_faults(chance: random.Random) -> str:
+    """A plan in which every point fails each time with the same small probability, until the first one has."""
+    return ";".join(f"{point}={chance.choice(ACTIONS)}@{_first_failure(chance)}" for point in Point)
+
+
+def _first_failure(chance: random.Random) -> int:
+    tries = 1
+    while chance.random() >= FAILS:
+        tries += 1
+    return tries
+
+
+def flaky(runs: Runs, seed: int, out: Path) -> str:
+    """Start the command again and again, each time with other faults, until it is done; what is wrong then."""
+    chance = random.Random(seed)
+    for _ in range(LIVES_AT_MOST):
+        code = runs.live(out, draw_faults(chance))
+        if code == 3:  # one document cannot be read
+            return runs.wrong(out)
+        if code not in (KILLED, STOPPED):
+            return f"exit code {code}"
+    return f"not done after {LIVES_AT_MOST} lives"
+
+
+def flaky_machines(seeds: range, folder: Path) -> Iterator[str]:
+    """What was wrong in each of many runs on machines where everything may fail at any time."""
+    runs = Runs.over(folder)
+    for seed in seeds:
+        out = folder / f"flaky-{seed}"
+        yield flaky(runs, seed, out)
+        shutil.rmtree(out)
