@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from pipeline.work import WorkerSpec
 
 _VERIFIED_ON_RESUME: Final = 64
+LANES_ON_GPU: Final = 8
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -387,7 +388,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         dtype=info.dtype,
         threads=threads,
         window=spec.run.window,
-        lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
+        lanes=lanes_of(spec),
         pooling="auto",  # the only mode that there is, `span`, under the name that the runtime gives it
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
@@ -399,6 +400,13 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
     )
+
+
+def lanes_of(spec: JobSpec) -> int:
+    """How many documents a worker reads at once: on a graphics card together, elsewhere one after another."""
+    if spec.run.lanes != "auto":
+        return spec.run.lanes
+    return LANES_ON_GPU if spec.model.device.startswith("cuda") else 1
 
 
 def workers_of(spec: JobSpec, documents: int) -> int:
