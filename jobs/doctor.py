@@ -76,7 +76,11 @@ def _torch() -> Finding:
 def _graphics() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding("graphics card", "could be better", "none is known here; the processor computes")
-    return Finding("graphics card", "good", "a driver is there; `model: {device: cuda}` uses it")
+    from rwkv_runtime.triton import REMEDY, status
+
+    there, kernels = status()
+    found = f"a driver is there; `model: {{device: cuda}}` uses it; {kernels}"
+    return Finding("graphics card", "good" if there else "could be better", found, "" if there else REMEDY)
 
 
 def _model() -> Finding:

@@ -203,7 +203,7 @@ def _info(job: Job) -> RunInfo:
         tokenizer_fp=job.model.tokenizer_sha256,
         versions=versions(),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        dtype=auto_dtype.choose() if job.spec.model.dtype == "auto" else job.spec.model.dtype,
+        dtype=auto_dtype.resolve(job.spec.model.dtype, job.spec.model.device),
     )
 
 

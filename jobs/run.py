@@ -43,7 +43,7 @@ from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, 
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
-from jobs.spec import load_spec
+from jobs.spec import JobSpec, load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
 from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pipeline.work import WorkerSpec
 
 _VERIFIED_ON_RESUME: Final = 64
+LANES_ON_GPU: Final = 8
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -304,7 +305,7 @@ class _Execution:
 
         spec, directory = self._run.job.spec, self._run.directory
         refs = [reference(entry, self._run.job.root) for entry in entries]
-        workers = 0 if spec.run.workers == 0 else workers_for(spec.run.workers, len(refs))
+        workers = workers_of(spec, len(refs))
         worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
         pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
@@ -386,7 +387,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         dtype=info.dtype,
         threads=threads,
         window=spec.run.window,
-        lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
+        lanes=lanes_of(spec),
         pooling="auto",  # the only mode that there is, `span`, under the name that the runtime gives it
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
@@ -398,6 +399,25 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
     )
+
+
+def lanes_of(spec: JobSpec) -> int:
+    """How many documents a worker reads at once: on a graphics card together, elsewhere one after another."""
+    if spec.run.lanes != "auto":
+        return spec.run.lanes
+    return LANES_ON_GPU if spec.model.device.startswith("cuda") else 1
+
+
+def workers_of(spec: JobSpec, documents: int) -> int:
+    """How many Ray workers a job takes. Raises JobError (exit 2) for several on one graphics card."""
+    if not spec.model.device.startswith("cuda"):
+        return 0 if spec.run.workers == 0 else workers_for(spec.run.workers, documents)
+    if spec.run.workers not in (0, "auto"):
+        message = (
+            f"run.workers is {spec.run.workers}, but device {spec.model.device} is read with by one process; use 0"
+        )
+        raise usage_error("RUN-WORKERS-ON-GPU", message)
+    return 0
 
 
 def workers_for(workers: int | str, documents: int) -> int:

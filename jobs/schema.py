@@ -185,8 +185,12 @@ class ModelSection(Section):
     """Of a model of the hub: the file, together with `revision`; null means the one that was pulled."""
     revision: Annotated[str, matching(re.compile(r"[0-9a-f]{40}"), "a commit: 40 hexadecimal digits")] | None = None
     """Of a model of the hub: the commit."""
-    device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
-    """Where it runs."""
+    device: Annotated[
+        str,
+        matching(re.compile(r"auto|cpu|cuda(:\d+)?"), "auto, cpu, cuda or cuda:N"),
+        _later("gpu", "mps", instead="write auto, cpu, cuda or cuda:N"),
+    ] = "auto"
+    """Where it runs: `cpu`, which is what `auto` means, or an NVIDIA GPU, `cuda` or `cuda:N`, in one process."""
     dtype: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
     """How large matrices are kept and multiplied; `auto` is the faster of fp32 and bf16, chosen when a run starts."""
 

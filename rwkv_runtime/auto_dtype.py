@@ -36,6 +36,13 @@ def choose(cache: Path | None = None) -> str:
     return chosen
 
 
+def resolve(dtype: str, device: str) -> str:
+    """The dtype that `dtype` stands for on a device: on a GPU `auto` is bf16, which all that have Triton multiply."""
+    if dtype != "auto":
+        return dtype
+    return "bf16" if device.startswith("cuda") else choose()
+
+
 def _speed_ratio() -> float:
     """How many times as fast bf16 multiplies as fp32, each at its best of a few rounds in turn."""
     import torch

@@ -158,13 +158,13 @@ class _Lanes:
             return
         output = self._model.forward(text.prompt, text.request.state or self._model.initial_state())
         assert output.logits is not None  # the prompt has a last token
-        if not text.goes_on_with(output.logits):
+        if not text.goes_on_with(output.logits.cpu()):
             return
         lane = next(lane for lane in range(self._count) if lane not in self.taken)
         self.taken[lane] = text
-        place = torch.tensor([lane])
+        place = torch.tensor([lane], device=self._model.device)
         for name, tensor in output.state.tensors.items():
-            self._tensors[name] = self._tensors[name].index_copy(1, place, tensor.unsqueeze(1))
+            self._tensors[name] = self._tensors[name].index_copy(1, place, tensor.unsqueeze(1).to(self._model.device))
 
     def step(self) -> None:
         """Read the last token of every text, and choose the next."""
@@ -172,6 +172,7 @@ class _Lanes:
             return
         tokens = [self.taken[lane].tokens[-1] if lane in self.taken else None for lane in range(self._count)]
         logits, self._tensors = self._model.step(tokens, self._tensors)
+        rows = logits.cpu()
         for lane, text in list(self.taken.items()):
-            if not text.goes_on_with(logits[lane]):
+            if not text.goes_on_with(rows[lane]):
                 del self.taken[lane]

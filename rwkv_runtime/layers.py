@@ -2,7 +2,7 @@
 
 Each generation brings its own way to mix along time and, some of them, to mix channels; `Stack` runs them. All
 arithmetic is float32 but for the products with large matrices (see matrices.py). The embedding stays as it is stored
-(memory-mapped, on the CPU), and its rows are cast when they are gathered. Knows the RWKV-LM names and shapes, not the
+(on a CPU memory-mapped), and its rows are cast when they are gathered. Knows the RWKV-LM names and shapes, not the
 containers they come in; nothing of tokenizers, text or state files.
 
 Shapes, for B lanes, T tokens, width D, H heads of size N: activations are [B, T, D]. A state has `att_shift` [L, B, D]
@@ -22,11 +22,12 @@ from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import WeightsError
-from rwkv_runtime.matrices import FP32, Matrix
+from rwkv_runtime.lengths import Lengths
+from rwkv_runtime.matrices import Matrix, small
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import Norm
 from rwkv_runtime.operations import Entered, Operations, Step, Stream
-from rwkv_runtime.placement import Placement, Plan
+from rwkv_runtime.placement import CPU, Placement, Plan
 from rwkv_runtime.weights import Weights
 
 
@@ -57,7 +58,7 @@ class Window:
 
     tokens: Tensor  # [B, T], on the CPU
     embedded: Tensor  # [B, T, D]: their embeddings after the first norm
-    lengths: Sequence[int]  # of each lane only so many tokens are read
+    lengths: Lengths  # of each lane only so many tokens are read
 
     def on(self, device: torch.device) -> Window:
         """The same window with its embeddings on a device; the tokens stay where the tables are."""
@@ -184,7 +185,7 @@ class Stack:
     """A network: the embedding, the layers one after another, and the head."""
 
     config: ModelConfig
-    embedding: Tensor  # [vocabulary, D], as stored, on the CPU
+    embedding: Tensor  # [vocabulary, D], as stored, on the CPU or, if the first layer is there, on an NVIDIA GPU
     first_norm: Norm
     layers: tuple[Layer, ...]
     final_norm: Norm
@@ -225,7 +226,7 @@ class Stack:
         start = {"att_shift": shift, **memory, "ffn_shift": shift}
         return cls(
             config=config,
-            embedding=weights.take("emb.weight", config.vocab_size, width),
+            embedding=weights.on(_beside_layer(places[0])).take("emb.weight", config.vocab_size, width),
             first_norm=Norm.read(weights.on(places[0].device), "blocks.0.ln0", width),
             layers=tuple(layer(index, place) for index, place in enumerate(places)),
             final_norm=Norm.read(weights.on(head_place.device), "ln_out", width),
@@ -287,14 +288,15 @@ class Stack:
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         """The embeddings of tokens [B, T] after the first norm."""
-        return self.first_norm(F.embedding(tokens.cpu(), self.embedding).to(self.device).float())
+        rows = F.embedding(tokens.to(self.embedding.device), self.embedding)
+        return self.first_norm(rows.to(self.device).float())
 
     def _below_last(
         self, tokens: Tensor, state: Tensors, lengths: Sequence[int]
     ) -> tuple[Stream, list[Tensors], Tensor | None, Window]:
         """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...)."""
         x = self._embedded(tokens)
-        stream, window, handed = Stream(x), Window(tokens.cpu(), x, lengths), None
+        stream, window, handed = Stream(x), Window(tokens.cpu(), x, Lengths.of(lengths)), None
         parts: list[Tensors] = []
         for index, layer in enumerate(self.layers):
             stream, window = stream.on(layer.device), window.on(layer.device)
@@ -315,6 +317,11 @@ class Stack:
     @cached_property
     def _head(self) -> Matrix:
         return self.head_place.keep(self.head_weight)
+
+
+def _beside_layer(place: Placement) -> torch.device:
+    """Where the embedding goes: to a GPU of the first layer, which would wait for rows, else it stays mapped."""
+    return place.device if place.device.type == "cuda" and not place.streamed else CPU
 
 
 def configuration(weights: Weights, generation: str, heads: int, size: int, shown_by: str) -> ModelConfig:
@@ -361,8 +368,8 @@ def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) 
 
 
 def small_matrix(weights: Weights, name: str, columns: int, rows: int) -> Matrix:
-    """Take one of the low-rank matrices, which are stored as [in, out] and always float32."""
-    return FP32.keep(weights.take(name, columns, rows).T)
+    """Take one of the low-rank matrices, which are stored as [in, out]."""
+    return small(weights.take(name, columns, rows).T)
 
 
 def is_finite(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import auto_dtype, generations, native, tokenizers, weights
+from rwkv_runtime import auto_dtype, generations, native, tokenizers, triton, weights
 from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
@@ -23,6 +23,8 @@ from rwkv_runtime.placement import Plan
 from rwkv_runtime.pooling import PREFIX, EmbeddingHead
 from rwkv_runtime.weights import Weights
 from rwkv_runtime.weights import lora as lora_files
+
+KERNELS = ("auto", "native", "triton", "torch")
 
 
 def load(
@@ -38,13 +40,14 @@ def load(
 
     `device` is cpu, cuda, cuda:1, … or auto, which is the CPU. `dtype` is how large matrices are kept and multiplied:
     fp32, bf16, fp16, int8, int4, or auto for the faster of fp32 and bf16. A `strategy` of the `rwkv` package says both
-    for each layer. `kernels` say what computes between the matrices on a CPU: native, torch, or auto for native where
-    it could be built. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the
-    model then has a fingerprint of its own. Raises ModelFileError if a file cannot be read, WeightsError if its
-    tensors are not exactly those of a model, UnsupportedModelError for what this version does not run, StrategyError
-    for a device that is not there, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
+    for each layer. `kernels` say what computes between the matrices: native (on a CPU), triton (on a GPU), torch, or
+    auto for the faster ones where they are installed. `lora` is a LoRA file to merge, with the alpha that it was
+    trained with, which no file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file
+    cannot be read, WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this
+    version does not run, StrategyError for a device that is not there, TokenizerError if the tokenizer beside or inside
+    it is damaged or does not fit.
     """
-    plan = _plan(device, dtype, strategy).computed_by(operations_of(kernels))
+    plan = _plan(device, dtype, strategy).computed_by(operations_of(kernels)).computed_by(_on_gpu(kernels), "cuda")
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
@@ -63,11 +66,18 @@ def load(
 def operations_of(kernels: str) -> Operations:
     """What computes between the matrices: "native", "torch", or "auto". Raises UnsupportedModelError."""
     library = None if kernels == "torch" else native.load()
-    if kernels not in ("auto", "native", "torch"):
-        raise UnsupportedModelError(f"kernels {kernels!r} are not known; use native, torch or auto")
+    if kernels not in KERNELS:
+        raise UnsupportedModelError(f"kernels {kernels!r} are not known; use {', '.join(KERNELS)}")
     if kernels == "native" and library is None:
         raise UnsupportedModelError(f"{native.status().reason}; or use kernels torch")
     return TorchOperations() if library is None else NativeOperations(library)
+
+
+def _on_gpu(kernels: str) -> Operations:
+    operations = None if kernels == "torch" else triton.load()
+    if kernels == "triton" and operations is None:
+        raise UnsupportedModelError(f"{triton.status()[1]}; {triton.REMEDY}, or use kernels torch")
+    return operations or TorchOperations()
 
 
 def _plan(device: str, dtype: str, strategy: str | None) -> Plan:
@@ -75,7 +85,7 @@ def _plan(device: str, dtype: str, strategy: str | None) -> Plan:
         if (device, dtype) != ("auto", "fp32"):
             raise StrategyError(f"device {device!r} and dtype {dtype!r} beside a strategy; the strategy says both")
         return strategies.parse(strategy)
-    name = auto_dtype.choose() if dtype == "auto" else dtype
+    name = auto_dtype.resolve(dtype, device)
     if name not in PRECISIONS:
         raise UnsupportedModelError(f"dtype {name!r} is not supported; use {', '.join(PRECISIONS)} or auto")
     return Plan.uniform(strategies.device(device), PRECISIONS[name])

@@ -104,6 +104,19 @@ class PlainMatrix(_Shaped):
 
 
 @dataclass(frozen=True)
+class SmallGpuMatrix(_Shaped):
+    """float32 on a GPU, but for rows that come in bfloat16: they are multiplied in it, many times as fast there."""
+
+    weight: Tensor
+    short: Tensor  # the weight in bfloat16
+    precision: str = "fp32"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]; returns bfloat16 for bfloat16."""
+        return F.linear(x, self.short) if x.dtype == torch.bfloat16 else F.linear(x.float(), self.weight)
+
+
+@dataclass(frozen=True)
 class OneDnnMatrix(_Shaped):
     """float32 on an x86 CPU, multiplied by oneDNN: F.linear calls MKL there, which uses half of an AMD processor."""
 
@@ -243,6 +256,14 @@ def fp32(weight: Tensor) -> Matrix:
     """Keep in float32, to be multiplied by what is fastest where it lies."""
     weight = weight.float().contiguous()
     return OneDnnMatrix(weight) if weight.device.type == "cpu" and _has_onednn() else PlainMatrix(weight)
+
+
+def small(weight: Tensor) -> Matrix:
+    """Keep a small matrix: in float32 whatever the model's precision."""
+    if weight.device.type != "cuda":
+        return fp32(weight)
+    whole = weight.float().contiguous()
+    return SmallGpuMatrix(whole, whole.bfloat16())
 
 
 def bf16(weight: Tensor) -> Matrix:

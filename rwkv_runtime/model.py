@@ -32,6 +32,8 @@ WINDOW = 512
 """Tokens that `forward` computes at a time: what it needs beside its result does not grow with the text."""
 
 Logits = Literal["none", "last", "all"]
+Item = tuple[Sequence[int], State]
+"""Tokens, and the state that they are read from."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Model:
         self.device = network.device
         self.dtype = dtype
         self._network = network
+        self._batches = network.device.type == "cuda"
 
     @cached_property
     def grammar_vocabulary(self) -> Vocabulary:
@@ -106,16 +109,21 @@ class Model:
     def forward_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[Output]:
         """Read up to `lanes` items of up to `width` tokens each; no logits.
 
-        Every item is computed at [1, width], whatever its own length: its bits depend on its tokens, its state and
-        `width` alone, never on the other items or on its place among them. Padding never touches a state.
+        Every item is computed at [1, width], on a GPU together with the others at [lanes, width], whatever its own
+        length: its bits depend on its tokens, its state and that shape alone, never on the other items or on its place
+        among them. Padding never touches a state.
         Raises ShapeError if there are more items than lanes or more tokens than the width.
         """
         self._check_fit(items, lanes, width)
+        if self._batches and items:
+            return self._padded_together(items, lanes, width)
         return [self._padded(tokens, state, width) for tokens, state in items]
 
     def advance_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[State]:
         """The states that `forward_padded` gives, to the bit, without the work that only its hidden states need."""
         self._check_fit(items, lanes, width)
+        if self._batches and items:
+            return self._advanced_together(items, lanes, width)
         return [self._advanced_padded(tokens, state, width) for tokens, state in items]
 
     def step(self, tokens: Sequence[int | None], lanes: Tensors) -> tuple[Tensor, Tensors]:
@@ -196,6 +204,42 @@ class Model:
             self._check_finite([*tensors.values()], tokens, state.tensors, state.tokens_seen)
             return self._advanced(state, tensors, len(tokens))
 
+    def _padded_together(self, items: Sequence[Item], lanes: int, width: int) -> list[Output]:
+        with torch.inference_mode():
+            given, tensors, lengths = self._batch(items, lanes, width)
+            residuals, after = self._network.window(given, tensors, lengths)
+            hidden = self._network.final_norm(residuals)
+            outputs = []
+            for lane, (tokens, state) in enumerate(items):
+                count, own = len(tokens), _lane_of(after, lane)
+                residual = residuals[lane, :count]
+                self._check_finite([residual, *own.values()], tokens, state.tensors, state.tokens_seen)
+                advanced = self._advanced(state, own if count else state.tensors, count)
+                outputs.append(Output(hidden[lane, :count], residual, None, advanced))
+            return outputs
+
+    def _advanced_together(self, items: Sequence[Item], lanes: int, width: int) -> list[State]:
+        with torch.inference_mode():
+            given, tensors, lengths = self._batch(items, lanes, width)
+            after = self._network.advance(given, tensors, lengths)
+            states = []
+            for lane, (tokens, state) in enumerate(items):
+                own = _lane_of(after, lane) if tokens else state.tensors
+                self._check_finite([*own.values()], tokens, state.tensors, state.tokens_seen)
+                states.append(self._advanced(state, own, len(tokens)))
+            return states
+
+    def _batch(self, items: Sequence[Item], lanes: int, width: int) -> tuple[Tensor, dict[str, Tensor], list[int]]:
+        """Items as lanes [lanes, width], those left over without a token: (tokens, the states' tensors, lengths)."""
+        for tokens, state in items:
+            self._check(tokens, state)
+        empty = self._network.initial_state()
+        states = [state.tensors for _, state in items] + [empty] * (lanes - len(items))
+        tensors = {name: torch.stack([one[name].to(self.device) for one in states], dim=1) for name in empty}
+        given = torch.cat([_padded(tokens, width) for tokens, _ in items])
+        given = torch.cat([given, torch.zeros(lanes - len(items), width, dtype=torch.long)])
+        return given, tensors, [len(tokens) for tokens, _ in items] + [0] * (lanes - len(items))
+
     def _check_finite(
         self, found: Sequence[Tensor], tokens: Sequence[int], before: Mapping[str, Tensor], position: int
     ) -> None:
@@ -252,10 +296,15 @@ class Model:
             )
 
 
+def _lane_of(tensors: Mapping[str, Tensor], lane: int) -> dict[str, Tensor]:
+    """One lane of a state's tensors, on its own: the others' memory can go."""
+    return {name: tensor[:, lane].clone() for name, tensor in tensors.items()}
+
+
 def _padded(tokens: Sequence[int], width: int) -> Tensor:
     """Tokens as one lane of a window: [1, width]."""
     padded = torch.zeros(1, width, dtype=torch.long)
-    padded[0, : len(tokens)] = torch.tensor(tokens)
+    padded[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
     return padded
 
 

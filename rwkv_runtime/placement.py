@@ -103,11 +103,11 @@ class Plan:
         """All layers in one place."""
         return cls((Part(Placement(device, precision)),), precision.name)
 
-    def computed_by(self, operations: Operations) -> Plan:
-        """The same plan with these operations for what lies on the CPU."""
+    def computed_by(self, operations: Operations, kind: str = "cpu") -> Plan:
+        """The same plan with these operations for what lies on a kind of device: cpu, cuda."""
         parts = (
             dataclasses.replace(part, placement=dataclasses.replace(part.placement, operations=operations))
-            if part.placement.device.type == "cpu"
+            if part.placement.device.type == kind
             else part
             for part in self.parts
         )
