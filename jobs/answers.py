@@ -196,9 +196,12 @@ def _line(line: Line, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 
 
 def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    quotes = [passage.quote for passage in answer.passages]
     return {
         "question": answer.question,
         "answer": None if answer.quote is None else answer.quote.text,
+        "citation": None if answer.quote is None else _line(answer.quote, documents),
+        "passage": None if answer.quote is None else quotes.index(answer.quote),
         "confidence": answer.confidence,
         "method": "quote",
         "tokens_read": answer.tokens_read,

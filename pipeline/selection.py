@@ -70,7 +70,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Lens:
-    """How a text is looked at: the words of its language, what is looked for, and its name, which draws the sample."""
+    """How a text is looked at: the words of its language, what is looked for, and what draws the sample."""
 
     terms: Terms
     query: Query

@@ -62,7 +62,8 @@ def ask(
         typer.echo("Not known: no passage is near enough to the question. The nearest are:")
     else:
         typer.echo(_shown(found["answer"], None))
-        typer.echo(f"\nA quote; confidence {found['confidence']:.0%}. The passages that suit the question best:")
+        source, sure = found["passage"] + 1, found["confidence"]
+        typer.echo(f"\nA quote from [{source}]; confidence {sure:.0%}. The passages that suit the question best:")
     for number, passage in enumerate(found["passages"], start=1):
         typer.echo(safe(f"[{number}] {_place(passage)}"))
         typer.echo(f"    {_shown(passage['text'], 2 * _TEXT_WIDTH)}")

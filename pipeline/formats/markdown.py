@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".md", ".markdown")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#*)?[ \t]*\r?\n?$")
+_ANCHOR: Final = re.compile(r"[ \t]*\{[#.:][^{}]*\}$")
+"""What kramdown and pandoc put behind a heading, for links: no part of its name."""
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _LINE_CHARS: Final = 65_536  # a longer "line" is given out in parts, so that memory stays bounded
 _BLOCK_CHARS: Final = 8_192
@@ -46,7 +48,7 @@ class Outline:
         heading = _HEADING.match(line)
         if heading is None:
             return self
-        return Outline(self.headings.entering(len(heading[1]), (heading[2] or "").strip()))
+        return Outline(self.headings.entering(len(heading[1]), _ANCHOR.sub("", (heading[2] or "").strip())))
 
     @property
     def section(self) -> str | None:

@@ -59,7 +59,7 @@ class Summarize:
         sentences = moment.segment.sentences
         if not sentences:
             return moment.memory
-        lens = self._lens(moment.ref.doc_id, moment.facts.language)
+        lens = self._lens(moment.facts.language)
         document, stretch = _remembered(moment.memory, lens.query)
         if self.at_end:
             document = document.seen(_candidates(sentences), lens)
@@ -68,7 +68,7 @@ class Summarize:
                 break
             part = list(group)
             if stretch is None or stretch.key != key:
-                yield from self._close(lens, stretch)
+                yield from self._close(moment.ref.doc_id, lens, stretch)
                 stretch = _opened(key, stretch, part[0], lens.query)
             stretch = _extended(stretch, part, lens)
         return _memory(document, stretch)
@@ -76,32 +76,33 @@ class Summarize:
     def finish(self, ending: Ending) -> Steps:
         if not ending.memory:
             return ending.memory
-        lens = self._lens(ending.ref.doc_id, ending.facts.language)
+        lens = self._lens(ending.facts.language)
         document, stretch = _remembered(ending.memory, lens.query)
-        yield from self._close(lens, stretch)
+        yield from self._close(ending.ref.doc_id, lens, stretch)
         if self.at_end and document.count:
             chosen = document.choose(Budget(self.max_sentences, self.max_words), lens)
             if chosen:
                 yield Emit("summaries", self._row(ending.ref.doc_id, "document", 0, 0, ending.chars, chosen))
         return {}
 
-    def _lens(self, doc_id: str, language: str | None) -> Lens:
+    def _lens(self, language: str | None) -> Lens:
+        # The seed of the job draws the sample, so that a text has one summary whatever its name is.
         terms = terms_of(language or _USUAL_LANGUAGE)
-        return Lens(terms, Query.of(self.query or "", terms), doc_id)
+        return Lens(terms, Query.of(self.query or "", terms), str(self.seed))
 
     def _stretch_key(self, sentence: Sentence) -> str | None:
         if self.every_tokens is not None:
             return str((sentence.token_end - 1) // self.every_tokens)
         return (sentence.section or "") if self.every_section else None
 
-    def _close(self, lens: Lens, stretch: Stretch | None) -> Generator[Emit, object, None]:
+    def _close(self, doc_id: str, lens: Lens, stretch: Stretch | None) -> Generator[Emit, object, None]:
         if stretch is None:
             return
         # A short section is not repeated whole: its summary is a third of it at most, and one sentence at least.
         limit = min(self.max_sentences, -(-stretch.selection.count // _SENTENCES_PER_CHOICE))
         chosen = stretch.selection.choose(Budget(limit, self.max_words), lens)
         if chosen:
-            row = self._row(lens.salt, "section", stretch.index, stretch.char_start, stretch.char_end, chosen)
+            row = self._row(doc_id, "section", stretch.index, stretch.char_start, stretch.char_end, chosen)
             yield Emit("summaries", row)
 
     def _row(self, doc_id: str, level: str, index: int, start: int, end: int, chosen: tuple[Choice, ...]) -> pa.Table:

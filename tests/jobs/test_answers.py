@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -65,6 +66,9 @@ def test_an_answer_is_a_quote_of_the_document_with_its_place(project: Project, k
     text = document(project).read_text("utf-8")
     best = said.data["passages"][0]
     assert text[best["char_start"] : best["char_end"]] == KEY
+    cited = said.data["citation"]
+    assert text[cited["char_start"] : cited["char_end"]] == said.data["answer"]
+    assert said.data["passages"][said.data["passage"]]["sentence_id"] == cited["sentence_id"]
     assert 0 < said.data["tokens_read"] < 3000
     assert contents(project.out) == before
     if kind in ("state", "document behind a state"):
@@ -81,6 +85,15 @@ def test_a_state_is_asked_about_its_own_document_only(project: Project) -> None:
 
     assert unspool("ask", str(project.out), "Who signed the Duskmoor register?", "--json").data["answer"] == OTHER
     assert unspool("ask", str(state), "Who signed the Duskmoor register?", "--json").data["answer"] is None
+
+
+def test_an_answer_for_people_names_the_passage_that_it_quotes(project: Project) -> None:
+    said = unspool("ask", str(document(project)), QUESTION).out
+
+    place = re.search(r"^A quote from (\[\d\])", said, re.MULTILINE)
+    assert place is not None
+    [passage] = [lines for lines in re.split(r"^(?=\[\d\])", said, flags=re.MULTILINE) if lines.startswith(place[1])]
+    assert KEY in passage
 
 
 def test_what_is_not_in_the_document_is_not_known(project: Project) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import tables
+from pipeline.documents import DocumentRef
 from pipeline.tasks import summarize
 from pipeline.tasks.summarize import Summarize
 from tests.pipeline.memory_document import MemoryDocument, cut
@@ -166,6 +167,16 @@ def test_the_rows_say_how_they_came_about() -> None:
     assert set(table.column("task").to_pylist()) == {"gist"}
     assert set(table.column("seed").to_pylist()) == {7}
     assert set(table.column("tokens_generated").to_pylist()) == {0}
+
+
+def test_the_name_of_a_long_document_does_not_change_what_is_summarised() -> None:
+    texts = (prose(1_500),)
+    named = [MemoryDocument(texts, ref=DocumentRef(name, name, name, 0, 0, "text")) for name in ("one", "two")]
+    one, two = ([row["citations"] for row in summaries(document, task(every_tokens=None))] for document in named)
+
+    assert [[cited["char_start"] for cited in row] for row in one] == [
+        [cited["char_start"] for cited in row] for row in two
+    ]
 
 
 def test_the_size_of_the_window_does_not_change_what_is_summarised() -> None:

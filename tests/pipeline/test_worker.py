@@ -360,10 +360,12 @@ class TestOneDocumentFails:
 
         close = summarize.Summarize._close
 
-        def broken(self: summarize.Summarize, lens: summarize.Lens, stretch: summarize.Stretch | None) -> object:
-            if lens.salt == "long":
+        def broken(
+            self: summarize.Summarize, doc_id: str, lens: summarize.Lens, stretch: summarize.Stretch | None
+        ) -> object:
+            if doc_id == "long":
                 raise ZeroDivisionError("a bug")
-            return close(self, lens, stretch)
+            return close(self, doc_id, lens, stretch)
 
         monkeypatch.setattr(summarize.Summarize, "_close", broken)
         lives = Lives(worker_spec(tmp_path / "run", model, lanes=3), corpus).to_the_end()
