@@ -70,6 +70,7 @@ class Model:
         self.dtype = dtype
         self._network = network
         self._batches = network.device.type == "cuda"
+        self._shapes = {name: tensor.shape for name, tensor in network.initial_state().items()}
 
     @cached_property
     def grammar_vocabulary(self) -> Vocabulary:
@@ -85,8 +86,8 @@ class Model:
     def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
         """Read T tokens from a state on. T may be 0 and may be large.
 
-        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model, NotFiniteError
-        for a NaN or an infinity.
+        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model or shape,
+        NotFiniteError for a NaN or an infinity.
         """
         self._check(tokens, state)
         if logits not in ("none", "last", "all"):
@@ -131,13 +132,18 @@ class Model:
 
         `lanes` holds a state's tensors [L, B, ...]; they are left as they were. Returns (logits [B, vocabulary], of
         which those of a lane without a token mean nothing, the new tensors). Raises ShapeError for a token outside the
-        vocabulary.
+        vocabulary, StateError for tensors of other shapes, NotFiniteError for a NaN or an infinity.
         """
         self._check_tokens([token for token in tokens if token is not None])
+        self._check_state(lanes, len(tokens))
         lengths = [int(token is not None) for token in tokens]
         with torch.inference_mode():
-            residual, lanes = self._network.window(torch.tensor([[token or 0] for token in tokens]), lanes, lengths)
-            return self._network.logits(self._network.final_norm(residual[:, 0])), lanes
+            residual, after = self._network.window(torch.tensor([[token or 0] for token in tokens]), lanes, lengths)
+            logits = self._network.logits(self._network.final_norm(residual[:, 0]))
+            taken = [row for row, length in zip(logits, lengths, strict=True) if length]
+            if not all(map(is_finite, [*taken, *after.values()])):
+                raise NotFiniteError(self._bad_step(tokens, lanes))
+            return logits, after
 
     def generate(
         self,
@@ -258,6 +264,19 @@ class Model:
         layer = self._network.first_not_finite(_padded(tokens, len(tokens)), self._lane(before), [len(tokens)])
         raise NotFiniteError(_bad_layer(layer, f"one of the tokens {position} to {position + len(tokens) - 1}"))
 
+    def _bad_step(self, tokens: Sequence[int | None], before: Tensors) -> str:
+        """Say in which lane and, where it is not the head, from which layer on a step is not finite."""
+        for lane, token in enumerate(tokens):
+            if token is None:
+                continue
+            own = {name: tensor[:, lane : lane + 1] for name, tensor in before.items()}
+            if not all(map(is_finite, own.values())):
+                return f"the state in lane {lane} holds a NaN or an infinity; go back to another"
+            layer = self._network.first_not_finite(torch.tensor([[token]]), own, [1])
+            if layer is not None:
+                return _bad_layer(layer, f"the token (id {token}) in lane {lane}")
+        return "the head gives a NaN or an infinity; load the model as fp32"
+
     def _lane(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state's tensors as one lane, where the network wants them."""
         return {name: tensor.unsqueeze(1).to(self.device) for name, tensor in tensors.items()}
@@ -285,6 +304,18 @@ class Model:
                 f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
                 f"{self.fingerprint[:12]}; load the model that made it"
             )
+        self._check_state(state.tensors)
+
+    def _check_state(self, tensors: Mapping[str, Tensor], lanes: int | None = None) -> None:
+        """Raise StateError unless these are a state's tensors, of one sequence or of so many lanes."""
+        beside = () if lanes is None else (lanes,)
+        wanted = {name: (*shape[:1], *beside, *shape[1:]) for name, shape in self._shapes.items()}
+        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
+            found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+            shown = {name: list(shape) for name, shape in wanted.items()}
+            raise StateError(f"a state of the shapes {found}, but the model's are {shown}; start from initial_state()")
+        if other := next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None):
+            raise StateError(f"the state's {other} is {tensors[other].dtype}; states are always torch.float32")
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         rows = self.config.vocab_size

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rwkv_runtime.native.library import Library, Threads
+from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library, Threads, address
 from rwkv_runtime.native.matrices import MatrixStruct, described, multipliable
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS
@@ -64,20 +64,24 @@ class Step7:
 
     library: Library
     layers: Sequence[Layer7]
+    hidden: int  # the most rows or columns of any matrix
     described: ctypes.Array[_Layer7]  # the same for the kernel, by address
 
     @classmethod
     def of(cls, library: Library, layers: Sequence[Layer7]) -> Step7 | None:
         """The step through these layers, or None if the kernels lack one for a kind of matrix among them."""
-        if not all(multipliable(matrix) for layer in layers for matrix in layer.matrices().values()):
+        matrices = [matrix for layer in layers for matrix in layer.matrices().values()]
+        heads, size = layers[0].own.bonus.shape
+        if size > LARGEST_HEAD or heads * size > LARGEST_WIDTH or not all(map(multipliable, matrices)):
             return None
-        return cls(library, layers, (_Layer7 * len(layers))(*map(_described_layer, layers)))
+        # The low-rank matrices of every layer have a size of their own, and any may be the largest of all.
+        hidden = max(max(one.rows, one.columns) for one in matrices)
+        return cls(library, layers, hidden, (_Layer7 * len(layers))(*map(_described_layer, layers)))
 
     def __call__(self, stream: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
         """From an embedding [D] and a state [L, ...], contiguous; returns (the residual stream [D], the new state)."""
         heads, size = self.layers[0].own.bonus.shape
-        hidden = max(max(one.rows, one.columns) for one in self.layers[0].matrices().values())
-        residual, scratch = torch.empty_like(stream), torch.empty(18 * heads * size + 2 * hidden)
+        residual, scratch = torch.empty_like(stream), torch.empty(18 * heads * size + 2 * self.hidden)
         before = {name: state[name].contiguous() for name in _STATE}
         after = {name: torch.empty_like(tensor) for name, tensor in before.items()}
         call = _Decode7(
@@ -85,16 +89,16 @@ class Step7:
             layers=len(self.layers),
             heads=heads,
             size=size,
-            hidden=hidden,
+            hidden=self.hidden,
             layer=self.described,
-            stream=stream.data_ptr(),
+            stream=address(stream),
             residual=residual.data_ptr(),
             scratch=scratch.data_ptr(),
             epsilon=NORM_EPS,
             head_epsilon=HEAD_NORM_EPS,
             decay_scale=self.layers[0].own.decay_scale,
-            **{name: tensor.data_ptr() for name, tensor in before.items()},
-            **{f"{name}_after": tensor.data_ptr() for name, tensor in after.items()},
+            **{name: address(tensor) for name, tensor in before.items()},
+            **{f"{name}_after": address(tensor) for name, tensor in after.items()},
         )
         self.library.call_filled("decode7", call)
         return residual, after
@@ -105,10 +109,10 @@ def _described_layer(layer: Layer7) -> _Layer7:
     vectors = {name: getattr(own, name) for name in _OWN}
     vectors |= {"norm_weight": own.norm.weight, "norm_bias": own.norm.bias}
     return _Layer7(
-        norm1=_Norm(layer.attention_norm.weight.data_ptr(), layer.attention_norm.bias.data_ptr()),
-        norm2=_Norm(layer.feed_norm.weight.data_ptr(), layer.feed_norm.bias.data_ptr()),
-        mix=layer.mix.data_ptr(),
-        ffn_mix=layer.ffn_mix.data_ptr(),
+        norm1=_Norm(address(layer.attention_norm.weight), address(layer.attention_norm.bias)),
+        norm2=_Norm(address(layer.feed_norm.weight), address(layer.feed_norm.bias)),
+        mix=address(layer.mix),
+        ffn_mix=address(layer.ffn_mix),
         **{name: described(matrix) for name, matrix in layer.matrices().items()},
-        **{name: None if vector is None else vector.data_ptr() for name, vector in vectors.items()},
+        **{name: None if vector is None else address(vector) for name, vector in vectors.items()},
     )

@@ -188,6 +188,13 @@ def _address(kernel: str, name: str, tensor: Tensor | float | None, struct: type
     return tensor.data_ptr()
 
 
+def address(tensor: Tensor) -> int:
+    """Where a float32 tensor lies. Raises LibraryError for one that a kernel could not read as it lies."""
+    if tensor.dtype != torch.float32 or not _plain(tensor):
+        raise LibraryError(f"a kernel cannot take {tensor.dtype} on {tensor.device} with strides {tensor.stride()}")
+    return tensor.data_ptr()
+
+
 def _code(kernel: str, tensors: dict[str, Tensor | float | None]) -> int:
     """The number for the type that these tensors share; 0 if there are none."""
     types = {name: tensor.dtype for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

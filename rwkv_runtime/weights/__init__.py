@@ -83,7 +83,7 @@ class Weights:
         return label(self._find(name))
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Hand out one tensor, in the type that it is stored in and without a copy, and strike it off.
+        """Hand out one tensor, in the type that it is stored in, and strike it off; without a copy if it is contiguous.
 
         What is quantized is unpacked to float32.
         Axes of length 1 are not compared, since files write the same vector as [D] and as [1, 1, D]; the
@@ -105,7 +105,7 @@ class Weights:
         if not _is_finite(tensor):
             raise WeightsError(f"{self.source}: {name} holds a NaN or an infinity; download the file again")
         del self._tensors[name]
-        return tensor.reshape(shape).to(self._device)
+        return tensor.reshape(shape).contiguous().to(self._device)
 
     def discard(self, name: str) -> None:
         """Strike off a tensor that is known to be of no use. Raises WeightsError if there is none."""

@@ -9,11 +9,11 @@ import torch
 
 from rwkv_runtime import generations
 from rwkv_runtime.engine import Engine, Feed
-from rwkv_runtime.errors import NotFiniteError, WeightsError
+from rwkv_runtime.errors import NotFiniteError, StateError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import GENERATIONS, ByteTokenizer, tiny_model, tiny_tensors
+from tests.rwkv_runtime.tiny import GENERATIONS, KERNELS, ByteTokenizer, plan_of, tiny_model, tiny_tensors
 
 BAD_TOKEN = 7
 
@@ -55,6 +55,40 @@ def test_a_state_that_holds_one_is_named_as_such():
     bad = replace(start, tensors={**start.tensors, "wkv": wkv}, tokens_seen=12)
     with pytest.raises(NotFiniteError, match="the state before token 12 holds a NaN or an infinity"):
         model.forward([1, 2], bad)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_step_of_several_lanes_names_the_layer_and_the_lane(generation, kernels):
+    tensors = tiny_tensors(generation=generation)
+    weight = tensors["blocks.1.att.output.weight"]
+    weight.copy_(weight.sign() * 3e38)
+    model = Model(generations.read(Weights("tiny", tensors), plan_of(kernels)), ByteTokenizer(), "tiny")
+    lanes = {name: torch.stack([tensor] * 3, dim=1) for name, tensor in model.initial_state().tensors.items()}
+    with pytest.raises(NotFiniteError, match=r"layer 1 gives a NaN or an infinity at the token \(id 5\) in lane 1;"):
+        model.step([None, 5, 6], lanes)
+
+
+def test_a_head_that_overflows_in_a_step_is_named_and_a_lane_without_a_token_is_no_error():
+    tensors = tiny_tensors()
+    tensors["head.weight"] = tensors["head.weight"].sign() * 3e38
+    model = Model(generations.read(Weights("tiny", tensors)), ByteTokenizer(), "tiny")
+    lanes = {name: tensor.unsqueeze(1) for name, tensor in model.initial_state().tensors.items()}
+    with pytest.raises(NotFiniteError, match="the head gives a NaN or an infinity"):
+        model.step([5], lanes)
+    model.step([None], lanes)
+
+
+def test_a_state_of_another_shape_or_type_is_refused_before_anything_is_read():
+    model = tiny_model(kernels="native")
+    start = model.initial_state()
+    short = replace(start, tensors={**start.tensors, "wkv": start.tensors["wkv"][:2]})
+    with pytest.raises(StateError, match=r"of the shapes .*'wkv': \[2, 4, 16, 16\].*but the model's"):
+        model.forward([1], short)
+    with pytest.raises(StateError, match=r"the state's wkv is torch\.float64"):
+        model.forward([1], replace(start, tensors={**start.tensors, "wkv": start.tensors["wkv"].double()}))
+    with pytest.raises(StateError, match="of the shapes"):
+        model.step([1, 2], {name: tensor.unsqueeze(1) for name, tensor in start.tensors.items()})
 
 
 @pytest.mark.parametrize("logits", ["last", "all"])
