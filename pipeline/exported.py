@@ -41,7 +41,8 @@ class ExportTable:
 
     def batches_of(self, file: Path, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows of one of the files."""
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        # With pre_buffer, which is on unless told otherwise, pyarrow keeps all that it has read until the end.
+        with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(batch_size=rows):
                 columns = [self._handed_on(batch.column(name), name) for name in self.schema.names]
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +10,6 @@ from pipeline.exported import Dataset, SinkOptions
 
 SUFFIX: Final = ".duckdb"
 OPTIONS: Final = frozenset[str]()
-_SMALL: Final[Mapping[str, str]] = {
-    "threads": "1",
-    "memory_limit": "512MB",
-}  # unasked, it takes most of the machine's memory
 
 
 def write(dataset: Dataset, target: Path, options: SinkOptions) -> None:
@@ -24,7 +19,8 @@ def write(dataset: Dataset, target: Path, options: SinkOptions) -> None:
     except ImportError as error:
         raise MissingExtraError("a DuckDB file needs duckdb: pip install 'unspool[duckdb]'") from error
     try:
-        with duckdb.connect(str(target), config={**_SMALL}) as database:
+        # Unasked, it takes most of the machine's memory.
+        with duckdb.connect(str(target), config={"threads": "1", "memory_limit": "512MB"}) as database:
             for table in dataset.tables:
                 database.register("incoming", table.reader())
                 database.execute(f'CREATE TABLE "{table.name}" AS SELECT * FROM incoming')
