@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -91,5 +92,6 @@ class EventLog:
 
     def _append(self, path: Path, fields: dict[str, Any]) -> None:
         stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
-        with path.open("a", encoding="utf-8") as file:
+        # Nothing depends on it: a full disk is to be noticed where what counts is written, so that the run ends well.
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(stamped, ensure_ascii=False) + "\n")

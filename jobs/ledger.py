@@ -10,6 +10,7 @@ Order of a run: `RunLedger.read` → `RunLedger.take_over` → `commit`, `commit
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -28,6 +29,7 @@ from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unse
 from pipeline.parts import Part
 
 VERSION: Final = 1
+_DISK_IS_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_RECORD: Final = "0" * 64
 _HEADER: Final = frozenset({"v", "seq", "epoch", "prev", "t"})
 
@@ -286,10 +288,11 @@ class LedgerView:
 class RunLedger:
     """The one writer of a ledger, for one epoch. `view` is what the ledger says after the last commit."""
 
-    def __init__(self, view: LedgerView, disk: Disk, epoch: int) -> None:
+    def __init__(self, view: LedgerView, disk: Disk, epoch: int, reserve: Path | None = None) -> None:
         self.view = view
         self.epoch = epoch
         self._disk = disk
+        self._reserve = reserve
 
     @staticmethod
     def read(folder: Path) -> LedgerView:
@@ -312,15 +315,18 @@ class RunLedger:
                 raise _damaged(folder, view.seq + 1, f"it is {state}, but records up to {newest} follow")
 
     @classmethod
-    def take_over(cls, view: LedgerView, disk: Disk, quarantine: Path, owner: Epoch) -> RunLedger:
+    def take_over(
+        cls, view: LedgerView, disk: Disk, quarantine: Path, owner: Epoch, reserve: Path | None = None
+    ) -> RunLedger:
         """Become the one writer: commit `owner` as a new epoch behind the records in `view`.
 
-        A torn last record is first moved into the folder `quarantine`. Raises JobError RUN-TAKEN-OVER (exit 5)
+        A torn last record is first moved into the folder `quarantine`. The file `reserve` is removed once the disk is
+        full, to make room for a last record. Raises JobError RUN-TAKEN-OVER (exit 5)
         if another driver was faster.
         """
         if view.torn is not None:
             _set_aside(view, disk, quarantine)
-        ledger = cls(view, disk, view.epoch + 1)
+        ledger = cls(view, disk, view.epoch + 1, reserve)
         ledger.commit(owner)
         return ledger
 
@@ -337,13 +343,23 @@ class RunLedger:
         entry = Entry.from_line(unseal(data))  # before it is written: what cannot be read must not get there
         path = _record_path(self.view.folder, entry.seq)
         try:
-            self._disk.put_if_absent(path, data)
+            self._put(path, data)
         except (FileExistsError, FileNotFoundError):
             # Not found: who took the run over has already cleared away our unfinished file.
             if not path.exists():
                 raise
             raise self._fenced(path) from None
         self.view.apply(entry, sha256_hex(data))
+
+    def _put(self, path: Path, data: bytes) -> None:
+        try:
+            self._disk.put_if_absent(path, data)
+        except OSError as error:
+            if error.errno not in _DISK_IS_FULL or self._reserve is None or not self._reserve.exists():
+                raise
+            # Under another name and from the beginning. Should the record be there already, this one is refused.
+            self._disk.remove(self._reserve)
+            self._disk.put_if_absent(path, data)
 
     def _fenced(self, path: Path) -> JobError:
         try:

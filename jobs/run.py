@@ -159,13 +159,14 @@ def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunRe
     directory.prepare()
     say = _Say(options)
     with directory.lock(), storage_errors(directory.path):
+        directory.keep_reserve()
         manifest = frozen_inputs(run)
         view = RunLedger.read(directory.ledger)
         if not run.is_new:
             _say_what_is_there(run, manifest, view, say)
         reason = "start" if run.is_new else "resume"
         owner = Epoch.of_this_process(reason, versions())
-        ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
+        ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner, directory.reserve)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
         _note_spec(run, ledger, say)
         _try_again(ledger, say)
@@ -282,6 +283,7 @@ class _Execution:
                     self._finalize()
             self._write_summary()
             write_report(self._run.directory)
+        self._run.directory.release_reserve()
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
         return self._result(self._verdict())
 

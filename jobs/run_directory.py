@@ -24,6 +24,7 @@ from pipeline.durable import TEMPORARY, Disk, json_line, read_bytes, seal, unsea
 FORMAT_MAJOR: Final = 1
 FORMAT_MINOR: Final = 1
 LEAST_FREE_BYTES: Final = 256 << 20
+RESERVE_BYTES: Final = 16 << 20
 
 _FOLDERS: Final = (
     "inputs",
@@ -133,6 +134,11 @@ class RunDirectory:
         return self.manifest.with_name(f"manifest-{len(self.manifests()) + 1:06d}.jsonl")
 
     @property
+    def reserve(self) -> Path:
+        """Room that is given up when the disk is full, so that what is finished can still be committed."""
+        return self.path / "_reserve"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -195,6 +201,14 @@ class RunDirectory:
             self._check_disk()
             for name in _FOLDERS:
                 self.disk.make_folder(self.path / name)
+
+    def keep_reserve(self) -> None:
+        """Make the reserve if it is missing. Raises OSError."""
+        self.disk.reserve(self.reserve, RESERVE_BYTES)
+
+    def release_reserve(self) -> None:
+        """Give its room back: a finished run needs none."""
+        self.disk.remove(self.reserve)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

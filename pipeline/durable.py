@@ -194,8 +194,24 @@ class Disk:
         """
         descriptor = os.open(path, _NEW_FILE, 0o600)
         try:
-            yield NewFile(descriptor)
-            self._flush(descriptor)
+            with _named(path):
+                yield NewFile(descriptor)
+                self._flush(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def reserve(self, path: Path, size: int) -> None:
+        """Make a file that takes up so much room and holds nothing, unless it is there. Not flushed."""
+        try:
+            descriptor = os.open(path, _NEW_FILE, 0o600)
+        except FileExistsError:
+            return
+        try:
+            with _named(path):
+                os.posix_fallocate(descriptor, 0, size)
+        except BaseException:
+            _unlink(path)
+            raise
         finally:
             os.close(descriptor)
 
@@ -259,8 +275,9 @@ class Disk:
         descriptor = os.open(temporary, _NEW_FILE, 0o600)
         try:
             try:
-                _write_all(descriptor, memoryview(data).cast("B"))
-                self._flush(descriptor)
+                with _named(path):
+                    _write_all(descriptor, memoryview(data).cast("B"))
+                    self._flush(descriptor)
             finally:
                 os.close(descriptor)
         except BaseException:
@@ -349,6 +366,17 @@ def _regular_file(path: Path) -> Iterator[io.FileIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         yield file
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file it is about in errors that know a descriptor only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def _temporary_name(path: Path) -> Path:

@@ -55,8 +55,9 @@ class Host:
         """`last_words`: the file that gets a line with the reason, and Python's stack, if the process crashes."""
         from pipeline.worker import Worker  # here, so that a driver does not load what only its workers need
 
-        self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
-        faulthandler.enable(self._last_words)
+        with contextlib.suppress(OSError):  # no reason to read nothing
+            self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
+            faulthandler.enable(self._last_words)
         self._worker = Worker(spec)
         return self._worker.facts()
 

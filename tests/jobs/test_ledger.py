@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from jobs.ledger import (
     RunLedger,
     SpecNote,
 )
-from pipeline.durable import Disk, seal, sha256_hex, unseal
+from pipeline.durable import Disk, Faults, Point, seal, sha256_hex, unseal
 
 texts = st.text(st.characters(codec=None), max_size=20)
 parts = st.builds(Part, texts, texts, st.integers(0), texts, st.integers(0), texts)
@@ -244,6 +245,48 @@ def test_who_heals_a_ledger_that_somebody_else_has_healed_gives_the_record_back(
     with pytest.raises(JobError, match="RUN-TAKEN-OVER"):
         RunLedger.take_over(late, Disk(), tmp_path / "quarantine", Epoch("h", 1, "", "late", {}))
     assert facts(RunLedger.read(tmp_path / "ledger")) == facts(new.view)
+
+
+class FullDisk(Disk):
+    """A disk that has no room for another record for as long as a file takes it up."""
+
+    def __init__(self, reserve: Path) -> None:
+        super().__init__(flush=lambda _: None)
+        self._takes_up = reserve
+
+    def reach(self, point: Point) -> None:
+        if point is Point.COMMIT_BEFORE_LINK and self._takes_up.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_the_reserve_makes_room_for_one_more_record(tmp_path: Path) -> None:
+    view = take_over(tmp_path).view
+    disk, reserve = FullDisk(tmp_path / "reserve"), tmp_path / "reserve"
+    disk.reserve(reserve, 1 << 16)
+    assert reserve.stat().st_blocks * 512 >= 1 << 16
+    ledger = RunLedger(view, disk, 1, reserve)
+
+    ledger.commit(read("a"))
+
+    assert not reserve.exists()
+    assert RunLedger.read(tmp_path / "ledger").done.keys() == {"a"}
+    assert [path.name for path in (tmp_path / "ledger").iterdir() if ".tmp-" in path.name] == []
+
+
+@pytest.mark.parametrize("fault", ["commit.before_link=raise:ENOSPC", "commit.after_link=raise:ENOSPC"])
+def test_without_a_reserve_or_with_a_record_that_is_there_after_all_a_full_disk_stops_the_driver(
+    tmp_path: Path, fault: str
+) -> None:
+    view = take_over(tmp_path).view
+    there = fault.startswith("commit.after_link")
+    if there:
+        (tmp_path / "reserve").touch()
+    ledger = RunLedger(view, Disk(Faults.parse(fault), flush=lambda _: None), 1, tmp_path / "reserve")
+
+    with pytest.raises(JobError if there else OSError):
+        ledger.commit(read("a"))
+
+    assert set(RunLedger.read(tmp_path / "ledger").done) == ({"a"} if there else set())
 
 
 def test_a_record_that_could_not_be_read_back_is_never_written(tmp_path: Path) -> None:
