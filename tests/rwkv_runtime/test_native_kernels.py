@@ -357,6 +357,17 @@ def test_quantised_rows_are_within_half_a_step_and_reach_127(library, columns, s
     assert out.intact()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("rows", "place"), [(1, 0), (1, 66), (3, 5)])
+def test_what_is_not_finite_stays_so_through_int8(library, bad, rows, place):
+    matrix = NativeOperations(library).keep(PRECISIONS["int8"].keep(Draw(4).vector(20, 67)))
+    x = Draw(5).vector(rows, 67)
+    x[0, place] = bad
+    found = matrix(x)
+    assert not torch.isfinite(found[0]).any()
+    assert torch.isfinite(found[1:]).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("columns", [1, 64, 67])
 def test_dequantised_sums_are_scaled_by_row_and_column(library, columns, dtype):

@@ -42,10 +42,14 @@ template <class T, class Activation>
 void quantise_rows_of(const QuantiseRows& call, Activation activation) {
     auto work = [&](int64_t row) {
         const T* before = static_cast<const T*>(call.before) + row * call.columns;
-        Vec found = {};
-        along(call.columns, [&](int64_t c, auto at) { found = maximum(magnitude(activation(at.get(before + c))), found); });
+        Vec found = {}, lost = {};
+        along(call.columns, [&](int64_t c, auto at) {
+            const Vec x = activation(at.get(before + c));
+            found = maximum(magnitude(x), found);
+            lost += x * 0.0f;  // NaN from a NaN or an infinity, which no int8 can say: the scale does
+        });
         const float reach = largest(found), finer = reach > 0.0f ? 127.0f / reach : 0.0f;
-        call.scales[row] = reach / 127.0f;
+        call.scales[row] = reach / 127.0f + sum(lost);
         along(call.columns, [&](int64_t c, auto at) {
             put_int8(call.quantised + row * call.columns + c, activation(at.get(before + c)) * finer, at);
         });
