@@ -33,7 +33,7 @@ class TextDocument:
 
 
 def is_permissive(licence: str) -> bool:
-    """Whether text under this licence may go into weights that anybody may use: no share-alike, no conditions of use."""
+    """Whether text under this licence may go into weights that anybody may use: no share-alike, no other strings."""
     return bool(_ACCEPTED.search(licence)) and not _REFUSED.search(licence)
 
 

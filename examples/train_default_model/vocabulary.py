@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rwkv_runtime.tokenizers.bpe import SINGLE_DIGITS_PATTERN, BpeTokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from rwkv_runtime.tokenizers.bpe import SINGLE_DIGITS_PATTERN, BpeTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 LONGEST_TOKEN = 20

@@ -62,8 +62,7 @@ def chunked(
         )
         decay = torch.nn.functional.pad(decay, (0, 0, 0, 0, 0, padding), value=1.0)
     parts = [
-        x.unflatten(1, (-1, CHUNK)).permute(1, 0, 3, 2, 4)
-        for x in (receptance, decay, key, value, removal, insertion)
+        x.unflatten(1, (-1, CHUNK)).permute(1, 0, 3, 2, 4) for x in (receptance, decay, key, value, removal, insertion)
     ]
     reads = []
     for one in zip(*parts, strict=True):
