@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import zstandard
+import pyarrow as pa
 
 from examples.train_default_model.documents import TextDocument, passages
 from examples.train_default_model.overlap import EvaluationText, NearDuplicates
@@ -61,7 +61,7 @@ def excerpts(
 def write_excerpts(path: Path, found: Iterable[Excerpt]) -> Counter[str]:
     """Write excerpts as zstd-compressed JSON lines; returns the characters per source."""
     chars: Counter[str] = Counter()
-    with path.open("wb") as file, zstandard.ZstdCompressor(level=9).stream_writer(file) as packed:
+    with pa.output_stream(path, compression="zstd") as packed:
         for excerpt in found:
             packed.write(json.dumps(asdict(excerpt), ensure_ascii=False).encode() + b"\n")
             chars[excerpt.source] += sum(map(len, excerpt.passages))
@@ -70,8 +70,8 @@ def write_excerpts(path: Path, found: Iterable[Excerpt]) -> Counter[str]:
 
 def read_excerpts(path: Path) -> Iterator[Excerpt]:
     """Stream the excerpts of a file."""
-    with path.open("rb") as file:
-        for row in map(json.loads, io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), "utf-8")):
+    with pa.input_stream(path, compression="zstd") as packed:
+        for row in map(json.loads, io.TextIOWrapper(packed, "utf-8")):
             yield Excerpt(**(row | {"passages": tuple(row["passages"])}))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import zstandard
+import pyarrow as pa
 
 PASSAGE_CHARS = 3000
 SHARD_PATTERN = "train/text/perm-*.jsonl.zst"
@@ -46,9 +46,8 @@ def read_documents(folder: Path) -> Iterator[TextDocument]:
     if not shards:
         raise FileNotFoundError(f"{folder}: has no {SHARD_PATTERN}; give the folder that holds train/text")
     for shard in shards:
-        with shard.open("rb") as file:
-            lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), "utf-8")
-            for row in map(json.loads, lines):
+        with pa.input_stream(shard, compression="zstd") as packed:
+            for row in map(json.loads, io.TextIOWrapper(packed, "utf-8")):
                 if is_permissive(row["licence"]):
                     yield TextDocument(row["id"], row["src"], row["licence"], row["text"])
 

@@ -62,8 +62,8 @@ class TimeMix(nn.Module):
         self.g1, self.g2 = _zeros(width, gate), _orthogonal(gate, width)
         self.k_k, self.k_a = _row(0.71 - centred * 0.1), _row(torch.full((width,), 1.02))
         self.r_k = nn.Parameter(torch.full((width // size, size), -0.04))
-        for name, spread in (("receptance", 0.5), ("key", 0.05), ("value", 0.5), ("output", 0.0)):
-            self.add_module(name, _linear(width, width, spread))
+        self.receptance, self.key = _linear(width, width, 0.5), _linear(width, width, 0.05)
+        self.value, self.output = _linear(width, width, 0.5), _linear(width, width, 0.0)
         self.ln_x = nn.GroupNorm(width // size, width, eps=GROUP_NORM_EPS)
         nn.init.constant_(self.ln_x.weight, ((1 + layer) / profile.layers) ** 0.7)
 
@@ -103,16 +103,17 @@ class Block(nn.Module):
         decay = torch.exp(LOG_DECAY_SCALE * torch.sigmoid(att.w0 + low_rank(x_w, att.w1, att.w2, torch.tanh))) * kept
         rate = torch.sigmoid(att.a0 + low_rank(x_a, att.a1, att.a2))
         gate = low_rank(x_g, att.g1, att.g2, torch.sigmoid)
-        direction = (key * att.k_k).unflatten(-1, (-1, self.head_size))
+        direction = self._by_head(key * att.k_k)
         direction = direction * torch.rsqrt(direction.square().sum(-1, keepdim=True).clamp_min(1e-24))
         key = key * (1 + (rate - 1) * att.k_a)
         if self.is_first:
             first_value = value
         else:
             value = value + (first_value - value) * torch.sigmoid(att.v0 + low_rank(x_v, att.v1, att.v2))
-        by_head = [part.unflatten(-1, (-1, self.head_size)) for part in (receptance, decay, key, value, rate)]
-        removal, insertion = -direction * kept[..., None], direction * by_head[4]
-        return (*by_head[:4], removal, insertion), gate, first_value, normed[:, -1]
+        removal, insertion = -direction * kept[..., None], direction * self._by_head(rate)
+        split = self._by_head
+        mixed = (split(receptance), split(decay), split(key), split(value), removal, insertion)
+        return mixed, gate, first_value, normed[:, -1]
 
     def after(
         self, x: Tensor, reads: Tensor, mixed: Mixed, gate: Tensor, previous: Tensor, keep: Tensor
@@ -129,6 +130,9 @@ class Block(nn.Module):
         hidden = torch.relu(product(inputs + shift * self.ffn.x_k, self.ffn.key.weight.T))
         return x + product(hidden.square(), self.ffn.value.weight.T), inputs[:, -1]
 
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], -1, self.head_size)
+
 
 class Student(nn.Module):
     """The whole network with its head for next tokens and its head for sentence vectors."""
@@ -138,16 +142,17 @@ class Student(nn.Module):
         self.profile, self.kernel = profile, kernel
         self.emb = nn.Embedding(vocabulary, profile.width)
         nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)
-        self.blocks = nn.ModuleList(Block(profile, layer) for layer in range(profile.layers))
+        layers = [Block(profile, layer) for layer in range(profile.layers)]
+        self.blocks = nn.ModuleList(layers)
         self.ln_out = nn.LayerNorm(profile.width)
         self.head = nn.Linear(profile.width, vocabulary, bias=False)
         nn.init.orthogonal_(self.head.weight, gain=0.5 * math.sqrt(max(1.0, vocabulary / profile.width)))
         self.embed_head = SentenceHead(vocabulary, profile.width, profile.vector_size)
-        self._halves = [(block.before, block.after) for block in self._layers()]
+        self._halves = [(block.before, block.after) for block in layers]
 
     def compile_layers(self) -> None:
-        """Let torch.compile fuse what stands between the matrix products."""
-        self._halves = [(torch.compile(block.before), torch.compile(block.after)) for block in self._layers()]
+        """Let torch.compile fuse what stands between the matrix products: worth its minutes on a GPU."""
+        self._halves = [(torch.compile(before), torch.compile(after)) for before, after in self._halves]
 
     def initial_state(self, rows: int) -> State:
         """Zeros: nothing was read."""
@@ -160,7 +165,9 @@ class Student(nn.Module):
 
     def forward(self, tokens: Tensor, keep: Tensor, state: State) -> tuple[Tensor, State]:
         """Read [B, T] tokens; returns (the residual stream behind the last layer, the state, cut off the graph)."""
-        x = layer_norm(self.emb(tokens), self.blocks[0].ln0)
+        norm = self.blocks[0].get_submodule("ln0")
+        assert isinstance(norm, nn.LayerNorm)
+        x = layer_norm(self.emb(tokens), norm)
         first_value, reached = x, []
         for (before, after), (time, memory, channel) in zip(self._halves, state, strict=True):
             mixed, gate, first_value, time = before(x, first_value, time, keep)
@@ -172,9 +179,6 @@ class Student(nn.Module):
     def logits(self, residual: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary]."""
         return product(layer_norm(residual, self.ln_out), self.head.weight.T)
-
-    def _layers(self) -> list[Block]:
-        return [block for block in self.blocks if isinstance(block, Block)]
 
 
 def _row(values: Tensor) -> nn.Parameter:

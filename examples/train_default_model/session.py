@@ -43,6 +43,8 @@ def new_trainer(folder: Path, profile: Profile, steps: int, shards: int | None =
     with torch.no_grad():
         student.embed_head.static.weight.copy_(torch.from_numpy(np.load(folder / STATIC_TABLE)))
         student.emb.weight.copy_(_embeddings(pieces, profile.model.width))
+    if profile.training.device != "cpu":
+        student.compile_layers()
     return Trainer(student, pool, profile.training, steps)
 
 

@@ -99,7 +99,8 @@ def _packed(vector: Floats | None) -> bytes | None:
     """127 is the largest component."""
     if vector is None:
         return None
-    return np.rint(vector * (127 / np.abs(vector).max())).astype(np.int8).tobytes()
+    packed: NDArray[np.int8] = np.rint(vector * (127 / np.abs(vector).max())).astype(np.int8)
+    return packed.tobytes()
 
 
 def _unpacked(packed: bytes | None) -> Floats | None:

@@ -37,7 +37,8 @@ def token_frequencies(pool: Pool, vocabulary: int) -> NDArray[np.float64]:
     counts = np.zeros(vocabulary)
     for tokens, _ in pool.alone:
         np.add.at(counts, tokens, 1)
-    return counts / max(1.0, counts.sum())
+    shares: NDArray[np.float64] = counts / max(1.0, counts.sum())
+    return shares
 
 
 def bag(table: Tensor, texts: Sequence[Tokens]) -> Tensor:

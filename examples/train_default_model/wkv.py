@@ -61,21 +61,19 @@ def chunked(
             torch.nn.functional.pad(x, (0, 0, 0, 0, 0, padding)) for x in (receptance, key, value, removal, insertion)
         )
         decay = torch.nn.functional.pad(decay, (0, 0, 0, 0, 0, padding), value=1.0)
-    parts = [
-        x.unflatten(1, (-1, CHUNK)).permute(1, 0, 3, 2, 4) for x in (receptance, decay, key, value, removal, insertion)
-    ]
+    parts = torch.stack([receptance, decay, key, value, removal, insertion])
+    parts = parts.view(6, rows, -1, CHUNK, heads, size).permute(2, 0, 1, 4, 3, 5)
     reads = []
-    for one in zip(*parts, strict=True):
-        read, state = _chunk(*one, state)
+    for chunk in parts:
+        read, state = _chunk(chunk, state)
         reads.append(read)
     joined = torch.stack(reads, 1).permute(0, 1, 3, 2, 4).reshape(rows, -1, heads, size)
     return joined[:, :tokens], state
 
 
-def _chunk(
-    receptance: Tensor, decay: Tensor, key: Tensor, value: Tensor, removal: Tensor, insertion: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One chunk of [B, H, C, N]; returns (reads, the state behind it)."""
+def _chunk(vectors: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One chunk of the six inputs, [6, B, H, C, N]; returns (reads, the state behind it)."""
+    receptance, decay, key, value, removal, insertion = vectors
     log_decay = decay.clamp_min(torch.finfo(decay.dtype).tiny).log().clamp_min(SMALLEST_LOG_DECAY)
     after = log_decay.cumsum(-2)
     before = after - log_decay
@@ -110,7 +108,9 @@ def native_kernel(
     receptance: Tensor, decay: Tensor, key: Tensor, value: Tensor, removal: Tensor, insertion: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The C++ kernel: float32 on the CPU, heads of 64. Raises NoCompilerError if it cannot be built."""
-    reads, last = _Native.apply(receptance, decay, key, value, removal, insertion, state)
+    reads, last = _Native.apply(  # type: ignore[no-untyped-call]
+        receptance, decay, key, value, removal, insertion, state
+    )
     return reads, last
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +58,8 @@ def data(tmp_path: Path) -> Path:
     rows = [{"id": name, "src": "made", "licence": "CC0 1.0", "text": text} for name, text in texts.items()]
     rows.append({"id": "share-alike", "src": "made", "licence": "CC BY-SA 4.0", "text": prose(99)})
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (folder / "train" / "text" / "perm-00.jsonl.zst").write_bytes(zstandard.compress(lines))
+    with pa.output_stream(folder / "train" / "text" / "perm-00.jsonl.zst", compression="zstd") as packed:
+        packed.write(lines)
     return folder
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -83,3 +88,27 @@ def test_the_recurrence_that_is_trained_is_the_one_that_is_run():
     theirs = wkv7_recurrent(receptance, decay.log(), key, value, -removal, rate, state, [20, 20])
     for found, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+TRITON_CHECK = """
+import torch
+from tests.examples.test_train_wkv import inputs, results
+given = inputs(17, size=16, rows=1)
+for found, expected in zip(results("triton", given, torch.float32), results("recurrent", given, torch.float64)):
+    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max().clamp_min(1e-3)
+"""
+
+
+def test_the_gpu_kernel_is_the_recurrence_too_in_its_interpreter():
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON_CHECK],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
