@@ -1,7 +1,7 @@
 """`python -m examples.train_default_model --profile cpu --data DIR --out DIR [--resume]`: prepare, train, export.
 
-Prepares OUT/data from the data folder where it is not there yet, then trains; a signal to stop (Ctrl-C or SIGTERM)
-writes a checkpoint first, and the same command with --resume goes on from it.
+Prepares OUT/data from the data folder where it is not there yet, trains, and writes OUT/model. A signal to stop (Ctrl-C
+or SIGTERM) writes a checkpoint first, and the same command with --resume goes on from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from examples.train_default_model.profiles import PROFILES, Profile
 
-STEPS = ("prepare", "train", "export")
+STEPS = ("text", "targets", "train", "export")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,8 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     profile = PROFILES[options.profile]
     try:
-        if "prepare" in options.only:
-            _prepare(options.data, options.out, profile, options.threads)
+        if "text" in options.only:
+            _prepare_text(options.data, options.out / "data", profile)
+        if "targets" in options.only:
+            _prepare_targets(options, profile)
         if "train" in options.only:
             _train(options, profile)
         if "export" in options.only:
@@ -46,24 +48,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, help="carry out only these steps")
     parser.add_argument("--steps", type=int, help="where the schedule ends, if not where the profile says")
     parser.add_argument("--shards", type=int, help="read only the first so many shards")
+    parser.add_argument("--teacher", type=Path, help="folder of the teacher, if not the installed package")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     return parser
 
 
-def _prepare(data: Path | None, out: Path, profile: Profile, threads: int) -> None:
-    """Prepare what is missing; the teacher is loaded only if it is needed."""
-    import torch
+def _prepare_text(data: Path | None, folder: Path, profile: Profile) -> None:
+    from examples.train_default_model.prepare import TOKENIZER, prepare_text
 
-    from examples.train_default_model.prepare import is_prepared, prepare
-    from examples.train_default_model.teacher import MiniLM
-
-    if is_prepared(out / "data"):
+    if (folder / TOKENIZER).exists():
         return
     if data is None:
-        raise FileNotFoundError(f"{out / 'data'} is not prepared; give --data with the folder that holds train/text")
-    torch.set_num_threads(threads)
-    teacher = MiniLM().to(profile.training.device if torch.cuda.is_available() else "cpu")
-    prepare(data, out / "data", profile.data, teacher.vectors, _log)
+        raise FileNotFoundError(f"{folder} is not prepared; give --data with the folder that holds train/text")
+    prepare_text(data, folder, profile.data, _log)
+
+
+def _prepare_targets(options: argparse.Namespace, profile: Profile) -> None:
+    """Ask the teacher for what is missing; it is loaded only if something is."""
+    import torch
+
+    from examples.train_default_model.prepare import is_prepared, prepare_targets
+    from examples.train_default_model.teacher import MiniLM
+
+    if is_prepared(options.out / "data"):
+        return
+    torch.set_num_threads(options.threads)
+    teacher = MiniLM(options.teacher).to(profile.training.device)
+    prepare_targets(options.out / "data", profile.data, teacher.vectors, _log)
 
 
 def _train(options: argparse.Namespace, profile: Profile) -> None:

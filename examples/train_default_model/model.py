@@ -1,7 +1,8 @@
 """RWKV-7 as it is trained: the reference initialisation, a forward pass over streams with resets, and its parameters.
 
 Parameters have the names and shapes of RWKV-LM, so what is saved is what `rwkv_runtime` loads. Matrix products run in
-bfloat16; residuals, decays, normalisations and the recurrence in float32. Knows nothing of losses or data.
+bfloat16 unless told otherwise; residuals, decays, normalisations and the recurrence in float32. Knows nothing of losses
+or data.
 
 Shapes, for B rows, T tokens, width D and H heads of size N: activations [B, T, D]; a layer's state is (the last input
 of its time mix [B, D], the matrix memory [B, H, N, N], the last input of its channel mix [B, D]). `keep` [B, T] is 0
@@ -26,17 +27,17 @@ GROUP_NORM_EPS = 64e-5
 
 LayerState = tuple[Tensor, Tensor, Tensor]
 State = list[LayerState]
+Activation = Callable[[Tensor], Tensor]
 Mixed = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def product(x: Tensor, matrix: Tensor) -> Tensor:
-    """x @ matrix, in bfloat16 with a float32 result."""
-    return (x.bfloat16() @ matrix.bfloat16()).float()
+def product(x: Tensor, matrix: Tensor, precision: torch.dtype) -> Tensor:
+    """x @ matrix in a precision, with a result of the type of x."""
+    return (x.to(precision) @ matrix.to(precision)).to(x.dtype)
 
 
-def low_rank(x: Tensor, down: Tensor, up: Tensor, between: Callable[[Tensor], Tensor] = nn.Identity()) -> Tensor:  # noqa: B008
-    """x through a narrow waist: between(x @ down) @ up."""
-    return product(between(product(x, down)), up)
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 class TimeMix(nn.Module):
@@ -81,9 +82,9 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """One layer, in two halves around the recurrence, so that each half can be compiled."""
 
-    def __init__(self, profile: ModelProfile, layer: int) -> None:
+    def __init__(self, profile: ModelProfile, layer: int, precision: torch.dtype) -> None:
         super().__init__()
-        self.is_first, self.head_size = layer == 0, profile.head_size
+        self.is_first, self.head_size, self.precision = layer == 0, profile.head_size, precision
         if self.is_first:
             self.ln0 = nn.LayerNorm(profile.width)
         self.ln1, self.ln2 = nn.LayerNorm(profile.width), nn.LayerNorm(profile.width)
@@ -98,18 +99,21 @@ class Block(nn.Module):
         shift = torch.cat([previous[:, None], normed[:, :-1]], 1) * kept - normed
         x_r, x_w, x_k, x_v, x_a, x_g = (normed + shift * getattr(att, f"x_{name}") for name in "rwkvag")
         receptance, key, value = (
-            product(one, layer.weight.T) for one, layer in ((x_r, att.receptance), (x_k, att.key), (x_v, att.value))
+            self._product(one, layer.weight.T)
+            for one, layer in ((x_r, att.receptance), (x_k, att.key), (x_v, att.value))
         )
-        decay = torch.exp(LOG_DECAY_SCALE * torch.sigmoid(att.w0 + low_rank(x_w, att.w1, att.w2, torch.tanh))) * kept
-        rate = torch.sigmoid(att.a0 + low_rank(x_a, att.a1, att.a2))
-        gate = low_rank(x_g, att.g1, att.g2, torch.sigmoid)
+        decay = (
+            torch.exp(LOG_DECAY_SCALE * torch.sigmoid(att.w0 + self._low_rank(x_w, att.w1, att.w2, torch.tanh))) * kept
+        )
+        rate = torch.sigmoid(att.a0 + self._low_rank(x_a, att.a1, att.a2))
+        gate = self._low_rank(x_g, att.g1, att.g2, torch.sigmoid)
         direction = self._by_head(key * att.k_k)
         direction = direction * torch.rsqrt(direction.square().sum(-1, keepdim=True).clamp_min(1e-24))
         key = key * (1 + (rate - 1) * att.k_a)
         if self.is_first:
             first_value = value
         else:
-            value = value + (first_value - value) * torch.sigmoid(att.v0 + low_rank(x_v, att.v1, att.v2))
+            value = value + (first_value - value) * torch.sigmoid(att.v0 + self._low_rank(x_v, att.v1, att.v2))
         removal, insertion = -direction * kept[..., None], direction * self._by_head(rate)
         split = self._by_head
         mixed = (split(receptance), split(decay), split(key), split(value), removal, insertion)
@@ -124,11 +128,18 @@ class Block(nn.Module):
         normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + GROUP_NORM_EPS)
         bonus = (receptance * key * att.r_k).sum(-1, keepdim=True) * value
         mixture = normed.flatten(-2) * att.ln_x.weight + att.ln_x.bias + bonus.flatten(-2)
-        x = x + product(mixture * gate, att.output.weight.T)
+        x = x + self._product(mixture * gate, att.output.weight.T)
         inputs = layer_norm(x, self.ln2)
         shift = torch.cat([previous[:, None], inputs[:, :-1]], 1) * keep[..., None] - inputs
-        hidden = torch.relu(product(inputs + shift * self.ffn.x_k, self.ffn.key.weight.T))
-        return x + product(hidden.square(), self.ffn.value.weight.T), inputs[:, -1]
+        hidden = torch.relu(self._product(inputs + shift * self.ffn.x_k, self.ffn.key.weight.T))
+        return x + self._product(hidden.square(), self.ffn.value.weight.T), inputs[:, -1]
+
+    def _product(self, x: Tensor, matrix: Tensor) -> Tensor:
+        return product(x, matrix, self.precision)
+
+    def _low_rank(self, x: Tensor, down: Tensor, up: Tensor, between: Activation = _unchanged) -> Tensor:
+        """x through a narrow waist: between(x @ down) @ up."""
+        return self._product(between(self._product(x, down)), up)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_size)
@@ -137,12 +148,15 @@ class Block(nn.Module):
 class Student(nn.Module):
     """The whole network with its head for next tokens and its head for sentence vectors."""
 
-    def __init__(self, profile: ModelProfile, vocabulary: int, kernel: Kernel) -> None:
+    def __init__(
+        self, profile: ModelProfile, vocabulary: int, kernel: Kernel, precision: torch.dtype = torch.bfloat16
+    ) -> None:
+        """`precision` is that of matrix products; all else has the parameters' type."""
         super().__init__()
-        self.profile, self.kernel = profile, kernel
+        self.profile, self.kernel, self.precision = profile, kernel, precision
         self.emb = nn.Embedding(vocabulary, profile.width)
         nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)
-        layers = [Block(profile, layer) for layer in range(profile.layers)]
+        layers = [Block(profile, layer, precision) for layer in range(profile.layers)]
         self.blocks = nn.ModuleList(layers)
         self.ln_out = nn.LayerNorm(profile.width)
         self.head = nn.Linear(profile.width, vocabulary, bias=False)
@@ -159,7 +173,7 @@ class Student(nn.Module):
         width, size, device = self.profile.width, self.profile.head_size, self.emb.weight.device
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(rows, *shape, device=device)
+            return torch.zeros(rows, *shape, device=device, dtype=self.emb.weight.dtype)
 
         return [(zeros(width), zeros(width // size, size, size), zeros(width)) for _ in range(self.profile.layers)]
 
@@ -178,7 +192,7 @@ class Student(nn.Module):
 
     def logits(self, residual: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary]."""
-        return product(layer_norm(residual, self.ln_out), self.head.weight.T)
+        return product(layer_norm(residual, self.ln_out), self.head.weight.T, self.precision)
 
 
 def _row(values: Tensor) -> nn.Parameter:

@@ -20,7 +20,7 @@ from examples.train_default_model.evaluation_text import evaluation_files, evalu
 from examples.train_default_model.overlap import EvaluationText, NearDuplicates, WordHasher
 from examples.train_default_model.profiles import DataProfile
 from examples.train_default_model.shards import read_shard, write_shard
-from examples.train_default_model.targets import documents_with_targets
+from examples.train_default_model.targets import Taught, documents_with_targets
 from examples.train_default_model.vocabulary import train_tokenizer
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 
@@ -36,21 +36,26 @@ MANIFEST = "manifest.json"
 ROTATION_SAMPLE = 60_000
 
 
-def prepare(data: Path, folder: Path, profile: DataProfile, embed: Embed, log: Callable[[str], None]) -> None:
-    """Make everything in `folder` that is not there yet, from the data folder and a teacher."""
+def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None]) -> None:
+    """Make what needs no teacher: the text that may be trained on, its manifest, and the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / EXCERPTS).exists():
         _write_corpus(data, folder, profile)
-        log(f"{EXCERPTS}: written")
+        log(f"{EXCERPTS}: {(folder / EXCERPTS).stat().st_size / 1e6:.2f} MB")
     if not (folder / TOKENIZER).exists():
         texts = ("".join(excerpt.passages[::2]) for excerpt in _training(folder))
         train_tokenizer(texts, profile.vocabulary, folder / TOKENIZER)
-        log(f"{TOKENIZER}: written")
+        log(f"{TOKENIZER}: {(folder / TOKENIZER).stat().st_size / 1e6:.2f} MB")
+
+
+def prepare_targets(folder: Path, profile: DataProfile, embed: Embed, log: Callable[[str], None]) -> None:
+    """Make what the teacher is asked for: vectors of the tokens, token shards with targets, the rotation."""
     tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
     if not (folder / PIECES).exists():
-        pieces = [tokenizer.token_bytes(token).decode("utf-8", "replace").strip() or "." for token in _ids(tokenizer)]
+        ids = range(tokenizer.vocab_size)
+        pieces = [tokenizer.token_bytes(token).decode("utf-8", "replace").strip() or "." for token in ids]
         np.save(folder / PIECES, embed(pieces).astype(np.float16))
-        log(f"{PIECES}: written")
+        log(f"{PIECES}: {len(pieces)} vectors")
     _write_shards(folder, profile, tokenizer, embed, log)
     if not (folder / ROTATION).exists():
         np.save(folder / ROTATION, rotation(shard_paths(folder)))
@@ -111,20 +116,16 @@ def _write_shards(
 
     if not (folder / HELD_OUT).exists():
         apart = [excerpt for excerpt in read_excerpts(folder / EXCERPTS) if excerpt.held_out]
-        write_shard(folder / HELD_OUT, documents_with_targets(documents(apart), tokenizer.encode, embed))
+        write_shard(folder / HELD_OUT, documents_with_targets(documents(apart), tokenizer.encode, embed, Taught()))
         log(f"{HELD_OUT}: {len(apart)} documents")
     training = _training(folder)
     for number in range(profile.shards):
         chosen = list(islice(training, profile.shard_documents))
         path = shard_path(folder, number)
         if chosen and not path.exists():
-            write_shard(path, documents_with_targets(documents(chosen), tokenizer.encode, embed))
+            write_shard(path, documents_with_targets(documents(chosen), tokenizer.encode, embed, profile.taught))
             log(f"{path.name}: {len(chosen)} documents, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def _training(folder: Path) -> Iterator[Excerpt]:
     return (excerpt for excerpt in read_excerpts(folder / EXCERPTS) if not excerpt.held_out)
-
-
-def _ids(tokenizer: BpeTokenizer) -> range:
-    return range(tokenizer.vocab_size)

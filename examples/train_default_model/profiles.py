@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from examples.train_default_model.corpus import Limits
+from examples.train_default_model.targets import Taught
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class DataProfile:
     passages_per_document: int
     shard_documents: int
     shards: int
+    taught: Taught = field(default_factory=Taught)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class TrainingProfile:
     """The run. `learning_rate` is that of hidden matrices; the schedule spans `steps`.
 
     `rows` are the streams read side by side: (documents in order, unrelated sentences without a reset, sentences
-    alone), `tokens` what each reads per step. `static_steps` fit the static table before the first step. Of the
+    alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static
+    table before the first step. Of the
     positions in document rows, `next_token_positions` are scored a step.
     """
 
@@ -44,6 +47,7 @@ class TrainingProfile:
     steps: int
     learning_rate: float
     static_steps: int
+    static_batch: int
     warm_up_steps: int
     next_token_positions: int
     next_token_weight: float
@@ -71,6 +75,7 @@ PROFILES = {
             steps=1_700,
             learning_rate=1.5e-3,
             static_steps=300,
+            static_batch=1024,
             warm_up_steps=60,
             next_token_positions=192,
             next_token_weight=0.1,
@@ -87,6 +92,7 @@ PROFILES = {
             steps=20_000,
             learning_rate=1.5e-3,
             static_steps=600,
+            static_batch=1024,
             warm_up_steps=150,
             next_token_positions=768,
             next_token_weight=0.1,
@@ -103,6 +109,7 @@ PROFILES = {
             steps=4_000,
             learning_rate=1.5e-3,
             static_steps=1_500,
+            static_batch=4096,
             warm_up_steps=200,
             next_token_positions=16_384,
             next_token_weight=0.3,
@@ -120,6 +127,7 @@ PROFILES = {
             steps=8,
             learning_rate=1e-3,
             static_steps=4,
+            static_batch=32,
             warm_up_steps=5,
             next_token_positions=32,
             next_token_weight=0.1,

@@ -13,7 +13,7 @@ from pipeline.sentences import passage_end, split_passage
 LONGEST_SENTENCE = 2000
 _HEADING = re.compile(r"#{1,6} \S")
 _MARKUP = re.compile(r"^(?:[#>*+\-•|]+\s+|\d{1,3}[.)]\s+)+")
-_WORDS = range(2, 71)
+_FEWEST_WORDS = 2
 _LONGEST_TARGET = 500
 
 
@@ -42,8 +42,10 @@ def plain(sentence: str) -> str:
     return _MARKUP.sub("", " ".join(sentence.split()))
 
 
-def is_teachable(text: str) -> bool:
-    """Whether a plain sentence is one that the teacher's vector says something about."""
+def is_teachable(text: str, longest_words: int) -> bool:
+    """Whether a plain sentence of at most so many words is one that the teacher's vector says something about."""
     return (
-        len(text) <= _LONGEST_TARGET and len(text.split()) in _WORDS and sum(map(str.isalpha, text)) > 0.5 * len(text)
+        len(text) <= _LONGEST_TARGET
+        and _FEWEST_WORDS <= len(text.split()) <= longest_words
+        and sum(map(str.isalpha, text)) > 0.5 * len(text)
     )

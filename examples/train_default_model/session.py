@@ -37,7 +37,10 @@ def new_trainer(folder: Path, profile: Profile, steps: int, shards: int | None =
     pieces = np.load(folder / PIECES).astype(np.float32) @ rotation
     if not (folder / STATIC_TABLE).exists():
         start = initial_table(pieces, token_frequencies(pool, tokenizer.vocab_size))
-        np.save(folder / STATIC_TABLE, train_table(start, pool, profile.training.static_steps))
+        np.save(
+            folder / STATIC_TABLE,
+            train_table(start, pool, profile.training.static_steps, profile.training.static_batch),
+        )
     torch.manual_seed(0)
     student = Student(profile.model, tokenizer.vocab_size, kernel(profile.training.kernel))
     with torch.no_grad():

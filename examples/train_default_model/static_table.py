@@ -19,7 +19,6 @@ from examples.train_default_model.pool import Pool
 from examples.train_default_model.shards import Floats, Tokens
 
 FREQUENCY_SCALE = 1e-3
-BATCH = 1024
 LEARNING_RATE = 3e-3
 VECTOR_LENGTH = 8.0
 """Mean length of the vectors that the table gives: Adam's steps are then small beside its entries."""
@@ -48,13 +47,13 @@ def bag(table: Tensor, texts: Sequence[Tokens]) -> Tensor:
     return F.embedding_bag(flat, table, torch.from_numpy(starts), mode="mean")
 
 
-def train_table(table: Floats, pool: Pool, steps: int, seed: int = 0) -> Floats:
+def train_table(table: Floats, pool: Pool, steps: int, batch: int = 1024, seed: int = 0) -> Floats:
     """Fit the table to the pool's single sentences for a number of batches; its vectors get a mean length of 8."""
     weight = torch.from_numpy(table.copy()).requires_grad_()
     optimizer = torch.optim.Adam([weight], lr=LEARNING_RATE, fused=True)
     chooser = np.random.default_rng(seed)
     for step in range(steps):
-        chosen = chooser.integers(len(pool.alone), size=BATCH)
+        chosen = chooser.integers(len(pool.alone), size=batch)
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * max(0.03, 1 - step / steps)
         targets = torch.from_numpy(pool.targets[[pool.alone[one][1] for one in chosen]]).float()
         loss = vector_loss(bag(weight, [pool.alone[one][0] for one in chosen]), targets).total()
@@ -62,7 +61,7 @@ def train_table(table: Floats, pool: Pool, steps: int, seed: int = 0) -> Floats:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        sample = [tokens for tokens, _ in pool.alone[:BATCH]]
+        sample = [tokens for tokens, _ in pool.alone[:batch]]
         weight *= VECTOR_LENGTH / bag(weight, sample).norm(dim=-1).mean()
     trained: Floats = weight.detach().numpy()
     return trained

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,36 @@ Encode = Callable[[str], list[int]]
 Embed = Callable[[Sequence[str]], Floats]
 
 GROUP_SIZES = (3, 6)
-GROUP_EVERY = 12
 LONGEST_GROUP = 900
 
 
-def documents_with_targets(texts: Sequence[str], encode: Encode, embed: Embed) -> list[list[Sentence]]:
+@dataclass(frozen=True)
+class Taught:
+    """What the teacher is asked for: sentences of at most `longest_words`, a group in every `group_every` sentences.
+
+    The teacher's time goes with its tokens, and a short sentence says as much about its words' vectors as a long one.
+    `group_every` of 0 asks for no groups.
+    """
+
+    longest_words: int = 70
+    group_every: int = 12
+
+
+def documents_with_targets(texts: Sequence[str], encode: Encode, embed: Embed, taught: Taught) -> list[list[Sentence]]:
     """Sentences with targets, per text; one call of the teacher for all of them."""
     cut = [sentences(text) for text in texts]
     plains = [[plain(sentence) for sentence in document] for document in cut]
-    groups = [_groups(document) for document in plains]
-    asked = [text for document in plains for text in document if is_teachable(text)]
+    groups = [_groups(document, taught.group_every) for document in plains]
+    chosen = [[is_teachable(text, taught.longest_words) for text in document] for document in plains]
+    asked = [
+        text
+        for document, wanted in zip(plains, chosen, strict=True)
+        for text, is_wanted in zip(document, wanted, strict=True)
+        if is_wanted
+    ]
     asked += [" ".join(document[a:b]) for document, spans in zip(plains, groups, strict=True) for a, b in spans]
     vectors = iter(embed(asked)) if asked else iter(())
-    targets = [[next(vectors) if is_teachable(text) else None for text in document] for document in plains]
+    targets = [[next(vectors) if is_wanted else None for is_wanted in document] for document in chosen]
     joint = [{a: (b - a, next(vectors)) for a, b in spans} for spans in groups]
     return [
         [
@@ -44,12 +62,14 @@ def documents_with_targets(texts: Sequence[str], encode: Encode, embed: Embed) -
     ]
 
 
-def _groups(document: Sequence[str]) -> list[tuple[int, int]]:
-    """About one span of three to six sentences in every twelve, at places that depend on the text alone."""
+def _groups(document: Sequence[str], every: int) -> list[tuple[int, int]]:
+    """About one span of three to six sentences in `every`, at places that depend on the text alone."""
+    if not every:
+        return []
     chooser = random.Random("\n".join(document[:3]))
     spans = []
-    for block in range(0, len(document) - GROUP_SIZES[0], GROUP_EVERY):
-        start = block + chooser.randrange(GROUP_EVERY)
+    for block in range(0, len(document) - GROUP_SIZES[0], every):
+        start = block + chooser.randrange(every)
         end = start + chooser.randint(*GROUP_SIZES)
         if end <= len(document) and len(" ".join(document[start:end])) <= LONGEST_GROUP:
             spans.append((start, end))

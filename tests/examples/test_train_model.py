@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file
 
 import rwkv_runtime
-from examples.train_default_model.export import export
+from examples.train_default_model.export import HEADS, REFERENCE, as_loaded, export, stored_form
 from examples.train_default_model.losses import vector_loss
 from examples.train_default_model.model import Student
 from examples.train_default_model.pool import NO_TARGET, Piece, Pool
@@ -49,10 +49,10 @@ def pool() -> Pool:
     return Pool(tuple(documents), tuple(alone), targets.astype(np.float16))
 
 
-def student(name: str = "chunked") -> Student:
+def student(vocabulary: int = VOCABULARY) -> Student:
     """A small network whose parameters are not those it starts from: those hide half of the arithmetic."""
     torch.manual_seed(0)
-    made = Student(TINY.model, VOCABULARY, kernel(name))
+    made = Student(TINY.model, vocabulary, kernel("chunked"))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -60,29 +60,37 @@ def student(name: str = "chunked") -> Student:
     return made
 
 
-def test_what_is_exported_gives_the_vectors_and_logits_that_were_trained(tmp_path, pool):
+def test_what_is_exported_gives_the_runtime_the_values_of_the_network_in_float64(tmp_path, pool):
     (tmp_path / "data").mkdir()
     tokenizer = train_tokenizer(["some words of a text, and more words"], VOCABULARY, tmp_path / "data" / TOKENIZER)
     np.save(tmp_path / "data" / ROTATION, np.eye(384, dtype=np.float32))
-    torch.manual_seed(0)
-    trained = Student(TINY.model, tokenizer.vocab_size, kernel("chunked"))
-    Trainer(trained, pool, TINY.training, 10).save(tmp_path / CHECKPOINT)
+    Trainer(student(tokenizer.vocab_size), pool, TINY.training, 10).save(tmp_path / CHECKPOINT)
     export(tmp_path, TINY)
 
-    model = rwkv_runtime.load(tmp_path / "model")
-    tokens = [1, 7, 3, 260, 5, 9, 2, 250, 4, 8]
-    output = model.forward(tokens, model.initial_state(), logits="all")
-    residual, _ = trained(torch.tensor([tokens]), torch.ones(1, len(tokens)), trained.initial_state(1))
-    assert output.logits is not None and model.embedding_head is not None
-    torch.testing.assert_close(output.residual, residual[0].detach(), rtol=0.03, atol=0.03)
-    torch.testing.assert_close(output.logits, trained.logits(residual)[0].detach(), rtol=0.05, atol=0.05)
-    features = model.embedding_head.features(output, tokens)
-    found = model.embedding_head.finish(features[3:8].sum(0)[None], features[7:8], np.array([5]))
-    wanted = F.normalize(trained.embed_head(residual, torch.tensor([tokens]), torch.tensor([[0, 3, 8]])), dim=-1)
-    assert (torch.from_numpy(found) @ wanted[0].detach()).item() > 0.999
-    assert {"boundary_head.out.weight", "salience_head.out.weight"} <= load_file(
-        tmp_path / "model/heads.safetensors"
-    ).keys()
+    model, wanted = rwkv_runtime.load(tmp_path / "model"), load_file(tmp_path / "model" / REFERENCE)
+    tokens = wanted["doc_ids"].tolist()
+    output = model.forward(tokens, model.initial_state())
+    torch.testing.assert_close(output.residual, wanted["final_hidden_doc"], rtol=1e-4, atol=1e-4)
+    head = model.embedding_head
+    assert head is not None
+    features, spans = head.features(output, tokens), wanted["doc_spans"].tolist()
+    sums, last = np.stack([features[a:b].sum(0) for a, b in spans]), np.stack([features[b - 1] for _, b in spans])
+    found = head.finish(sums, last, np.array([b - a for a, b in spans]))
+    np.testing.assert_allclose(found, wanted["stream"].numpy(), atol=1e-5)
+    prompt = model.forward(wanted["prompt_ids"].tolist(), model.initial_state(), logits="all")
+    torch.testing.assert_close(prompt.logits, wanted["prompt_logits"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(prompt.state.tensors["wkv"], wanted["state_wkv_after_prompt"], rtol=1e-4, atol=1e-4)
+    heads = load_file(tmp_path / "model" / HEADS).keys()
+    assert {"boundary_head.out.weight", "salience_head.out.weight"} <= heads
+
+
+def test_tables_in_int8_are_near_what_was_trained():
+    parameters = student().state_dict()
+    loaded = as_loaded(stored_form(parameters))
+    assert loaded.keys() == parameters.keys()
+    for name, expected in parameters.items():
+        spread = expected.abs().amax(-1, keepdim=True)
+        assert ((loaded[name].float() - expected).abs() <= 0.01 * spread).all(), name
 
 
 def test_a_stream_read_in_two_parts_is_the_stream_read_at_once():
@@ -203,7 +211,7 @@ def test_a_hidden_heading_marks_the_sentence_behind_it(pool):
 def test_the_static_table_learns_the_mean_of_its_rows(pool):
     noise = 0.02 * np.random.default_rng(0).standard_normal((VOCABULARY, 384)).astype(np.float32)
     start = initial_table(noise, np.zeros(VOCABULARY))
-    trained = train_table(start, pool, 12)
+    trained = train_table(start, pool, 12, batch=128)
     targets = torch.from_numpy(pool.targets[[target for _, target in pool.alone]]).float()
 
     def cosine(table: np.ndarray) -> float:
