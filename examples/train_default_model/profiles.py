@@ -36,9 +36,8 @@ class TrainingProfile:
     """The run. `learning_rate` is that of hidden matrices; the schedule spans `steps`.
 
     `rows` are the streams read side by side: (documents in order, unrelated sentences without a reset, sentences
-    alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static
-    table before the first step. Of the
-    positions in document rows, `next_token_positions` are scored a step.
+    alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static table before the
+    first step. Of the positions in document rows, `next_token_positions` are scored a step.
     """
 
     kernel: str
