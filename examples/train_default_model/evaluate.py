@@ -23,16 +23,39 @@ import rwkv_runtime
 from examples.train_default_model.prepare import HELD_OUT, TOKENIZER
 from examples.train_default_model.shards import Sentence, read_shard
 from rwkv_runtime.model import Model
+from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 
 Floats = NDArray[np.float32]
 
 SIMILARITY_DEV = "labelled/stsb-en.jsonl"
+CONTEXT_TOKENS = 512
 
 
 def isolated(model: Model, texts: Sequence[str]) -> Floats:
     """Vectors of texts that are each read alone, on one line with a blank in front: [n, E]."""
-    return np.concatenate([_spans(model, *_alone(model, text)) for text in texts])
+    return after(model, texts, model.initial_state())
+
+
+def after(model: Model, texts: Sequence[str], state: State) -> Floats:
+    """Vectors of texts that are each read from a state on: [n, E]."""
+    found = []
+    for text in texts:
+        ids = model.tokenizer.encode(_line(text))
+        found.append(_spans(model, ids, [(0, len(ids))], state))
+    return np.concatenate(found)
+
+
+def unrelated_states(model: Model, prepared: Path, tokens: int) -> tuple[State, State]:
+    """The states after so many tokens of two held-out texts."""
+    states = []
+    for document in held_out_documents(prepared):
+        read = model.tokenizer.encode("".join(text for text, _ in document))[:tokens]
+        if len(read) == tokens:
+            states.append(model.forward(read, model.initial_state(), logits="none").state)
+        if len(states) == 2:
+            return states[0], states[1]
+    raise ValueError(f"fewer than two held-out documents of {prepared} have {tokens} tokens")
 
 
 def static_only(model: Model, texts: Sequence[str]) -> Floats:
@@ -67,7 +90,8 @@ def stream_measures(model: Model, document: Sequence[tuple[str, Sentence]], to_t
     output = model.forward(flat, model.initial_state(), logits="all")
     assert output.logits is not None
     nats = torch.nn.functional.cross_entropy(output.logits[:-1], torch.tensor(flat[1:]), reduction="sum")
-    vectors = _spans(model, flat, spans) @ to_teacher.T if spans else np.empty((0, 0), np.float32)
+    start = model.initial_state()
+    vectors = _spans(model, flat, spans, start) @ to_teacher.T if spans else np.empty((0, 0), np.float32)
     cosines = [float(vector @ target) for vector, target in zip(vectors, targets, strict=False) if target is not None]
     text = "".join(text for text, _ in document)
     return {
@@ -87,6 +111,9 @@ def evaluate(model: Model, data: Path | None, prepared: Path | None, documents: 
         sides = [[row[side] for row in rows] for side in "ab"]
         for name, embed in (("stsb_dev", isolated), ("stsb_dev_static_only", static_only)):
             found[name] = similarity_spearman(embed(model, sides[0]), embed(model, sides[1]), scores)
+        if prepared is not None:
+            pairs = zip(sides, unrelated_states(model, prepared, CONTEXT_TOKENS), strict=True)
+            found["stsb_dev_after_512"] = similarity_spearman(*(after(model, *pair) for pair in pairs), scores)
     if prepared is not None:
         head = model.embedding_head
         rotation = np.eye(384, dtype=np.float32) if head is None or head.rotation is None else head.rotation.numpy()
@@ -118,17 +145,12 @@ def _line(text: str) -> str:
     return " " + " ".join(text.split())
 
 
-def _alone(model: Model, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    ids = model.tokenizer.encode(_line(text))
-    return ids, [(0, len(ids))]
-
-
-def _spans(model: Model, tokens: list[int], spans: Sequence[tuple[int, int]]) -> Floats:
-    """Vectors of spans of a stream: [n, E]."""
+def _spans(model: Model, tokens: list[int], spans: Sequence[tuple[int, int]], state: State) -> Floats:
+    """Vectors of spans of what is read from a state on: [n, E]."""
     head = model.embedding_head
     if head is None:
         raise ValueError("the model has no embedding head")
-    features = head.features(model.forward(tokens, model.initial_state(), logits="none"), tokens)
+    features = head.features(model.forward(tokens, state, logits="none"), tokens)
     sums = np.stack([features[begin:end].sum(0) for begin, end in spans])
     last = np.stack([features[end - 1] for _, end in spans])
     return head.finish(sums, last, np.array([end - begin for begin, end in spans], np.int64))
