@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -111,20 +111,30 @@ def _write_corpus(data: Path, folder: Path, profile: DataProfile) -> None:
 def _write_shards(
     folder: Path, profile: DataProfile, tokenizer: BpeTokenizer, embed: Embed, log: Callable[[str], None]
 ) -> None:
-    def documents(chosen: Sequence[Excerpt]) -> list[str]:
-        return ["".join(excerpt.passages[: profile.passages_per_document]) for excerpt in chosen]
-
     if not (folder / HELD_OUT).exists():
-        apart = [excerpt for excerpt in read_excerpts(folder / EXCERPTS) if excerpt.held_out]
-        write_shard(folder / HELD_OUT, documents_with_targets(documents(apart), tokenizer.encode, embed, Taught()))
-        log(f"{HELD_OUT}: {len(apart)} documents")
-    training = _training(folder)
+        apart = (excerpt for excerpt in read_excerpts(folder / EXCERPTS) if excerpt.held_out)
+        texts = ["".join(excerpt.passages[: profile.passages_per_document]) for excerpt in apart]
+        write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
+        log(f"{HELD_OUT}: {len(texts)} documents")
+    training = _stretches(folder, profile.passages_per_document)
     for number in range(profile.shards):
-        chosen = list(islice(training, profile.shard_documents))
+        texts = list(islice(training, profile.shard_documents))
         path = shard_path(folder, number)
-        if chosen and not path.exists():
-            write_shard(path, documents_with_targets(documents(chosen), tokenizer.encode, embed, profile.taught))
-            log(f"{path.name}: {len(chosen)} documents, {path.stat().st_size / 1e6:.2f} MB")
+        if texts and not path.exists():
+            write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, profile.taught))
+            log(f"{path.name}: {len(texts)} documents, {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _stretches(folder: Path, length: int) -> Iterator[str]:
+    """The first so many passages of every training document, then the next of each, until none has more."""
+    for start in count(0, length):
+        stretches = (excerpt.passages[start : start + length] for excerpt in _training(folder))
+        found = False
+        for stretch in filter(None, stretches):
+            found = True
+            yield "".join(stretch)
+        if not found:
+            return
 
 
 def _training(folder: Path) -> Iterator[Excerpt]:

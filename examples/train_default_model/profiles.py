@@ -10,7 +10,7 @@ from examples.train_default_model.targets import Taught
 
 @dataclass(frozen=True)
 class DataProfile:
-    """What is prepared. `documents` are cut to `passages_per_document` and go into shards of `shard_documents`."""
+    """What is prepared: at most `shards` of `shard_documents` stretches, each `passages_per_document` of a document."""
 
     limits: Limits
     vocabulary: int

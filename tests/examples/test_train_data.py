@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import rwkv_runtime
 from examples.train_default_model.__main__ import main
-from examples.train_default_model.corpus import Limits, excerpts
+from examples.train_default_model.corpus import Limits, excerpts, read_excerpts
 from examples.train_default_model.documents import PASSAGE_CHARS, is_permissive, passages, read_documents
 from examples.train_default_model.evaluation_text import evaluation_files, evaluation_texts
 from examples.train_default_model.overlap import EvaluationText, NearDuplicates, WordHasher
 from examples.train_default_model.prepare import (
+    EXCERPTS,
     HELD_OUT,
     MANIFEST,
     Embed,
@@ -62,7 +63,7 @@ def data(tmp_path: Path) -> Path:
     (folder / "train" / "text").mkdir(parents=True)
     (folder / "books").mkdir()
     (folder / "books" / "evaluated.txt").write_text(prose(1000), "utf-8")
-    texts = {f"document-{number}": prose(number) for number in range(80)}
+    texts = {f"document-{number}": prose(number, 40 + 90 * (number == 1)) for number in range(80)}
     texts["copy"] = "An added opening line of this copy. " + texts["document-0"]
     texts["quotation"] = prose(1000, 20)
     rows = [{"id": name, "src": "made", "licence": "CC0 1.0", "text": text} for name, text in texts.items()]
@@ -184,6 +185,17 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
     for kept_out in (held_out, [prose(1000)]):
         evaluated = EvaluationText(WordHasher(), kept_out)
         assert not any(evaluated.touches(one) for one in trained)
+
+
+def test_every_passage_of_a_document_ends_up_in_one_shard(data, tmp_path):
+    prepare(
+        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_document=1, shard_documents=50, shards=9)
+    )
+    tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
+    trained = [text(document, tokenizer) for path in shard_paths(tmp_path) for document in read_shard(path)]
+    kept = [one.passages for one in read_excerpts(tmp_path / EXCERPTS) if not one.held_out]
+    assert max(map(len, kept)) > 1
+    assert sorted(trained) == sorted(passage for passages_of_one in kept for passage in passages_of_one)
 
 
 def test_one_command_trains_and_exports_a_model_and_will_not_overwrite_its_checkpoint(data, tmp_path, capsys):
