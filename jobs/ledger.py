@@ -199,6 +199,7 @@ class LedgerView:
         self._quarantined: dict[str, Quarantine] = {}
         self._attempts: dict[str, int] = {}
         self._numerics: dict[str, Mapping[str, str]] = {}
+        self.spec_changes: tuple[str, ...] = ()
 
     @property
     def done(self) -> Mapping[str, Finished]:
@@ -262,6 +263,8 @@ class LedgerView:
                 self._forget(doc_ids)
             case Numerics(fingerprint, facts):
                 self._numerics.setdefault(fingerprint, facts)
+            case SpecNote(changes):
+                self.spec_changes = changes
             case Output():
                 self.final = entry.record
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
+from jobs.input_list import Listed
 from pipeline.durable import Disk, json_line, read_bytes, seal, sha256_hex, unseal
 from pipeline.errors import DocumentError
 
@@ -35,6 +36,8 @@ _NOT_HIDDEN: Final = r"(?!\.)"
 class InputPattern:
     """`path`: an absolute path or pattern. `exclude`: patterns of what to leave out. `options`: for the reader.
 
+    `listed` are the documents of a list, and then `path` is of no account.
+
     An excluding pattern without a slash is held against file names, one that is absolute against absolute paths,
     any other against URIs.
     """
@@ -42,13 +45,23 @@ class InputPattern:
     path: str
     exclude: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[Listed, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A file that is to be read: how, and under which id if it was given one."""
+
+    options: Mapping[str, str]
+    given_id: str = ""
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
     """One document. `ordinal` counts from 0; `size` in bytes and `mtime_ns` are those at the time of listing.
 
-    `member` names it within a file of many; its `uri` is then that of the file, `#` and this name.
+    `member` names it within a file of many; its `uri` is then that of the file, `#` and this name. `name` is the path
+    where the `uri` cannot say it, as that of a file whose name is not UTF-8.
     """
 
     ordinal: int
@@ -59,9 +72,12 @@ class ManifestEntry:
     reader: str
     options: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
+    name: str = ""
 
     def path(self, root: Path) -> Path:
         """Where the document lies, given the folder that URIs are relative to."""
+        if self.name:
+            return Path(os.path.normpath(root / self.name))
         file = self.uri.removesuffix(f"#{self.member}") if self.member else self.uri
         return Path(os.path.normpath(root / file))
 
@@ -76,17 +92,41 @@ def expand(
 ) -> list[ManifestEntry]:
     """The files that the patterns name, each once, ordered by the bytes of their URIs; at most `limit` of them.
 
-    A file that several patterns name has the options of the first. `reader_of` chooses the reader for a path. Raises
-    JobError (exit 2): a file that is not there, a pattern that matches nothing, a folder, a folder that cannot be
-    read, a name that is no UTF-8.
+    A file that several patterns name has the options of the first. One that a list names, or that was there a moment
+    ago, need not be there: reading it says why. `reader_of` chooses the reader for a path. Raises JobError (exit 2): a
+    file that is not there, a pattern that matches nothing, a folder, a folder that cannot be read, one id twice.
     """
-    options: dict[str, Mapping[str, str]] = {}
+    choices: dict[str, _Choice] = {}
     for pattern in inputs:
-        for path in _paths(pattern, root):
-            options.setdefault(path, pattern.options)
-    uris = {_uri(path, root): path for path in options}
-    chosen = sorted(uris, key=lambda uri: uri.encode("utf-8"))[:limit]
-    return [_entry(n, uri, uris[uri], reader_of, options[uris[uri]]) for n, uri in enumerate(chosen)]
+        for path, choice in _choices(pattern, root):
+            choices.setdefault(path, choice)
+    paths = {_uri(path, root): path for path in sorted(choices, reverse=True)}
+    chosen = sorted(paths, key=lambda uri: uri.encode("utf-8"))[:limit]
+    entries = [_entry(n, uri, paths[uri], root, reader_of, choices[paths[uri]]) for n, uri in enumerate(chosen)]
+    _refuse_one_id_twice(entries)
+    return entries
+
+
+def _choices(pattern: InputPattern, root: Path) -> Iterator[tuple[str, _Choice]]:
+    for one in pattern.listed:
+        given = {"given": json.dumps(known)} if (known := _known(one)) else {}
+        yield one.path, _Choice({**pattern.options, **given}, one.id)
+    if not pattern.listed:
+        yield from ((path, _Choice(pattern.options)) for path in _paths(pattern, root))
+
+
+def _known(one: Listed) -> dict[str, str]:
+    """What the documents table is to say of a listed document."""
+    return {**one.metadata, "id": one.id} if one.id else dict(one.metadata)
+
+
+def _refuse_one_id_twice(entries: Iterable[ManifestEntry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.doc_id in seen:
+            message = f"has the id of {seen[entry.doc_id]}; give each document of the lists an id of its own"
+            raise usage_error("INPUT-DUPLICATE-ID", message, entry.uri)
+        seen[entry.doc_id] = entry.uri
 
 
 def with_members(
@@ -97,8 +137,9 @@ def with_members(
 ) -> list[ManifestEntry]:
     """The entries with files of many documents replaced by these, in their order there; at most `limit`.
 
-    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed stays as
-    it is, so that reading it says why. Raises JobError (exit 2): two documents of a file have the same name.
+    `members_of` lists the documents in a file, given reader, path and options. A file that cannot be listed to its
+    end stays as it is (behind what was listed of it), so that reading it says why. Raises JobError (exit 2): two
+    documents of a file have the same name.
     """
     every = (one for entry in entries for one in _members(entry, root, members_of))
     return [replace(entry, ordinal=number) for number, entry in enumerate(islice(every, limit))]
@@ -109,21 +150,22 @@ def _members(
 ) -> Iterator[ManifestEntry]:
     found = members_of(entry.reader, str(entry.path(root)), entry.options)
     lines: dict[str, str] = {}
+    listed = True
     try:
         for member in found if found is not None else ():
-            line = member.options["line"]
+            line = member.options.get("place") or f"line {member.options.get('line', '?')}"
             if member.name in lines:
-                message = f"two records have the id {member.name!r}, lines {lines[member.name]} and {line}; correct it"
+                message = f"two records have the id {member.name!r}, {lines[member.name]} and {line}; correct it"
                 raise usage_error("INPUT-DUPLICATE-ID", message, entry.uri)
             lines[member.name] = line
             uri, doc_id = f"{entry.uri}#{member.name}", document_id(entry.uri, member.name)
             options = dict(member.options)
             yield replace(entry, doc_id=doc_id, uri=uri, size=member.size, options=options, member=member.name)
     except DocumentError:
-        pass
+        listed = False
     except OSError as error:
         raise _missing(str(entry.path(root)), error) from error
-    if not lines:
+    if not lines or not listed:
         yield entry
 
 
@@ -135,34 +177,67 @@ def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> 
 def read_manifest(path: Path) -> list[ManifestEntry]:
     """Read what `write_manifest` wrote. Raises JobError (exit 6) if it is missing or damaged."""
     try:
-        entries = [ManifestEntry(**json.loads(line)) for line in unseal(read_bytes(path)).splitlines()]
+        entries = _entries_in(path)
         if [entry.ordinal for entry in entries] != list(range(len(entries))):
             raise ValueError("the ordinals are not 0, 1, 2, …")
     except (OSError, ValueError, TypeError) as error:
-        message = f"cannot be read: {error}; restore this file from a copy, or start over in another output.path"
-        raise JobError("RUN-MANIFEST-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path)) from error
+        raise _damaged(path, error) from error
     return entries
 
 
+def read_manifests(paths: Sequence[Path]) -> list[ManifestEntry]:
+    """The documents of a run from its manifests, in the order in which these were written.
+
+    A later one adds entries behind those before it, or says anew what stands at a place. Raises JobError (exit 6).
+    """
+    entries: list[ManifestEntry] = read_manifest(paths[0]) if paths else []
+    for path in paths[1:]:
+        try:
+            for entry in _entries_in(path):
+                if entry.ordinal > len(entries) or entry.doc_id != _id_at(entries, entry):
+                    raise ValueError(f"{entry.uri} does not fit place {entry.ordinal} of {len(entries)}")
+                entries[entry.ordinal : entry.ordinal + 1] = [entry]
+        except (OSError, ValueError, TypeError) as error:
+            raise _damaged(path, error) from error
+    return entries
+
+
+def _id_at(entries: Sequence[ManifestEntry], entry: ManifestEntry) -> str:
+    """The document at the place of `entry`; behind the last place, any."""
+    return entries[entry.ordinal].doc_id if entry.ordinal < len(entries) else entry.doc_id
+
+
+def _entries_in(path: Path) -> list[ManifestEntry]:
+    return [ManifestEntry(**json.loads(line)) for line in unseal(read_bytes(path)).splitlines()]
+
+
+def _damaged(path: Path, error: Exception) -> JobError:
+    message = f"cannot be read: {error}; restore this file from a copy, or start over in another output.path"
+    return JobError("RUN-MANIFEST-DAMAGED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
+
+
 def _entry(
-    ordinal: int, uri: str, path: str, reader_of: Callable[[str], str], options: Mapping[str, str]
+    ordinal: int, uri: str, path: str, root: Path, reader_of: Callable[[str], str], choice: _Choice
 ) -> ManifestEntry:
     try:
         facts = os.stat(path)
-    except OSError as error:
-        raise _missing(path, error) from error
-    reader = reader_of(path)
-    return ManifestEntry(ordinal, document_id(uri), uri, facts.st_size, facts.st_mtime_ns, reader, dict(options))
+        size, mtime_ns = facts.st_size, facts.st_mtime_ns
+    except OSError:
+        size, mtime_ns = 0, 0
+    doc_id = document_id(choice.given_id, "given") if choice.given_id else document_id(uri)
+    name = os.path.relpath(path, root)
+    name = "" if _is_said_by(uri, name) else name
+    return ManifestEntry(ordinal, doc_id, uri, size, mtime_ns, reader_of(path), dict(choice.options), name=name)
 
 
 def _uri(path: str, root: Path) -> str:
+    """What users would recognise: the path relative to `root`, bytes that are not UTF-8 as `\\xff`."""
     uri = Path(os.path.relpath(path, root)).as_posix()
-    try:
-        uri.encode("utf-8")
-    except UnicodeEncodeError:
-        message = f"the file name {uri!r} is not UTF-8; rename the file or exclude it"
-        raise usage_error("INPUT-NAME", message) from None
-    return uri
+    return os.fsencode(uri).decode("utf-8", "backslashreplace")
+
+
+def _is_said_by(uri: str, name: str) -> bool:
+    return Path(name).as_posix() == uri
 
 
 def _paths(pattern: InputPattern, root: Path) -> list[str]:
@@ -186,7 +261,8 @@ def _paths(pattern: InputPattern, root: Path) -> list[str]:
 
 def _missing(path: str, error: OSError | None = None) -> JobError:
     reason = error.strerror if error and not isinstance(error, FileNotFoundError) else "there is no such file"
-    return usage_error("INPUT-MISSING", f"{reason}; correct the path in `inputs`", path)
+    hint = " (`~` stands for itself: write ${HOME})" if "/~" in path else ""
+    return usage_error("INPUT-MISSING", f"{reason}{hint}; correct the path in `inputs`", path)
 
 
 def _matching(pattern: str) -> Iterator[str]:
@@ -211,8 +287,16 @@ def _walk(top: str, deepest: int | None, hidden: bool) -> Iterator[tuple[str, st
             if entry.is_dir(follow_symlinks=False):
                 if (hidden or not entry.name.startswith(".")) and (deepest is None or depth < deepest):
                     pending.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
-            elif entry.is_file():
+            elif _is_file_or_leads_nowhere(entry):
                 yield entry.path, prefix + entry.name
+
+
+def _is_file_or_leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """A link to what is not there, or to itself, is listed, so that reading it says so."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.ledger import LedgerView, RunLedger
-from jobs.manifest import ManifestEntry, read_manifest
+from jobs.manifest import ManifestEntry, read_manifests
 from jobs.prepare import Job, list_inputs, reference, refuse_other_job
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
@@ -74,7 +74,7 @@ def _standing(job: Job) -> tuple[LedgerView | None, list[ManifestEntry]]:
     directory = RunDirectory.open(job.run_path, Disk())
     refuse_other_job(job, directory)
     view = RunLedger.read(directory.ledger)
-    return view, read_manifest(directory.manifest) if directory.manifest.exists() else list_inputs(job)
+    return view, read_manifests(directory.manifests()) or list_inputs(job)
 
 
 def _planned(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> PlannedDocument:
@@ -115,5 +115,5 @@ def _checkpoint_names(run: Path, doc_id: str) -> Iterator[str]:
 
 def _rate(view: LedgerView) -> float | None:
     seconds = sum(document.seconds for document in view.done.values())
-    tokens = sum(document.tokens for document in view.done.values())
+    tokens = sum(document.tokens for document in view.done.values() if document.seconds)  # copies took no time
     return tokens / seconds if seconds > 0 and tokens else None

@@ -6,6 +6,7 @@ costs no loading. Knows nothing of workers.
 
 from __future__ import annotations
 
+import os
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from jobs.errors import ExitCode, JobError, usage_error
+from jobs.input_list import read_input_list
 from jobs.ledger import Finished, RunLedger
-from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, with_members, write_manifest
+from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, with_members, write_manifest
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
+from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file
+from rwkv_runtime import auto_dtype
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import ModelIdentity, identify
 
@@ -71,14 +75,21 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
     """The documents that the job names now. Raises JobError (exit 2)."""
     from pipeline.formats import members, reader_for
 
-    run = job.run_path.resolve()
-    patterns = [InputPattern(entry.path, entry.exclude, entry.options()) for entry in job.spec.inputs]
+    run = os.path.realpath(job.run_path)
+    patterns = [_pattern(entry) for entry in job.spec.inputs]
     files = expand(patterns, job.root, None, lambda path: reader_for(path) or "")
     for entry in files:
-        if entry.path(job.root).resolve().is_relative_to(run):
+        if Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
     return with_members(files, job.root, job.spec.limit, members)
+
+
+def _pattern(entry: InputSection) -> InputPattern:
+    if entry.manifest is None:
+        return InputPattern(entry.path or "", entry.exclude, entry.options())
+    listed = read_input_list(entry.manifest, entry.folder, entry.metadata)
+    return InputPattern(entry.manifest, (), entry.options(), tuple(listed))
 
 
 def open_or_create(job: Job, disk: Disk) -> Run:
@@ -119,6 +130,8 @@ def refuse_other_job(job: Job, directory: RunDirectory) -> None:
     changed: list[str] = []
     if info.model_fp != job.model.fingerprint:
         changed.append(f"model: {info.model_fp[:12]} → {job.model.fingerprint[:12]}")
+    if job.spec.model.dtype not in ("auto", info.dtype):
+        changed.append(f"model.dtype: {info.dtype} → {job.spec.model.dtype}")
     if info.spec_fp != job.fingerprint:
         before = load_resolved(info.spec, where=str(directory.path / "run.json"))
         changed.extend(differences(before.semantic(), job.spec.semantic()))
@@ -159,7 +172,7 @@ def frozen_inputs(run: Run) -> tuple[ManifestEntry, ...]:
     directory = run.directory
     if not directory.manifest.exists():
         write_manifest(directory.manifest, list_inputs(run.job), directory.disk)
-    return tuple(read_manifest(directory.manifest))
+    return tuple(read_manifests(directory.manifests()))
 
 
 def _create(job: Job, disk: Disk) -> Run:
@@ -183,6 +196,7 @@ def _info(job: Job) -> RunInfo:
         tokenizer_fp=job.model.tokenizer_sha256,
         versions=versions(),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        dtype=auto_dtype.choose() if job.spec.model.dtype == "auto" else job.spec.model.dtype,
     )
 
 
@@ -210,13 +224,18 @@ def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str
         raise JobError("RUN-OTHER-SPEC", message, exit_code=ExitCode.OTHER_SPEC, where=str(directory.path))
     new = len(now.keys() - {entry.doc_id for entry in entries})
     if new:
-        notes.append(f"{new} new file(s) match the inputs; the list of a run is frozen, start another for them")
-    changed = [entry.uri for entry in entries if entry.doc_id in now and _differs(entry, now[entry.doc_id])]
+        notes.append(f"{new} new file(s) match the inputs; `unspool resume --refresh-inputs` reads them too")
+    changed = [entry.uri for entry in entries if entry.doc_id in now and differs(entry, now[entry.doc_id])]
     if changed:
         notes.append(f"{len(changed)} input(s) have changed since the run was started, the first is {changed[0]}")
     old = {key: value for key, value in directory.info.versions.items() if versions().get(key) != value}
     notes.extend(f"{name} was {was}, now {versions().get(name, 'missing')}" for name, was in sorted(old.items()))
     return tuple(notes)
+
+
+def spec_changes(run: Run) -> tuple[str, ...]:
+    """How the job differs from the one that began the run, in what changes no row."""
+    return tuple(differences(run.directory.info.spec, run.job.spec.resolved()))
 
 
 def stale_documents(run: Run, manifest: Sequence[ManifestEntry], done: Mapping[str, Finished]) -> list[str]:
@@ -235,5 +254,6 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
         return False  # a file that is gone does not make what was read of it wrong
 
 
-def _differs(then: ManifestEntry, now: ManifestEntry) -> bool:
+def differs(then: ManifestEntry, now: ManifestEntry) -> bool:
+    """Whether a document is not the one that was listed, as far as can be seen without reading it."""
     return (then.size, then.mtime_ns, then.options) != (now.size, now.mtime_ns, now.options)

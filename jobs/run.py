@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
+from jobs.duplicates import settle
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import Description, finalize, materialise_states
-from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger
+from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
+from jobs.patience import Patience
 from jobs.prepare import (
     Job,
     Run,
@@ -32,10 +34,13 @@ from jobs.prepare import (
     open_or_create,
     open_run_directory,
     reference,
+    spec_changes,
     stale_documents,
     versions,
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
+from jobs.refresh import refresh_inputs, retry
+from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
@@ -43,6 +48,7 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
+from pipeline.language import SENTENCE_RULES
 from pipeline.pool import LocalPool, Pool, PoolError
 from rwkv_runtime.errors import RwkvError
 
@@ -99,13 +105,35 @@ def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions
     return _execute(open_or_create(job, _disk(options)), options)
 
 
-def resume_run(path: str | Path, options: RunOptions | None = None, workers: int | None = None) -> RunResult:
+def resume_run(
+    path: str | Path, options: RunOptions | None = None, workers: int | None = None, refresh: bool = False
+) -> RunResult:
     """Continue a run directory with the job that it was started with, on another number of workers if one is given.
 
-    Raises JobError.
+    With `refresh`, files that are new are read too, and those that have changed are read again. Raises JobError.
     """
     options = options or RunOptions(progress="none")
-    return _execute(open_run_directory(Path(path), _disk(options), workers), options)
+    run = open_run_directory(Path(path), _disk(options), workers)
+    return _execute(run, options, _refreshed if refresh else None)
+
+
+def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
+    """Have documents of a run read again, named by id or URI, or else all that have failed. Raises JobError."""
+    options = options or RunOptions(progress="none")
+
+    def again(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry]) -> list[str]:
+        found = retry(ledger, manifest, documents)
+        return [f"{len(found)} document(s) are read again"] if found else ["no document has failed; nothing to do"]
+
+    return _execute(open_run_directory(Path(path), _disk(options)), options, again)
+
+
+Asked = Callable[[Run, RunLedger, Sequence[ManifestEntry]], list[str]]
+"""What a user asks of a run before it goes on; returns lines for people."""
+
+
+def _refreshed(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry]) -> list[str]:
+    return refresh_inputs(run, ledger, manifest).lines() or ["the inputs are as they were"]
 
 
 def open_run(path: str | Path) -> RunResult:
@@ -126,7 +154,7 @@ def _disk(options: RunOptions) -> Disk:
     return Disk(Faults.parse(options.faults))
 
 
-def _execute(run: Run, options: RunOptions) -> RunResult:
+def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunResult:
     directory = run.directory
     directory.prepare()
     say = _Say(options)
@@ -139,7 +167,11 @@ def _execute(run: Run, options: RunOptions) -> RunResult:
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
+        _note_spec(run, ledger, say)
         _try_again(ledger, say)
+        for line in asked(run, ledger, manifest) if asked else ():
+            say(line)
+        manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
         return _Execution(run, manifest, ledger, options, say).carry_out()
 
@@ -175,6 +207,15 @@ def _invalidate_damaged(
         say(f"warning: {len(damaged)} finished document(s) have damaged parts and are read again: {first}")
         ledger.commit(Invalidate(tuple(sorted(damaged)), first))
     return bool(damaged)
+
+
+def _note_spec(run: Run, ledger: RunLedger, say: Callable[[str], None]) -> None:
+    """Record that the job file has changed in ways that change no row, once for each state of it."""
+    changes = spec_changes(run)
+    if changes != ledger.view.spec_changes:
+        for change in changes:
+            say(f"note: {change}")
+        ledger.commit(SpecNote(changes))
 
 
 def _try_again(ledger: RunLedger, say: Callable[[str], None]) -> None:
@@ -225,18 +266,22 @@ class _Execution:
     def carry_out(self) -> RunResult:
         """Read what is left, then write `output/`."""
         view = self._ledger.view
-        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest))
+        dtype = self._run.directory.info.dtype
+        self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
         with _listening(self._signals, self._options.handle_signals):
             if view.final is not None and not _output_is_whole(self._run, view):
                 self._say("warning: the finished tables are damaged or missing; they are written again")
                 self._finalize()
             while view.final is None:
-                left = [entry for entry in self._manifest if not view.finished(entry.doc_id)]
+                waiting = settle(self._run, self._ledger, self._manifest)
+                left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
                 if left and not self._read(left):
                     self._events.note("run_interrupted", signal=self._signals[:1])
                     return self._result(ExitCode.INTERRUPTED)
-                self._finalize()
+                if not waiting:
+                    self._finalize()
             self._write_summary()
+            write_report(self._run.directory)
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
         return self._result(self._verdict())
 
@@ -280,6 +325,7 @@ class _Execution:
                     directory.quarantine,
                     CheckpointFolder(directory.path, directory.disk).clear,
                     lambda: bool(self._signals),
+                    Patience(spec.on_error.stall_timeout),
                 )
                 return supervisor.run()
         except RwkvError as error:
@@ -338,7 +384,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         model_source=spec.model.source,
         model_fingerprint=info.model_fp,
         device=spec.model.device,
-        dtype=spec.model.dtype,
+        dtype=info.dtype,
         threads=threads,
         window=spec.run.window,
         lanes=1 if spec.run.lanes == "auto" else spec.run.lanes,
@@ -350,6 +396,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         checkpoint_seconds=spec.checkpoint.every.seconds,
         checkpoint_keep=spec.checkpoint.keep,
         doc_timeout=spec.on_error.doc_timeout,
+        page_timeout=spec.on_error.page_timeout,
         faults=faults,
     )
 
@@ -411,7 +458,11 @@ def description_of(job: Job, view: LedgerView) -> Description:
         {
             "schema": 1,
             "fingerprint": job.fingerprint,
-            "model": {"fingerprint": job.model.fingerprint, "generation": facts.get("generation", "")},
+            "model": {
+                "fingerprint": job.model.fingerprint,
+                "generation": facts.get("generation", ""),
+                "dtype": facts.get("dtype", "fp32"),
+            },
             "tokenizer": job.model.tokenizer_sha256,
             "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": "document"},
             "spec": job.spec.semantic(),
@@ -427,13 +478,13 @@ def _worker_facts(view: LedgerView) -> Mapping[str, str]:
 
 
 def _marks(job: Job, facts: Mapping[str, str], dimensions: int) -> dict[str, str]:
-    split = job.spec.split
+    rules = f"rules {SENTENCE_RULES}, language {job.spec.split.language}"
     return {
         "unspool.schema": "1",
         "unspool.fingerprint": job.fingerprint,
         "unspool.model": job.model.fingerprint,
         "unspool.tokenizer": job.model.tokenizer_sha256,
-        "unspool.split": f"sentencex {versions().get('sentencex', '')}, language {split.language}",
+        "unspool.split": f"sentencex {versions().get('sentencex', '')}, {rules}",
         "unspool.embedding": json.dumps(
             {
                 "dimensions": dimensions,

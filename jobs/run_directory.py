@@ -22,7 +22,7 @@ from jobs.errors import ExitCode, JobError
 from pipeline.durable import TEMPORARY, Disk, json_line, read_bytes, seal, unseal
 
 FORMAT_MAJOR: Final = 1
-FORMAT_MINOR: Final = 0
+FORMAT_MINOR: Final = 1
 LEAST_FREE_BYTES: Final = 256 << 20
 
 _FOLDERS: Final = (
@@ -41,7 +41,10 @@ _EPOCH_IN_NAME: Final = re.compile(r"-e(\d+)a\d+-")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is, from its first moment to its last. `root` is the folder that input URIs are relative to."""
+    """What a run is, from its first moment to its last. `root` is the folder that input URIs are relative to.
+
+    `dtype` is what the job's `auto` was found to stand for; runs older than that are in float32.
+    """
 
     run_id: str
     root: str
@@ -51,6 +54,7 @@ class RunInfo:
     tokenizer_fp: str
     versions: Mapping[str, str]
     created_utc: str
+    dtype: str = "fp32"
 
     def to_bytes(self) -> bytes:
         return seal(json_line({"format": {"major": FORMAT_MAJOR, "minor": FORMAT_MINOR}, **asdict(self)}))
@@ -119,6 +123,14 @@ class RunDirectory:
     @property
     def manifest(self) -> Path:
         return self.path / "inputs" / "manifest-000001.jsonl"
+
+    def manifests(self) -> list[Path]:
+        """The manifests that are there, in the order in which they were written."""
+        return sorted(self.manifest.parent.glob("manifest-??????.jsonl"))
+
+    def next_manifest(self) -> Path:
+        """The name for one more manifest."""
+        return self.manifest.with_name(f"manifest-{len(self.manifests()) + 1:06d}.jsonl")
 
     @property
     def checkpoints(self) -> Path:

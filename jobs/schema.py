@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     Tag,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -201,18 +202,22 @@ class ModelSection(Section):
     """`default` (the shipped model) or the path of a weights file or folder."""
     device: Annotated[Literal["auto", "cpu"], _later("cuda", "gpu", "mps", instead="write auto or cpu")] = "auto"
     """Where it runs."""
-    dtype: Annotated[Literal["auto", "fp32"], _later("bf16", "fp16", "int8", instead="write auto or fp32")] = "auto"
-    """The arithmetic."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
+    """How large matrices are kept and multiplied; `auto` is the faster of fp32 and bf16, chosen when a run starts."""
 
 
 class InputSection(Section):
     """Files to read."""
 
     called = "inputs"
-    path: LocalPath
+    path: LocalPath | None = None
     """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file."""
     exclude: Annotated[tuple[str, ...], _LIST] = ()
     """Patterns of files to leave out."""
+    manifest: LocalPath | None = None
+    """Instead of `path`: a list of files, JSONL or CSV with `path`, `id` (optional) and metadata for each."""
+    folder: LocalPath | None = None
+    """What the paths of a manifest are relative to and may not leave; null means the manifest's own folder."""
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
     """Of the files, such as `cp1252`, where neither a byte order mark nor the bytes themselves tell; null finds it."""
 
@@ -221,12 +226,22 @@ class InputSection(Section):
     id_key: Annotated[str, Field(min_length=1)] | None = None
     """There: the key or column of its id, which no two records may share; null takes the line."""
     metadata: Annotated[tuple[str, ...], _LIST] = ()
-    """There: keys or columns that go into `documents.metadata`."""
+    """There, and in a manifest: keys or columns that go into `documents.metadata`; of a manifest none means all."""
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        if (self.path is None) == (self.manifest is None):
+            raise problem("value", "give either `path` or `manifest`", at=("path",))
+        if self.manifest is not None and self.exclude:
+            raise problem("value", "a manifest names each file, so leave `exclude` out", at=("exclude",))
+        if self.manifest is None and self.folder is not None:
+            raise problem("value", "`folder` belongs to a `manifest`; leave it out", at=("folder",))
+        return self
 
     def options(self) -> dict[str, str]:
         """What the readers of these files are told."""
         given = {"encoding": self.encoding, "text_key": self.text_key, "id_key": self.id_key}
-        listed = {"metadata": json.dumps(self.metadata)} if self.metadata else {}
+        listed = {"metadata": json.dumps(self.metadata)} if self.metadata and self.manifest is None else {}
         return {key: value for key, value in given.items() if value} | listed
 
 
@@ -372,14 +387,16 @@ class OnErrorSection(Section):
     """What a failure costs."""
 
     called = "on_error"
-    later = MappingProxyType({"page_timeout": "doc_timeout limits the whole document"})
-
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a document is tried again."""
     max_failed: Share = 0.05
     """The run stops when more than this share of its documents has failed: `5%` or 0.05."""
     doc_timeout: Duration = 7200.0
     """The longest time for one document: `2h`, `90s` or seconds."""
+    stall_timeout: Duration = 60.0
+    """A Ray worker that does not answer for so long is ended, and its documents are tried again."""
+    page_timeout: Duration = 60.0
+    """The longest time that a parser may take for one page, or to find the first text of a file without pages."""
 
 
 class RunSection(Section):

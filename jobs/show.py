@@ -29,7 +29,8 @@ def summary_line(result: RunResult) -> str:
 
 
 def one_row_of_each(result: RunResult) -> Iterator[str]:
-    """The tables of a finished run, each with one of its rows."""
+    """The report and the tables of a finished run, each table with one of its rows."""
+    yield f"\n{result.path / 'report.html'}: what was read and what came of it, for a browser"
     for name in _TABLES:
         if not (result.path / "output" / name).is_dir():
             continue

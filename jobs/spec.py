@@ -265,6 +265,8 @@ def _use_whole_paths(filled: _Filled, folder: Path) -> None:
         way = ("inputs", index, "path")
         pattern = _MAGIC.search(str(_at(filled.data, way)))
         _use_whole_path(filled, way, glob.escape(str(folder)) if pattern else str(folder))
+        for key in ("manifest", "folder"):
+            _use_whole_path(filled, ("inputs", index, key), str(folder))
 
 
 def _use_whole_path(filled: _Filled, way: Steps, folder: str) -> None:

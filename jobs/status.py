@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.ledger import RunLedger
-from jobs.manifest import read_manifest
+from jobs.manifest import read_manifests
 from jobs.plan import newest_checkpoint
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
@@ -68,7 +68,7 @@ def status_of(path: Path) -> Status:
     """Read a run directory. Nothing is written, locked or waited for. Raises JobError (exit 4, 6)."""
     run = RunDirectory.open(path, Disk())
     view = RunLedger.read(run.ledger)
-    entries = read_manifest(run.manifest) if run.manifest.exists() else []
+    entries = read_manifests(run.manifests())
     finished = view.finished_ids()
     uris = {entry.doc_id: entry.uri for entry in entries}
     standing = [(entry, newest_checkpoint(path, entry.doc_id)) for entry in entries if entry.doc_id not in finished]

@@ -1,8 +1,9 @@
 """Hands documents to workers and commits what comes back: the loop of a run.
 
-Documents go out largest first, so that no long one is left to be read alone at the end. A lost worker is replaced
-and its documents go out again, each from its newest checkpoint; a document that was lost too often is given up, with
-rows that say so. Only this loop commits. Knows nothing of job files or of what the tasks are.
+Documents go out largest first, so that no long one is left to be read alone at the end. A worker that is lost, or that
+hangs and is ended for it, is replaced, and its documents go out again, each from its newest checkpoint; a document that
+was lost too often is given up, with rows that say so. Only this loop commits. Knows nothing of job files or of what the
+tasks are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from jobs.errors import ExitCode, JobError
 from jobs.ledger import Attempt as LostAttempt
 from jobs.ledger import Done, Finished, Numerics, Pause, Quarantine, RunLedger
+from jobs.patience import Patience
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome, failed
@@ -32,6 +34,7 @@ _GROUP_SECONDS: Final = 1.0
 _GROUP_DOCUMENTS: Final = 64
 _LOSSES_WITHOUT_PROGRESS: Final = 5
 _FAILURES_COUNT_FROM: Final = 50
+_DRAIN_SECONDS: Final = 30.0
 
 
 class Watcher(Protocol):
@@ -83,6 +86,7 @@ class Supervisor:
         quarantine: Path,
         clear_checkpoints: Callable[[str], None],
         stop_requested: Callable[[], bool],
+        patience: Patience,
     ) -> None:
         self._pool = pool
         self._ledger = ledger
@@ -95,6 +99,7 @@ class Supervisor:
         self._quarantine = quarantine
         self._clear_checkpoints = clear_checkpoints
         self._stop_requested = stop_requested
+        self._patience = patience
         self._places = {place: _Place() for place in range(min(pool.size, max(len(refs), 1)))}
         self._uncommitted: list[tuple[Outcome, float]] = []
         self._group_since = time.monotonic()
@@ -116,6 +121,7 @@ class Supervisor:
                 return self._stop()
             for answer in self._pool.wait(_CALL_SECONDS):
                 self._take(answer)
+            self._end_hung_workers()
             self._commit_if_due()
             self._hand_out()
         self._commit()
@@ -161,9 +167,15 @@ class Supervisor:
             place.reading[given.ref.doc_id] = Attempt(given.ref.doc_id, given.epoch, given.attempt)
             self._started[given.ref.doc_id] = time.monotonic()
         place.called = True
+        self._patience.begin(number, new)
         self._pool.advance(number, assignments, _CALL_SECONDS)
 
+    def _end_hung_workers(self) -> None:
+        for number, seconds in self._patience.overdue().items():
+            self._lose(self._pool.abandon(number, f"no answer for {seconds:.0f} s"))
+
     def _take(self, answer: Answer | Loss) -> None:
+        self._patience.end(answer.place)
         if isinstance(answer, Loss):
             self._lose(answer)
             return
@@ -186,7 +198,7 @@ class Supervisor:
                 f"({next(iter(known))[:12]}): documents that were open there start anew"
             )
         noted = {"pooling": facts.pooling, "dimensions": str(facts.dimensions), "generation": facts.generation}
-        self._ledger.commit(Numerics(facts.numeric, {**noted, **facts.versions}))
+        self._ledger.commit(Numerics(facts.numeric, {**noted, "dtype": facts.dtype, **facts.versions}))
 
     def _move(self, number: int, progress: Progress) -> None:
         place = self._places[number]
@@ -224,6 +236,7 @@ class Supervisor:
 
     def _lose(self, loss: Loss) -> None:
         """A worker died: count it against what it was reading, and replace it."""
+        self._patience.end(loss.place)
         place = self._places[loss.place]
         again = list(place.reading)
         self._losses += 1
@@ -252,7 +265,10 @@ class Supervisor:
         self._see_to(failed(self._refs[doc_id], attempt, error, self._writer))
 
     def _stop(self) -> bool:
-        """Have every worker save what it reads, commit what is finished, and leave."""
+        """Have every worker save what it reads, commit what is finished, and leave.
+
+        One that does not answer in time is left: its documents go on from their newest checkpoints.
+        """
         waiting: set[int] = set()
         for number, place in self._places.items():
             if not place.ready:
@@ -262,9 +278,15 @@ class Supervisor:
                 place.called = place.draining = True
             if place.called:
                 waiting.add(number)
-        while waiting:
+        until = time.monotonic() + _DRAIN_SECONDS
+        while waiting and time.monotonic() < until:
             for answer in self._pool.wait(_CALL_SECONDS):
                 waiting -= self._stopped(answer)
+        for number in waiting:
+            self._pool.abandon(number, "not saved in time")
+            self._watcher.warn(
+                f"worker {number} did not save within {_DRAIN_SECONDS:.0f} s; what it read goes on later"
+            )
         self._commit()
         self._ledger.commit(Pause("interrupted"))
         return False

@@ -16,7 +16,7 @@ from typing import Any
 from jobs.errors import JobError
 from jobs.finalize import FILE_LIST, part_tables, read_part, state_path
 from jobs.ledger import Finished, LedgerView, Output, RunLedger
-from jobs.manifest import ManifestEntry, read_manifest
+from jobs.manifest import ManifestEntry, read_manifests
 from jobs.run_directory import RunDirectory
 from pipeline.durable import read_bytes, sha256_file
 from pipeline.parts import STATES
@@ -26,7 +26,7 @@ def verify(run: RunDirectory) -> list[str]:
     """Every difference between what the run says and what is there, one line each. Empty: all is well."""
     try:
         view = RunLedger.read(run.ledger)
-        manifest = read_manifest(run.manifest)
+        manifest = read_manifests(run.manifests() or [run.manifest])
     except JobError as error:
         return [str(error)]
     documents = [document for entry in manifest if (document := view.finished(entry.doc_id))]

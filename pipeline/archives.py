@@ -15,7 +15,7 @@ _TOTAL_BYTES: Final = 512 << 20
 _MEMBER_BYTES: Final = 64 << 20
 _RATIO: Final = 200
 _RATIO_COUNTS_FROM: Final = 4 << 20
-_ZIP: Final = b"PK\x03\x04"
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 

@@ -66,13 +66,13 @@ def inspect_text_file(path: str, encoding: str | None = None) -> TextFileFacts:
     with opened(path) as descriptor:
         before = os.fstat(descriptor)
         head = _read(descriptor, 8, 0)
-        _refuse_other_kinds(head)
+        refuse_other_kinds(head)
         marked, start = mark_of(head)
         wanted = marked or _known(encoding)
-        scan = _scan(descriptor, start, wanted or "utf-8", "strict")
+        scan = _scan(descriptor, (start, before.st_size), wanted or "utf-8", "strict")
         if scan.bad_at is not None:
             chosen = wanted or _guess(descriptor, start, scan)
-            scan = replace(_scan(descriptor, start, chosen, "replace"), sha256=scan.sha256)
+            scan = replace(_scan(descriptor, (start, before.st_size), chosen, "replace"), sha256=scan.sha256)
         scan.refuse_what_is_no_text()
         refuse_changed(before, os.fstat(descriptor))
         return TextFileFacts(
@@ -150,7 +150,8 @@ def _read(descriptor: int, count: int, position: int) -> bytes:
         ) from error
 
 
-def _refuse_other_kinds(head: bytes) -> None:
+def refuse_other_kinds(head: bytes) -> None:
+    """Raise DocumentError if the first bytes of what should be text are those of another kind of file, or none."""
     if len(head) == mark_of(head)[1]:
         raise DocumentError("open", "empty", "the file is empty")
     for magic, what in _MAGIC:
@@ -200,14 +201,15 @@ class _Scan:
             raise DocumentError("decode", "binary_not_text", message)
 
 
-def _scan(descriptor: int, start: int, encoding: str, errors: str) -> _Scan:
-    """Read to the end. Behind the first byte that a strict decoder refuses, bytes are only counted and hashed."""
+def _scan(descriptor: int, span: tuple[int, int], encoding: str, errors: str) -> _Scan:
+    """Read these bytes, no further if the file grows. Behind what a strict decoder refuses they are only counted."""
+    start, end = span
     digest = hashlib.sha256(_read(descriptor, start, 0))
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     position, nuls, controls, replaced, blank, sample = start, 0, 0, 0, True, ""
     bad_at: int | None = None
     while True:
-        data = _read(descriptor, _SCAN_BYTES, position)
+        data = _read(descriptor, max(min(_SCAN_BYTES, end - position), 0), position)
         digest.update(data)
         if bad_at is None:
             text, bad_at = _decode(decoder, data, position)

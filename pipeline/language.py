@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+SENTENCE_RULES: Final = 2
+"""Grows with every change of the sentence rules that stand around `sentencex`; written into the output."""
+
 _SCRIPTS: Final = (
     ("ja", re.compile(r"[\u3040-\u30ff]")),  # before Chinese: Japanese mixes kana with Han characters
     ("ko", re.compile(r"[\uac00-\ud7af]")),

@@ -27,7 +27,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Loss:
-    """A worker is gone, with everything that it had not saved. `cause` is one of crashed, memory, node, unknown."""
+    """A worker is gone, with everything that it had not saved.
+
+    `cause` is one of crashed, memory, hung, node, unknown.
+    """
 
     place: int
     cause: str
@@ -44,7 +47,10 @@ class PoolError(Exception):
 
 
 class Pool(Protocol):
-    """A number of places for workers. `start` fills a place, also again after a loss."""
+    """A number of places for workers. `start` fills a place, also again after a loss.
+
+    `abandon` ends the worker of a place whose call has not been answered, at once and whatever it is doing.
+    """
 
     @property
     def size(self) -> int: ...
@@ -56,6 +62,8 @@ class Pool(Protocol):
     def drain(self, place: int) -> None: ...
 
     def wait(self, seconds: float) -> list[Answer | Loss]: ...
+
+    def abandon(self, place: int, message: str) -> Loss: ...
 
     def close(self) -> None: ...
 
@@ -83,6 +91,11 @@ class LocalPool:
         """Carry out the calls that are waiting. Raises RwkvError if the model cannot be loaded."""
         calls, self._calls = self._calls, []
         return [call() for call in calls]
+
+    def abandon(self, place: int, message: str) -> Loss:
+        """Let go of the worker. It cannot be ended while it computes: a call of this pool is over before it returns."""
+        self._worker, self._calls = None, []
+        return Loss(place, "hung", message)
 
     def close(self) -> None:
         self._worker = None

@@ -107,6 +107,18 @@ class RayPool:
         answered, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [self._answer(call, self._calls.pop(call)) for call in answered]
 
+    def abandon(self, place: int, message: str) -> Loss:
+        """Kill the actor of a place, which ends it within a moment even where it holds the interpreter.
+
+        An answer that still comes is not looked at: what it names, nobody will refer to.
+        """
+        import ray
+
+        self._calls = {call: where for call, where in self._calls.items() if where != place}
+        with contextlib.suppress(Exception):  # it may be dead already
+            ray.kill(self._actors.pop(place))
+        return Loss(place, "hung", message)
+
     def close(self) -> None:
         """Stop the actors and, if it is ours, the cluster; remove its temporary folder."""
         import ray

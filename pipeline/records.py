@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from pipeline.documents import Block, DocumentFacts, DocumentRef
@@ -37,6 +37,20 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Record:
+    """A record of a file that is unpacked as a whole; `refused` says what is wrong with it, if anything is."""
+
+    name: str
+    text: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+
+
+class NotARecordError(ValueError):
+    """What is wrong with one record, without its place."""
+
+
+@dataclass(frozen=True)
 class RecordDocument:
     """The text of one record, in memory. Its cursor is the character to go on at."""
 
@@ -60,13 +74,18 @@ def read_record(ref: DocumentRef) -> bytes:
     """The bytes of the record that a reference names. Raises DocumentError."""
     start, end = int(ref.options["start"]), int(ref.options["end"])
     if end - start > LARGEST:
-        message = f"line {ref.options['line']}: a record of more than {LARGEST >> 20} MiB; make it a file of its own"
+        message = f"{where(ref)}: a record of more than {LARGEST >> 20} MiB; make it a file of its own"
         raise DocumentError("open", "too_large", message, byte_offset=start)
     with opened(ref.path) as descriptor:
-        if os.fstat(descriptor).st_mtime_ns != ref.mtime_ns:
-            message = "the file has changed since its records were listed; start a run of its own for what it holds now"
-            raise DocumentError("read", "changed_during_read", message)
+        refuse_changed_listing(ref, os.fstat(descriptor))
         return os.pread(descriptor, end - start, start)
+
+
+def refuse_changed_listing(ref: DocumentRef, status: os.stat_result) -> None:
+    """Raise DocumentError if a file of many documents is not what it was when they were listed."""
+    if status.st_mtime_ns != ref.mtime_ns:
+        message = "the file has changed since its records were listed; start a run of its own for what it holds now"
+        raise DocumentError("read", "changed_during_read", message)
 
 
 def record_document(
@@ -75,7 +94,7 @@ def record_document(
     """The document that a record is. Raises DocumentError if it has no text."""
     clean = _LONE.sub("\ufffd", text)
     if not clean.strip():
-        raise DocumentError("open", "empty", f"line {ref.options['line']}: the text of this record is empty")
+        raise DocumentError("open", "empty", f"{where(ref)}: the text of this record is empty")
     errors += len(_LONE.findall(text))
     language = detect_language(clean[:_SAMPLE_CHARS])
     # The same bytes hold another text under another key.
@@ -86,8 +105,18 @@ def record_document(
 
 def wrong(ref: DocumentRef, what: str) -> DocumentError:
     """What is wrong with one record, with its place."""
-    message = f"line {ref.options['line']}: {what}"
-    return DocumentError("parse", "parse_error", message, byte_offset=int(ref.options["start"]))
+    start = ref.options.get("start")
+    return DocumentError("parse", "parse_error", f"{where(ref)}: {what}", byte_offset=int(start) if start else None)
+
+
+def where(ref: DocumentRef) -> str:
+    """The place of a record in its file, for people."""
+    return ref.options.get("place") or f"line {ref.options['line']}"
+
+
+def unpacked_place(number: int, place: str) -> dict[str, str]:
+    """The options that find a record of a file that is unpacked as a whole: its number from 0; for people `place`."""
+    return {"number": str(number), "place": place}
 
 
 def metadata_keys(options: Mapping[str, str]) -> list[str]:

@@ -8,19 +8,17 @@ a document, joined, are its text. Knows nothing of tokens, files or tasks.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
-import sentencex
+from pipeline.sentence_ends import sentence_ends
 
 PASSAGE_CHARS: Final = 16_384
 _BLANK_LINE: Final = re.compile(r"\n[ \t\r]*\n")
 _SPACE: Final = re.compile(r"\s")
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A sentence, `text`, and the white space in front of it, `lead`."""
 
     lead: str
@@ -51,9 +49,7 @@ def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece]
     lead = ""
     if not text.strip():
         return pieces, text
-    # Only the ends are used, and the end of the text is one of them: now and then the last white space is left out.
-    ends = [boundary["end_index"] for boundary in sentencex.get_sentence_boundaries(language, text)]
-    for begin, end in pairwise([0, *ends, len(text)]):
+    for begin, end in pairwise([0, *sentence_ends(text, language), len(text)]):
         stretch = text[begin:end]
         body = stretch.strip()
         if not body:
@@ -61,7 +57,8 @@ def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece]
             continue
         start = stretch.index(body)
         lead += stretch[:start]
-        for part_lead, part in _bounded(body, max_chars):
+        parts = [("", body)] if len(body) <= max_chars else _bounded(body, max_chars)
+        for part_lead, part in parts:
             pieces.append(Piece(lead + part_lead, part))
             lead = ""
         lead = stretch[start + len(body) :]

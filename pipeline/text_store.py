@@ -14,7 +14,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -26,7 +26,8 @@ from pipeline.durable import TEMPORARY, Disk, NewFile, sha256_hex
 from pipeline.errors import DocumentError
 from pipeline.files import opened, refuse_changed
 from pipeline.language import detect_language
-from pipeline.sandbox import Limits, parse
+from pipeline.records import refuse_changed_listing
+from pipeline.sandbox import Limits, never, parse
 
 FRAME_BYTES: Final = 1 << 16
 _SAMPLE_CHARS: Final = 20_000
@@ -69,6 +70,7 @@ class TextStore:
     folder: Path
     disk: Disk
     limits: Limits = field(default_factory=Limits)
+    stopped: Callable[[], bool] = never
 
     def open(self, ref: DocumentRef, version: str) -> StoredDocument:
         """The text of a document, extracted now unless it is there already. Raises DocumentError, OSError."""
@@ -76,14 +78,15 @@ class TextStore:
             before = os.fstat(source)
             if before.st_size == 0:
                 raise DocumentError("open", "empty", "the file is empty")
-            sha256 = _hash(source)
+            start, end = _span(ref, before)
+            sha256 = _hash(source, start, end)
             options = {**ref.options, "name": os.path.basename(ref.path)}
             key = sha256_hex(json.dumps([sha256, ref.reader, version, sorted(options.items())]).encode())
             path = self.folder / f"{ref.doc_id}-{key[:32]}.zst"
             stored = self._found(ref, path)
             if stored is None:
-                records = parse(ref.reader, source, before.st_size, options, self.limits)
-                self._write(path, _with_facts(records, sha256, before.st_size, key))
+                records = parse(ref.reader, source, end - start, options, self.limits, self.stopped)
+                self._write(path, _with_facts(records, sha256, end - start, key))
                 refuse_changed(before, os.fstat(source))
                 stored = self._found(ref, path)
         if stored is None:
@@ -180,9 +183,25 @@ def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _hash(source: int) -> str:
-    digest, position = hashlib.sha256(), 0
-    while data := os.pread(source, _HASH_BYTES, position):
+def _span(ref: DocumentRef, status: os.stat_result) -> tuple[int, int]:
+    """The bytes of the file that the document takes: all, unless it is one of many. Raises DocumentError."""
+    if "start" not in ref.options:
+        return 0, status.st_size
+    refuse_changed_listing(ref, status)
+    return int(ref.options["start"]), int(ref.options["end"])
+
+
+def _hash(source: int, start: int, end: int) -> str:
+    digest, position = hashlib.sha256(), start
+    while position < end and (data := _read(source, min(_HASH_BYTES, end - position), position)):
         digest.update(data)
         position += len(data)
     return digest.hexdigest()
+
+
+def _read(source: int, count: int, position: int) -> bytes:
+    try:
+        return os.pread(source, count, position)
+    except OSError as error:  # of the source, not of the run directory
+        message = f"cannot read the file: {error.strerror}"
+        raise DocumentError("read", "io_error", message, byte_offset=position, retryable=True) from error

@@ -35,6 +35,7 @@ class WorkerSpec:
     checkpoint_seconds: float
     checkpoint_keep: int
     doc_timeout: float
+    page_timeout: float = 60.0
     faults: str = ""
 
 
@@ -47,6 +48,7 @@ class WorkerFacts:
     pooling: str
     dimensions: int
     generation: str
+    dtype: str
     load_seconds: float
     versions: Mapping[str, str]
 

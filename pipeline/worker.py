@@ -10,20 +10,23 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 import rwkv_runtime
 from pipeline.checkpoints import CheckpointFolder, Identity
+from pipeline.documents import Document
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
-from pipeline.formats import open_document
+from pipeline.formats import is_parsed, open_document
 from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
+from pipeline.opening import Opener
 from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
+from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks
 from pipeline.text_store import TextStore
@@ -67,7 +70,8 @@ class Worker:
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         disk = Disk(Faults.parse(spec.faults))
         run = Path(spec.run)
-        self._store = TextStore(run / "text", disk)
+        self._store = TextStore(run / "text", disk, Limits(silent_seconds=spec.page_timeout))
+        self._opener = self._new_opener()
         self._tools = LaneTools(
             parts=PartWriter(run, disk),
             checkpoints=CheckpointFolder(run, disk, spec.checkpoint_keep),
@@ -88,6 +92,7 @@ class Worker:
             pooler.name,
             pooler.dimensions,
             self._model.config.generation,
+            self._model.dtype,
             self._load_seconds,
             versions,
         )
@@ -99,7 +104,8 @@ class Worker:
         try:
             for assignment in new:
                 self._open(assignment, call)
-            while self._lanes:
+            while self._lanes or self._opener.waiting:
+                self._take_opened(call, until)
                 self._round(call)
                 if time.monotonic() >= until:
                     break
@@ -110,6 +116,8 @@ class Worker:
     def drain(self) -> Progress:
         """Save every open document where it stands and let go of it."""
         call = _Call()
+        self._opener.stop()
+        self._opener = self._new_opener()
         try:
             for lane in self._lanes:
                 self._save(lane, call)
@@ -122,7 +130,7 @@ class Worker:
     def _progress(self, call: _Call, fault: str = "") -> Progress:
         return Progress(
             tuple(call.outcomes),
-            tuple(_report(lane) for lane in self._lanes),
+            (*map(_report, self._lanes), *(LaneReport(one.ref.doc_id, 0, 0) for one in self._opener.waiting)),
             call.tokens_fed,
             call.checkpoints,
             peak_memory_bytes(),
@@ -130,18 +138,45 @@ class Worker:
             fault,
         )
 
-    def _open(self, assignment: Assignment, call: _Call) -> None:
-        try:
-            self._lanes.append(self._lane(assignment, call))
-        except Exception as error:  # whatever it is, one document must not stop the others
-            self._fail(assignment, error, call)
-        except OSError as error:
-            raise _disk_fault(error) from error
+    def _new_opener(self) -> Opener:
+        opener = Opener(lambda assignment: open_document(assignment.ref, store))
+        store = replace(self._store, stopped=opener.stopped)
+        return opener
 
-    def _lane(self, assignment: Assignment, call: _Call) -> Lane:
+    def _open(self, assignment: Assignment, call: _Call) -> None:
+        """Open a document, beside the reading if it has to be parsed."""
+        try:
+            if is_parsed(assignment.ref):
+                self._opener.begin(assignment)
+                return
+            document = open_document(assignment.ref, self._store)
+        except Exception as error:
+            self._not_opened(assignment, error, call)
+        else:
+            self._begin(assignment, document, call)
+
+    def _take_opened(self, call: _Call, until: float) -> None:
+        """Read on with what has been parsed; wait for it if there is nothing else to do."""
+        for opened in self._opener.ready(0.0 if self._lanes else until - time.monotonic()):
+            if isinstance(opened.result, Exception):
+                self._not_opened(opened.assignment, opened.result, call)
+            else:
+                self._begin(opened.assignment, opened.result, call)
+
+    def _not_opened(self, assignment: Assignment, error: Exception, call: _Call) -> None:
+        if isinstance(error, OSError):  # what is wrong with a document is a DocumentError
+            raise _disk_fault(error) from error
+        self._fail(assignment, error, call)
+
+    def _begin(self, assignment: Assignment, document: Document, call: _Call) -> None:
+        try:
+            self._lanes.append(self._lane(assignment, document, call))
+        except Exception as error:  # whatever it is, one document must not stop the others
+            self._not_opened(assignment, error, call)
+
+    def _lane(self, assignment: Assignment, document: Document, call: _Call) -> Lane:
         spec, ref = self._spec, assignment.ref
         attempt = Attempt(ref.doc_id, assignment.epoch, assignment.attempt)
-        document = open_document(ref, self._store)
         identity = Identity(
             spec.run_id,
             ref.doc_id,

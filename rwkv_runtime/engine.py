@@ -60,9 +60,7 @@ class Engine:
             group = [place for place, feed in enumerate(feeds) if self._width(feed) == width]
             for begin in range(0, len(group), self.lanes):
                 together = group[begin : begin + self.lanes]
-                items = [(feeds[place].tokens, feeds[place].state) for place in together]
-                outputs = self.model.forward_padded(items, self.lanes, width)
-                fed.update((place, self._fed(feeds[place], out)) for place, out in zip(together, outputs, strict=True))
+                fed.update(zip(together, self._fed([feeds[place] for place in together], width), strict=True))
         return [fed[place] for place in range(len(feeds))]
 
     def numeric_fingerprint(self) -> str:
@@ -86,5 +84,16 @@ class Engine:
             raise ShapeError(f"a feed of {len(feed.tokens)} tokens is longer than the window of {self.window}; cut it")
         return max(NARROWEST, 1 << (len(feed.tokens) - 1).bit_length()) if feed.tokens else NARROWEST
 
-    def _fed(self, feed: Feed, output: Output) -> Fed:
-        return Fed(output.state, self.pooler.features(output, feed.tokens) if feed.features else None)
+    def _fed(self, feeds: Sequence[Feed], width: int) -> list[Fed]:
+        """Read up to `lanes` feeds at one width."""
+        read, advanced = [[feed for feed in feeds if feed.features is wanted] for wanted in (True, False)]
+        outputs = iter(self.model.forward_padded(_items(read), self.lanes, width))
+        states = iter(self.model.advance_padded(_items(advanced), self.lanes, width))
+        return [self._pooled(feed, next(outputs)) if feed.features else Fed(next(states), None) for feed in feeds]
+
+    def _pooled(self, feed: Feed, output: Output) -> Fed:
+        return Fed(output.state, self.pooler.features(output, feed.tokens))
+
+
+def _items(feeds: Sequence[Feed]) -> list[tuple[Sequence[int], State]]:
+    return [(feed.tokens, feed.state) for feed in feeds]

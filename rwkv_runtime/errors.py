@@ -6,6 +6,8 @@ RwkvError
 │   └── UnsupportedModelError   a model of a kind that this version does not run
 ├── TokenizerError          a vocabulary file is damaged or does not fit the weights
 ├── StateError              a state of another model, or a damaged state file
+├── StrategyError           devices or dtypes that cannot be read or are not there
+├── NotFiniteError          reading gave a NaN or an infinity
 └── ShapeError              a caller passed tensors or tokens that do not fit together
 """
 
@@ -32,6 +34,14 @@ class TokenizerError(RwkvError):
 
 class StateError(RwkvError):
     """A state belongs to another model, or its file is damaged."""
+
+
+class StrategyError(RwkvError, ValueError):
+    """Devices or dtypes that cannot be read, or that are not there."""
+
+
+class NotFiniteError(RwkvError, ArithmeticError):
+    """Reading gave a NaN or an infinity."""
 
 
 class ShapeError(RwkvError, ValueError):

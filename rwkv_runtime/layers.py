@@ -1,9 +1,9 @@
 """What the generations of RWKV have in common: norms, token shift, a channel mix with a gate, and the stack of layers.
 
 Each generation brings its own way to mix along time and, some of them, to mix channels; `Stack` runs them. All
-arithmetic is float32. The embedding and the head stay as they are stored (memory-mapped), and rows of the embedding
-are cast when they are gathered. Knows the RWKV-LM names and shapes, not the containers they come in; nothing of
-tokenizers, text or state files.
+arithmetic is float32 but for the products with large matrices (see matrices.py). The embedding stays as it is stored
+(memory-mapped, on the CPU), and its rows are cast when they are gathered. Knows the RWKV-LM names and shapes, not the
+containers they come in; nothing of tokenizers, text or state files.
 
 Shapes, for B lanes, T tokens, width D, H heads of size N: activations are [B, T, D]. A state has `att_shift` [L, B, D]
 and `ffn_shift` [L, B, D], for L layers, and between the two whatever the recurrence of the generation carries.
@@ -12,7 +12,7 @@ and `ffn_shift` [L, B, D], for L layers, and between the two whatever the recurr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -22,55 +22,20 @@ from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import WeightsError
+from rwkv_runtime.matrices import FP32, Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import Norm
+from rwkv_runtime.operations import Entered, Operations, Stream
+from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
-
-NORM_EPS = 1e-5
-HEAD_NORM_EPS = 64e-5
-"""Training normalised heads with 1e-5 after a division by 8: the same as this without the division."""
-
-
-@dataclass(frozen=True)
-class Norm:
-    """LayerNorm over the channels."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def read(cls, weights: Weights, name: str, width: int) -> Norm:
-        """Take `name`.weight and `name`.bias."""
-        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalise [..., D]."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS)
-
-
-@dataclass(frozen=True)
-class HeadNorm:
-    """Normalisation of each head on its own, with a weight and a bias per channel."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def read(cls, weights: Weights, name: str, width: int) -> HeadNorm:
-        """Take `name`.weight and `name`.bias."""
-        return cls(weights.take(f"{name}.weight", width).float(), weights.take(f"{name}.bias", width).float())
-
-    def __call__(self, reads: Tensor) -> Tensor:
-        """Normalise [B, T, H, N] over N; returns [B, T, D]."""
-        normed = F.layer_norm(reads, reads.shape[-1:], eps=HEAD_NORM_EPS).flatten(-2)
-        return torch.addcmul(self.bias, normed, self.weight)
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """bias + (x @ down) @ up, with room for an activation between the two."""
+    """bias + (x @ down) @ up, with room for an activation between the two. Always float32."""
 
-    down: Tensor
-    up: Tensor
+    down: Matrix
+    up_matrix: Matrix
     bias: Tensor
 
     @classmethod
@@ -78,28 +43,42 @@ class LowRank:
         """Take the three tensors, from `width` to `out` channels; the rank is what the file has."""
         rank = weights.shape(down)[-1]
         return cls(
-            columns(weights.take(down, width, rank).float()),
-            columns(weights.take(up, rank, out).float()),
-            channels(weights, bias, out),
+            small_matrix(weights, down, width, rank), small_matrix(weights, up, rank, out), channels(weights, bias, out)
         )
+
+    def up(self, hidden: Tensor) -> Tensor:
+        """The second product, with the bias: [..., rank] to [..., out]."""
+        return self.up_matrix(hidden).add_(self.bias)
 
 
 @dataclass(frozen=True)
 class Window:
     """The tokens being read, as every layer may look at them."""
 
-    tokens: Tensor  # [B, T]
+    tokens: Tensor  # [B, T], on the CPU
     embedded: Tensor  # [B, T, D]: their embeddings after the first norm
     lengths: Sequence[int]  # of each lane only so many tokens are read
+
+    def on(self, device: torch.device) -> Window:
+        """The same window with its embeddings on a device; the tokens stay where the tables are."""
+        return self if self.embedded.device == device else replace(self, embedded=self.embedded.to(device))
 
 
 class TimeMix(Protocol):
     """The recurrent half of a layer."""
 
+    @property
+    def mix(self) -> Tensor:
+        """How much of the token before goes into each of the mixes: [mixes, 1, 1, D]."""
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that the mixes may be in beside float32."""
+
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window, /
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window, /
     ) -> tuple[Tensor, Tensors, Tensor | None]:
-        """Mix [B, T, D] along time, from this layer's part of the state.
+        """Mix along time, from this layer's part of the state and the mixes [mixes, B, T, D] of its tokens.
 
         `handed` is what the layer before hands on for the same tokens, None for the first. Returns (what is added to
         the residual, what of the state is new other than the shifts, what is handed on).
@@ -109,8 +88,16 @@ class TimeMix(Protocol):
 class ChannelMix(Protocol):
     """The feed-forward half of a layer."""
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window, /) -> Tensor:
-        """Mix the channels of [B, T, D], after a token `previous` [B, D]; returns what is added to the residual."""
+    @property
+    def mix(self) -> Tensor:
+        """How much of the token before goes into each of the mixes: [mixes, 1, 1, D]."""
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type that the mixes may be in beside float32."""
+
+    def __call__(self, mixes: Tensor, window: Window, /) -> Tensor:
+        """Mix the channels of tokens with the mixes [mixes, B, T, D]; returns what is added to the residual."""
 
 
 @dataclass(frozen=True)
@@ -118,57 +105,78 @@ class GatedChannelMix:
     """The feed-forward half of RWKV-4, 5 and 6: key, squared ReLU, value, and a gate from the receptance."""
 
     mix: Tensor  # [2, 1, 1, D]: how much of the previous token goes into key and receptance
-    key: Tensor
-    value: Tensor
-    receptance: Tensor
+    key: Matrix
+    value: Matrix
+    receptance: Matrix
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.key.activations
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> GatedChannelMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> GatedChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.` of RWKV-4 and 5."""
         mix = mixes_with_current(weights, f"blocks.{layer}.ffn.time_mix_", "kr", config.n_embd)
-        return cls.read_beside(mix, weights, layer, config)
+        return cls.read_beside(mix, weights, layer, config, place)
 
     @classmethod
-    def read_beside(cls, mix: Tensor, weights: Weights, layer: int, config: ModelConfig) -> GatedChannelMix:
+    def read_beside(
+        cls, mix: Tensor, weights: Weights, layer: int, config: ModelConfig, place: Placement
+    ) -> GatedChannelMix:
         """Take the matrices of `blocks.{layer}.ffn.`, the mix being there already."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         return cls(
             mix=mix,
-            key=weights.take(f"{prefix}key.weight", config.n_ffn, width).float(),
-            value=weights.take(f"{prefix}value.weight", width, config.n_ffn).float(),
-            receptance=weights.take(f"{prefix}receptance.weight", width, width).float(),
+            key=place.matrix(weights, f"{prefix}key.weight", config.n_ffn, width),
+            value=place.matrix(weights, f"{prefix}value.weight", width, config.n_ffn),
+            receptance=place.matrix(weights, f"{prefix}receptance.weight", width, width),
+            operations=place.operations,
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        x_k, x_r = torch.lerp(x, shifted(x, previous), self.mix)
-        added = F.linear(F.linear(x_k, self.key).relu_().square_(), self.value)
-        return added.mul_(F.linear(x_r, self.receptance).sigmoid_())
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        x_k, x_r = mixes
+        added = self.operations.after_squared_relu(self.key(x_k), self.value)
+        return added.mul_(self.receptance(x_r).sigmoid_())
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Two normalised halves, each added to the residual."""
+    """Two normalised halves, each added to the residual, on one device."""
 
     attention_norm: Norm
     time_mix: TimeMix
     feed_norm: Norm
     channel_mix: ChannelMix
+    device: torch.device
+    operations: Operations
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
-    ) -> tuple[Tensor, Tensors, Tensor | None]:
-        """Add both halves to [B, T, D]; returns (the sum, this layer's part of the new state, what is handed on)."""
-        attended = self.attention_norm(x)
-        added, after, handed = self.time_mix(attended, state, handed, window)
-        x = x + added
-        fed = self.feed_norm(x)
-        x = self.channel_mix(fed, state["ffn_shift"], window).add_(x)
-        shifts = {
-            "att_shift": _last(attended, state["att_shift"], window.lengths),
-            "ffn_shift": _last(fed, state["ffn_shift"], window.lengths),
-        }
-        return x, after | shifts, handed
+        self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+    ) -> tuple[Stream, Tensors, Tensor | None]:
+        """Add both halves; returns (the stream after them, this layer's part of the new state, what is handed on)."""
+        fed, after, handed = self._attended(stream, state, handed, window)
+        return Stream(fed.x, self.channel_mix(fed.mixes, window)), after, handed
+
+    def advanced(self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window) -> Tensors:
+        """This layer's part of the new state alone, which does not need the channel mix."""
+        return self._attended(stream, state, handed, window)[1]
+
+    def _attended(
+        self, stream: Stream, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+    ) -> tuple[Entered, Tensors, Tensor | None]:
+        """Add the first half; returns (what the second half starts with, the new state, what is handed on)."""
+        attended = self._entered(stream, self.attention_norm, state["att_shift"], self.time_mix, window)
+        added, after, handed = self.time_mix(attended.mixes, state, handed, window)
+        fed = self._entered(Stream(attended.x, added), self.feed_norm, state["ffn_shift"], self.channel_mix, window)
+        return fed, after | {"att_shift": attended.last, "ffn_shift": fed.last}, handed
+
+    def _entered(
+        self, stream: Stream, norm: Norm, previous: Tensor, half: TimeMix | ChannelMix, window: Window
+    ) -> Entered:
+        return self.operations.enter(stream, norm, previous, half.mix, window.lengths, half.activations)
 
 
 @dataclass(frozen=True)
@@ -176,11 +184,12 @@ class Stack:
     """A network: the embedding, the layers one after another, and the head."""
 
     config: ModelConfig
-    embedding: Tensor  # [vocabulary, D], as stored
+    embedding: Tensor  # [vocabulary, D], as stored, on the CPU
     first_norm: Norm
     layers: tuple[Layer, ...]
     final_norm: Norm
-    head: Tensor  # [vocabulary, D], as stored
+    head_weight: Tensor  # [vocabulary, D], as stored, on the CPU
+    head_place: Placement
     start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
 
     @classmethod
@@ -188,34 +197,51 @@ class Stack:
         cls,
         weights: Weights,
         config: ModelConfig,
-        time_mix: Callable[[Weights, int, ModelConfig], TimeMix],
-        channel_mix: Callable[[Weights, int, ModelConfig], ChannelMix],
+        time_mix: Callable[[Weights, int, ModelConfig, Placement], TimeMix],
+        channel_mix: Callable[[Weights, int, ModelConfig, Placement], ChannelMix],
         memory: Tensors,
+        plan: Plan,
     ) -> Stack:
         """Take every tensor of the network, of exactly the expected shape. Raises WeightsError otherwise.
 
         The two callables read a layer's halves; `memory` is what the recurrence carries, before the first token.
         """
         width = config.n_embd
+        *places, head_place = plan.placements(config.n_layer)
 
-        def layer(index: int) -> Layer:
+        def layer(index: int, place: Placement) -> Layer:
+            there = weights.on(place.device)
             return Layer(
-                attention_norm=Norm.read(weights, f"blocks.{index}.ln1", width),
-                time_mix=time_mix(weights, index, config),
-                feed_norm=Norm.read(weights, f"blocks.{index}.ln2", width),
-                channel_mix=channel_mix(weights, index, config),
+                attention_norm=Norm.read(there, f"blocks.{index}.ln1", width),
+                time_mix=time_mix(there, index, config, place),
+                feed_norm=Norm.read(there, f"blocks.{index}.ln2", width),
+                channel_mix=channel_mix(there, index, config, place),
+                device=place.device,
+                operations=place.operations,
             )
 
         shift = torch.zeros(config.n_layer, width)
+        start = {"att_shift": shift, **memory, "ffn_shift": shift}
         return cls(
             config=config,
             embedding=weights.take("emb.weight", config.vocab_size, width),
-            first_norm=Norm.read(weights, "blocks.0.ln0", width),
-            layers=tuple(layer(index) for index in range(config.n_layer)),
-            final_norm=Norm.read(weights, "ln_out", width),
-            head=weights.take("head.weight", config.vocab_size, width),
-            start={"att_shift": shift, **memory, "ffn_shift": shift},
+            first_norm=Norm.read(weights.on(places[0].device), "blocks.0.ln0", width),
+            layers=tuple(layer(index, place) for index, place in enumerate(places)),
+            final_norm=Norm.read(weights.on(head_place.device), "ln_out", width),
+            head_weight=weights.take("head.weight", config.vocab_size, width),
+            head_place=head_place,
+            start={name: tensor.to(places[0].device) for name, tensor in start.items()},
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where states are: with the first layer."""
+        return self.layers[0].device
+
+    @property
+    def output_device(self) -> torch.device:
+        """Where residuals and logits are: with the head."""
+        return self.head_place.device
 
     def initial_state(self) -> Tensors:
         """The state before the first token, of one sequence: without the axis of lanes."""
@@ -226,21 +252,55 @@ class Stack:
 
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
         """
-        x = self.first_norm(F.embedding(tokens, self.embedding).float())
-        window, handed = Window(tokens, x, lengths), None
-        after: list[Tensors] = []
-        for index, layer in enumerate(self.layers):
-            x, changed, handed = layer(x, {name: tensor[index] for name, tensor in state.items()}, handed, window)
-            after.append(changed)
-        return x, {name: torch.stack([changed[name] for changed in after]) for name in state}
+        stream, parts, handed, window = self._below_last(tokens, state, lengths)
+        stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
+        return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
+
+    def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
+        """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
+        stream, parts, handed, window = self._below_last(tokens, state, lengths)
+        last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
+        return self._together(state, [*parts, last])
+
+    def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
+        """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
+        for count in range(1, len(self.layers) + 1):
+            lower = replace(self, layers=self.layers[:count])
+            residual, after = lower.window(tokens, {name: tensor[:count] for name, tensor in state.items()}, lengths)
+            if not all(map(is_finite, [*(x[:n] for x, n in zip(residual, lengths, strict=True)), *after.values()])):
+                return count - 1
+        return None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""
-        return F.linear(hidden, self._head)
+        return self._head(hidden)
+
+    def _below_last(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int]
+    ) -> tuple[Stream, list[Tensors], Tensor | None, Window]:
+        """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...)."""
+        x = self.first_norm(F.embedding(tokens.cpu(), self.embedding).to(self.device).float())
+        stream, window, handed = Stream(x), Window(tokens.cpu(), x, lengths), None
+        parts: list[Tensors] = []
+        for index, layer in enumerate(self.layers):
+            stream, window = stream.on(layer.device), window.on(layer.device)
+            handed = handed if handed is None else handed.to(layer.device)
+            if index == len(self.layers) - 1:
+                break
+            stream, changed, handed = layer(stream, self._part(state, index), handed, window)
+            parts.append(changed)
+        return stream, parts, handed, window
+
+    def _part(self, state: Tensors, index: int) -> Tensors:
+        """A layer's part of the state, where the layer is."""
+        return {name: tensor[index].to(self.layers[index].device) for name, tensor in state.items()}
+
+    def _together(self, state: Tensors, parts: Sequence[Tensors]) -> Tensors:
+        return {name: torch.stack([part[name].to(self.device) for part in parts]) for name in state}
 
     @cached_property
-    def _head(self) -> Tensor:
-        return self.head.float()
+    def _head(self) -> Matrix:
+        return self.head_place.keep(self.head_weight)
 
 
 def configuration(weights: Weights, generation: str, heads: int, size: int, shown_by: str) -> ModelConfig:
@@ -286,16 +346,11 @@ def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) 
     return 1 - torch.stack(stored).view(-1, 1, 1, width)
 
 
-def columns(matrix: Tensor) -> Tensor:
-    """A stored [in, out] matrix as the [out, in] that F.linear takes."""
-    return matrix.T.contiguous()
+def small_matrix(weights: Weights, name: str, columns: int, rows: int) -> Matrix:
+    """Take one of the low-rank matrices, which are stored as [in, out] and always float32."""
+    return FP32.keep(weights.take(name, columns, rows).T)
 
 
-def shifted(x: Tensor, previous: Tensor) -> Tensor:
-    """Each token's predecessor; the first token's is `previous` [B, D]."""
-    return torch.cat([previous.unsqueeze(1), x[:, :-1]], dim=1)
-
-
-def _last(x: Tensor, previous: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The row of each lane's last token, or `previous` where a lane has none: [B, D]."""
-    return torch.stack([x[lane, n - 1] if n else previous[lane] for lane, n in enumerate(lengths)])
+def is_finite(x: Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity; one pass, and a second only where finite numbers add up to one."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

@@ -10,11 +10,16 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import generations, tokenizers, weights
+from rwkv_runtime import auto_dtype, generations, native, tokenizers, weights
+from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
-from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
+from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
 from rwkv_runtime.identity import identify
+from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
+from rwkv_runtime.native.operations import NativeOperations
+from rwkv_runtime.operations import Operations, TorchOperations
+from rwkv_runtime.placement import Plan
 from rwkv_runtime.pooling import PREFIX, EmbeddingHead
 from rwkv_runtime.weights import Weights
 from rwkv_runtime.weights import lora as lora_files
@@ -23,34 +28,56 @@ from rwkv_runtime.weights import lora as lora_files
 def load(
     source: str | Path = "default",
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str = "fp32",
     lora: str | Path | None = None,
     lora_alpha: float | None = None,
+    strategy: str | None = None,
+    kernels: str = "auto",
 ) -> Model:
     """Load "default" (the shipped model), or a weights file of any container in weights/, or a folder with one.
 
-    `device` is cpu or auto, `dtype` fp32 or auto. `lora` is a LoRA file to merge, with the alpha that it was trained
-    with, which no file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file cannot be
-    read, WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this version does
-    not run, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
+    `device` is cpu, cuda, cuda:1, … or auto, which is the CPU. `dtype` is how large matrices are kept and multiplied:
+    fp32, bf16, fp16, int8, int4, or auto for the faster of fp32 and bf16. A `strategy` of the `rwkv` package says both
+    for each layer. `kernels` say what computes between the matrices on a CPU: native, torch, or auto for native where
+    it could be built. `lora` is a LoRA file to merge, with the alpha that it was trained with, which no file holds; the
+    model then has a fingerprint of its own. Raises ModelFileError if a file cannot be read, WeightsError if its
+    tensors are not exactly those of a model, UnsupportedModelError for what this version does not run, StrategyError
+    for a device that is not there, TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
-    if device not in ("auto", "cpu"):
-        raise UnsupportedModelError(f"device {device!r} is not supported; use cpu or auto")
-    if dtype not in ("auto", "fp32"):
-        raise UnsupportedModelError(f"dtype {dtype!r} is not supported; use fp32 or auto")
+    plan = _plan(device, dtype, strategy).computed_by(_operations(kernels))
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
     if lora is not None:
         stored, fingerprint = _with_lora(stored, fingerprint, Path(lora), lora_alpha)
-    network = generations.read(stored)
+    network = generations.read(stored, plan)
     trained_head = any(name.startswith(PREFIX) for name in stored.names())
     config = network.config
     head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size) if trained_head else None
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
-    return Model(network, tokenizer, fingerprint, head)
+    return Model(network, tokenizer, fingerprint, head, plan.name)
+
+
+def _operations(kernels: str) -> Operations:
+    library = None if kernels == "torch" else native.load()
+    if kernels not in ("auto", "native", "torch"):
+        raise UnsupportedModelError(f"kernels {kernels!r} are not known; use native, torch or auto")
+    if kernels == "native" and library is None:
+        raise UnsupportedModelError(f"{native.status().reason}; or use kernels torch")
+    return TorchOperations() if library is None else NativeOperations(library)
+
+
+def _plan(device: str, dtype: str, strategy: str | None) -> Plan:
+    if strategy is not None:
+        if (device, dtype) != ("auto", "fp32"):
+            raise StrategyError(f"device {device!r} and dtype {dtype!r} beside a strategy; the strategy says both")
+        return strategies.parse(strategy)
+    name = auto_dtype.choose() if dtype == "auto" else dtype
+    if name not in PRECISIONS:
+        raise UnsupportedModelError(f"dtype {name!r} is not supported; use {', '.join(PRECISIONS)} or auto")
+    return Plan.uniform(strategies.device(device), PRECISIONS[name])
 
 
 def _with_lora(stored: Weights, fingerprint: str, path: Path, alpha: float | None) -> tuple[Weights, str]:

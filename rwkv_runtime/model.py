@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.errors import RwkvError, ShapeError, StateError
+from rwkv_runtime.errors import NotFiniteError, RwkvError, ShapeError, StateError
+from rwkv_runtime.layers import is_finite
 from rwkv_runtime.network import Network
 from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.sampling import Transcript, sample
@@ -48,14 +49,20 @@ class Model:
     """Weights, their tokenizer, and what can be done with the two."""
 
     def __init__(
-        self, network: Network, tokenizer: Tokenizer, fingerprint: str, embedding_head: EmbeddingHead | None = None
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        fingerprint: str,
+        embedding_head: EmbeddingHead | None = None,
+        dtype: str = "fp32",
     ) -> None:
+        """`dtype` names the precision of the network's matrices, or is the strategy that they were placed by."""
         self.config = network.config
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.embedding_head = embedding_head
-        self.device = torch.device("cpu")
-        self.dtype = torch.float32
+        self.device = network.device
+        self.dtype = dtype
         self._network = network
 
     def initial_state(self) -> State:
@@ -65,20 +72,26 @@ class Model:
     def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
         """Read T tokens from a state on. T may be 0 and may be large.
 
-        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model.
+        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model, NotFiniteError
+        for a NaN or an infinity.
         """
         self._check(tokens, state)
         if logits not in ("none", "last", "all"):
             raise ShapeError(f"logits {logits!r} must be none, last or all")
         with torch.inference_mode():
-            residuals, tensors = [torch.empty(0, self.config.n_embd)], state.tensors
+            residuals, tensors = list[Tensor](), state.tensors
             for begin in range(0, len(tokens), WINDOW):
                 window = tokens[begin : begin + WINDOW]
-                residual, tensors = self._run(window, tensors, len(window))
+                residual, after = self._run(window, tensors, len(window))
+                self._check_finite([residual, *after.values()], window, tensors, state.tokens_seen + begin)
+                tensors = after
                 residuals.append(residual)
-            residual = torch.cat(residuals)
+            residual = torch.cat(residuals) if residuals else self._nothing(0)
             hidden = self._network.final_norm(residual)
-            return Output(hidden, residual, self._scores(hidden, logits), self._advanced(state, tensors, len(tokens)))
+            scores = self._scores(hidden, logits)
+            if scores is not None and not is_finite(scores):
+                raise NotFiniteError(_bad_logits(scores, state.tokens_seen + len(tokens)))
+            return Output(hidden, residual, scores, self._advanced(state, tensors, len(tokens)))
 
     def forward_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[Output]:
         """Read up to `lanes` items of up to `width` tokens each; no logits.
@@ -87,10 +100,13 @@ class Model:
         `width` alone, never on the other items or on its place among them. Padding never touches a state.
         Raises ShapeError if there are more items than lanes or more tokens than the width.
         """
-        longest = max((len(tokens) for tokens, _ in items), default=0)
-        if len(items) > lanes or longest > width:
-            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
+        self._check_fit(items, lanes, width)
         return [self._padded(tokens, state, width) for tokens, state in items]
+
+    def advance_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[State]:
+        """The states that `forward_padded` gives, to the bit, without the work that only its hidden states need."""
+        self._check_fit(items, lanes, width)
+        return [self._advanced_padded(tokens, state, width) for tokens, state in items]
 
     def generate(
         self,
@@ -131,6 +147,7 @@ class Model:
         self._check(tokens, state)
         with torch.inference_mode():
             residual, tensors = self._run(tokens, state.tensors, width)
+            self._check_finite([residual[: len(tokens)], *tensors.values()], tokens, state.tensors, state.tokens_seen)
             hidden = self._network.final_norm(residual)[: len(tokens)]
             return Output(hidden, residual[: len(tokens)], None, self._advanced(state, tensors, len(tokens)))
 
@@ -139,12 +156,44 @@ class Model:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Read one sequence, padded to `width` tokens; returns (residual [width, D], the new tensors)."""
         if not tokens:
-            return torch.zeros(width, self.config.n_embd), tensors
-        padded = torch.zeros(1, width, dtype=torch.long)
-        padded[0, : len(tokens)] = torch.tensor(tokens)
-        lane = {name: tensor.unsqueeze(1) for name, tensor in tensors.items()}
-        residual, lane = self._network.window(padded, lane, [len(tokens)])
+            return self._nothing(width), tensors
+        residual, lane = self._network.window(_padded(tokens, width), self._lane(tensors), [len(tokens)])
         return residual[0], {name: tensor.squeeze(1) for name, tensor in lane.items()}
+
+    def _advanced_padded(self, tokens: Sequence[int], state: State, width: int) -> State:
+        self._check(tokens, state)
+        if not tokens:
+            return state
+        with torch.inference_mode():
+            lane = self._network.advance(_padded(tokens, width), self._lane(state.tensors), [len(tokens)])
+            tensors = {name: tensor.squeeze(1) for name, tensor in lane.items()}
+            self._check_finite([*tensors.values()], tokens, state.tensors, state.tokens_seen)
+            return self._advanced(state, tensors, len(tokens))
+
+    def _check_finite(
+        self, found: Sequence[Tensor], tokens: Sequence[int], before: Mapping[str, Tensor], position: int
+    ) -> None:
+        """Raise NotFiniteError if reading tokens from `position` on has given a NaN or an infinity, and say where."""
+        if all(map(is_finite, found)):
+            return
+        if not all(map(is_finite, before.values())):
+            raise NotFiniteError(f"the state before token {position} holds a NaN or an infinity; go back to another")
+        lane = self._lane(before)
+        for place, token in enumerate(tokens):
+            one = torch.tensor([[token]])
+            layer = self._network.first_not_finite(one, lane, [1])
+            if layer is not None:
+                raise NotFiniteError(_bad_layer(layer, f"token {position + place} (id {token})"))
+            lane = self._network.window(one, lane, [1])[1]
+        layer = self._network.first_not_finite(_padded(tokens, len(tokens)), self._lane(before), [len(tokens)])
+        raise NotFiniteError(_bad_layer(layer, f"one of the tokens {position} to {position + len(tokens) - 1}"))
+
+    def _lane(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state's tensors as one lane, where the network wants them."""
+        return {name: tensor.unsqueeze(1).to(self.device) for name, tensor in tensors.items()}
+
+    def _nothing(self, rows: int) -> Tensor:
+        return torch.zeros(rows, self.config.n_embd, device=self._network.output_device)
 
     def _scores(self, hidden: Tensor, logits: Logits) -> Tensor | None:
         if logits == "none" or len(hidden) == 0:
@@ -153,6 +202,11 @@ class Model:
 
     def _advanced(self, state: State, tensors: Mapping[str, Tensor], count: int) -> State:
         return State(state.generation, state.model_fingerprint, state.tokens_seen + count, tensors)
+
+    def _check_fit(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> None:
+        longest = max((len(tokens) for tokens, _ in items), default=0)
+        if len(items) > lanes or longest > width:
+            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
 
     def _check(self, tokens: Sequence[int], state: State) -> None:
         rows = self.config.vocab_size
@@ -167,3 +221,22 @@ class Model:
                 f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
                 f"{self.fingerprint[:12]}; load the model that made it"
             )
+
+
+def _padded(tokens: Sequence[int], width: int) -> Tensor:
+    """Tokens as one lane of a window: [1, width]."""
+    padded = torch.zeros(1, width, dtype=torch.long)
+    padded[0, : len(tokens)] = torch.tensor(tokens)
+    return padded
+
+
+def _bad_layer(layer: int | None, where: str) -> str:
+    found = "the model" if layer is None else f"layer {layer}"
+    return f"{found} gives a NaN or an infinity at {where}; check it with `unspool model verify`, or load it as fp32"
+
+
+def _bad_logits(scores: Tensor, end: int) -> str:
+    """Name the first token whose scores are not finite; the last row is that of token `end` - 1."""
+    rows = scores.reshape(-1, scores.shape[-1])
+    bad = int((~rows.isfinite().all(dim=-1)).int().argmax())
+    return f"the head gives a NaN or an infinity for token {end - len(rows) + bad}; load the model as fp32"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
@@ -20,6 +21,14 @@ class Network(Protocol):
     def config(self) -> ModelConfig:
         """The dimensions."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where states are."""
+
+    @property
+    def output_device(self) -> torch.device:
+        """Where residuals and logits are."""
+
     def initial_state(self) -> Tensors:
         """The state before the first token, of one sequence."""
 
@@ -28,6 +37,12 @@ class Network(Protocol):
 
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
         """
+
+    def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
+        """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
+
+    def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
+        """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
 
     def final_norm(self, residual: Tensor, /) -> Tensor:
         """Hidden states [..., D] from the residual stream."""

@@ -105,7 +105,9 @@ class EmbeddingHead:
         """[g*h | g*static | g | h] per token, [T, 2 * D + E + 1]."""
         _check_rows(output, tokens)
         with torch.inference_mode():
-            hidden = F.layer_norm(output.residual, self.norm_weight.shape, self.norm_weight, self.norm_bias, NORM_EPS)
+            hidden = F.layer_norm(
+                output.residual.cpu(), self.norm_weight.shape, self.norm_weight, self.norm_bias, NORM_EPS
+            )
             # a sum per row, not a matrix product: one column would depend on how many rows there are
             gate = torch.sigmoid((hidden * self.gate_weight).sum(-1, keepdim=True) + self.gate_bias)
             static = F.embedding(torch.tensor(tokens, dtype=torch.long), self.static).float()

@@ -180,3 +180,16 @@ def test_every_dependency_is_pinned_to_one_version() -> None:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+_NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+
+@pytest.mark.parametrize("page", ["COMPLAINTS.md", "SECURITY.md"])
+def test_every_test_that_a_promise_rests_on_exists(page: str) -> None:
+    named = _NAMED_TEST.findall((REPOSITORY / page).read_text("utf-8"))
+
+    assert len(named) >= 10
+    for path, name in named:
+        functions = ast.walk(ast.parse((REPOSITORY / path).read_text("utf-8")))
+        assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, f"{path} has no {name}"

@@ -29,7 +29,7 @@ from jobs.commands.options import (
     data,
     say,
 )
-from jobs.errors import ExitCode, JobError, safe
+from jobs.errors import ExitCode, JobError, safe, usage_error
 from jobs.progress import human_bytes, human_seconds
 from jobs.terminal import data_console
 
@@ -39,7 +39,7 @@ FAULT_VARIABLE = "UNSPOOL_FAULT"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (run, resume, plan, status, verify, schema):
+    for command in (run, resume, retry, plan, status, verify, report, show, schema):
         app.command()(command)
 
 
@@ -75,11 +75,33 @@ def resume(
     verbose: Verbose = False,
     no_progress: NoProgress = False,
     fail_fast: FailFast = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh-inputs", help="Also read files that are new, and again those that have changed.")
+    ] = False,
 ) -> None:
     """Continue a run directory with the job that it was started with."""
     from jobs.run import resume_run
 
-    _finish(resume_run(run, _options(quiet, verbose, no_progress, fail_fast), workers), as_json, quiet)
+    _finish(resume_run(run, _options(quiet, verbose, no_progress, fail_fast), workers, refresh), as_json, quiet)
+
+
+def retry(
+    run: RunPath,
+    failed: Annotated[bool, typer.Option("--failed", help="Every document that has failed.")] = False,
+    documents: Annotated[
+        list[str] | None, typer.Option("--doc", help="A document, by its id or address; may be given again.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Read documents of a run again: those that have failed, or those that you name."""
+    from jobs.run import retry_run
+
+    if failed == bool(documents):
+        raise usage_error("USAGE", "say which documents: --failed, or --doc ID once or more; not both")
+    _finish(retry_run(run, documents or (), _options(quiet, verbose, no_progress, False)), as_json, quiet)
 
 
 def plan(
@@ -133,6 +155,34 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         raise JobError("VERIFY", message, exit_code=ExitCode.ENVIRONMENT, where=str(run))
     if not as_json:
         say(f"{run}: everything is as the ledger says")
+
+
+def report(run: RunPath) -> None:
+    """Write report.html anew: what was read and what came of it, in one file for a browser."""
+    from jobs.report import write_report
+    from jobs.run_directory import RunDirectory, storage_errors
+    from pipeline.durable import Disk
+
+    directory = RunDirectory.open(run, Disk())
+    with storage_errors(run):
+        say(f"written to {write_report(directory)}")
+
+
+def show(
+    run: RunPath,
+    document: Annotated[str, typer.Argument(help="A document, by its id or address.", metavar="DOC")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one document of a finished run: its summaries, extractions and failures, in the order of its text."""
+    from jobs.document_view import lines_of, view_of
+
+    found = view_of(run, document)
+    if as_json:
+        data(found.to_json())
+        return
+    console = data_console()
+    for line in lines_of(found, console.width):
+        console.print(Text(line), soft_wrap=True)
 
 
 def schema() -> None:

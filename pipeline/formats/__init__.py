@@ -1,20 +1,27 @@
 """Document formats, one module each.
 
-A format module has `SUFFIXES` (lower-case, with the dot) and one of two ways to be read. Formats that are text as
-they stand have `open_document(ref) -> Document` and read the source itself; those of many documents also
-`members(path, options)`, which lists them. Formats that must be parsed have
-`extract(file, options) -> Extraction`, which runs in a sandbox, and `version() -> str`, which changes whenever the
-text it finds may; their text is kept in the run's store. Both raise DocumentError for a file that they cannot read.
-A contract test runs over every module of this folder.
+A format module has `SUFFIXES` (lower-case, with the dot; `.jsonl.gz` comes before `.gz`) and one of three ways to be
+read. Formats that are text as they stand have `open_document(ref) -> Document` and read the source itself. Formats that
+must be parsed have `extract(file, options) -> Extraction`, which runs in a sandbox, and `version() -> str`, which
+changes whenever the text it finds may; their text is kept in the run's store. Formats of records that must be unpacked
+have `records(file, options) -> Iterator[Record]` and `version()`; all records of a file are unpacked at once, in a
+sandbox, and kept there.
+
+Files of many documents list them: with `members(path, options)`, or with `list_members(file, options)`, which runs in
+a sandbox; both give Members. All raise DocumentError for a file that they cannot read. A contract test runs over every
+module of this folder.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.documents import Document, DocumentRef
 from pipeline.errors import DocumentError
@@ -27,8 +34,12 @@ if TYPE_CHECKING:
 
 def reader_for(path: str) -> str | None:
     """Name of the format that reads files with this suffix, or None."""
-    suffix = PurePath(path).suffix.lower()
-    return next((name for name, module in entries(__name__).items() if suffix in module.SUFFIXES), None)
+    suffixes = PurePath(path.lower()).suffixes
+    for suffix in ("".join(suffixes[-2:]), "".join(suffixes[-1:])):
+        for name, module in entries(__name__).items():
+            if suffix in module.SUFFIXES:
+                return name
+    return None
 
 
 def known_suffixes() -> list[str]:
@@ -39,25 +50,61 @@ def known_suffixes() -> list[str]:
 def members(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member] | None:
     """The documents that a file holds, or None if it is one itself. Listing them raises DocumentError, OSError."""
     module = entries(__name__).get(reader)
-    if module is None or not hasattr(module, "members"):
-        return None
-    found: Iterator[Member] = module.members(path, options)
-    return found
+    if hasattr(module, "list_members"):
+        return _listed_in_sandbox(reader, path, options)
+    listing: Callable[[str, Mapping[str, str]], Iterator[Member]] | None = getattr(module, "members", None)
+    return listing(path, options) if listing else None
+
+
+def _listed_in_sandbox(reader: str, path: str, options: Mapping[str, str]) -> Iterator[Member]:
+    from pipeline.files import opened
+    from pipeline.records import Member
+    from pipeline.sandbox import Limits, list_members
+
+    with opened(path) as source:
+        size, told = os.fstat(source).st_size, {**options, "name": os.path.basename(path)}
+        for found in list_members(reader, source, size, told, Limits()):
+            if "about" in found:
+                return
+            yield Member(found["name"], found["size"], {k: v for k, v in found["options"].items() if k != "name"})
 
 
 def open_document(ref: DocumentRef, store: TextStore) -> Document:
-    """Open a document with the reader that its reference names. Raises DocumentError."""
+    """Open a document with the reader that its reference names. Raises DocumentError.
+
+    What its option `given` says of it (a JSON object of texts) is put into its facts; readers do not see that.
+    """
+    given = ref.options.get("given")
+    if given is None:
+        return _open(ref, store)
+    options = {key: value for key, value in ref.options.items() if key != "given"}
+    document: Any = _open(replace(ref, options=options), store)
+    facts = replace(document.facts, metadata={**document.facts.metadata, **json.loads(given)})
+    known: Document = replace(document, facts=facts)
+    return known
+
+
+def _open(ref: DocumentRef, store: TextStore) -> Document:
     module = _module(ref)
     if hasattr(module, "extract"):
         return store.open(ref, module.version())
+    if hasattr(module, "records"):
+        from pipeline.record_store import RecordStore
+
+        return RecordStore(store.folder, store.disk, store.limits).open(ref, module.version())
     document: Document = module.open_document(ref)
     return document
+
+
+def is_parsed(ref: DocumentRef) -> bool:
+    """Whether opening a document may mean parsing all of it. Raises DocumentError."""
+    return not hasattr(_module(ref), "open_document")
 
 
 def describe(ref: DocumentRef) -> str:
     """What can be said of a document without parsing it, in a few words. Raises DocumentError."""
     module = _module(ref)
-    if not hasattr(module, "extract"):
+    if hasattr(module, "open_document"):
         facts = module.open_document(ref).facts
         return f"{facts.encoding}, language {facts.language}"
     from pipeline.files import refuse_unreadable

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.files import inspect_text_file
-from pipeline.records import LARGEST, Member, RecordDocument, metadata_keys, place, read_record, record_document, wrong
+from pipeline.records import (
+    LARGEST,
+    Member,
+    NotARecordError,
+    RecordDocument,
+    metadata_keys,
+    place,
+    read_record,
+    record_document,
+    wrong,
+)
 
 SUFFIXES: Final = (".csv", ".tsv")
 _DELIMITERS: Final = (",", ";", "\t", "|")
@@ -22,28 +33,11 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 def members(path: str, options: Mapping[str, str]) -> Iterator[Member]:
     """The rows of a file, in order. Raises DocumentError, OSError."""
     facts = inspect_text_file(path, options.get("encoding"))
-    if facts.encoding.startswith(("utf-16", "utf-32")):
-        raise DocumentError("decode", "unknown_encoding", f"a table in {facts.encoding}; convert it to UTF-8 first")
-    csv.field_size_limit(LARGEST)
     with open(path, "rb") as file:
         file.seek(facts.text_start)
-        lines = _Lines(file, facts.encoding, facts.text_start)
-        first = next(lines, "")
-        delimiter = max(_DELIMITERS, key=first.count)
-        header = next(csv.reader([first], delimiter=delimiter), [])
-        known = {**options, "encoding": facts.encoding, "delimiter": delimiter, **_columns(header, options)}
-        rows, id_column = csv.reader(lines, delimiter=delimiter), _column(header, options.get("id_key"))
-        while True:
-            start, line = lines.byte, lines.number + 1
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error:
-                row = []
-            if any(row) or (not row and lines.byte - start > 2):
-                name = row[id_column] if id_column is not None and id_column < len(row) else ""
-                yield Member(name or str(line), lines.byte - start, {**known, **place(start, lines.byte, line)})
+        table = Table(file, facts.encoding, facts.text_start, options)
+        for row in table.rows():
+            yield Member(row.name, row.end - row.start, {**table.options, **place(row.start, row.end, row.line)})
 
 
 def open_document(ref: DocumentRef) -> RecordDocument:
@@ -55,13 +49,62 @@ def open_document(ref: DocumentRef) -> RecordDocument:
     text = data.decode(options["encoding"], "replace")
     try:
         row = next(csv.reader(io.StringIO(text, newline=""), delimiter=options["delimiter"], strict=True), [])
+        found, metadata = fields(row, options)
     except csv.Error as error:
         raise wrong(ref, f"not a row: {error}; correct it") from error
-    if len(row) != int(options["columns"]):
-        raise wrong(ref, f"{len(row)} cells where the header has {options['columns']}; correct the row")
-    found = {key: row[int(options[f"column:{key}"])] for key in metadata_keys(options)}
+    except NotARecordError as error:
+        raise wrong(ref, str(error)) from error
     errors = text.count("\ufffd") if "\ufffd".encode() not in data else 0
-    return record_document(ref, data, options["encoding"], row[int(options["text_column"])], found, errors)
+    return record_document(ref, data, options["encoding"], found, metadata, errors)
+
+
+def fields(row: Sequence[str], options: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The text of a row and its metadata, given the options of its table. Raises NotARecordError."""
+    if len(row) != int(options["columns"]):
+        raise NotARecordError(f"{len(row)} cells where the header has {options['columns']}; correct the row")
+    return row[int(options["text_column"])], {key: row[int(options[f"column:{key}"])] for key in metadata_keys(options)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its cells, the bytes it lies at (half-open), its first line, and its id."""
+
+    cells: Sequence[str]
+    start: int
+    end: int
+    line: int
+    name: str
+
+
+class Table:
+    """A table, read row by row from a file that stands at its header. Raises DocumentError: no such columns."""
+
+    def __init__(self, file: BinaryIO, encoding: str, byte: int, options: Mapping[str, str]) -> None:
+        if encoding.startswith(("utf-16", "utf-32")):
+            raise DocumentError("decode", "unknown_encoding", f"a table in {encoding}; convert it to UTF-8 first")
+        csv.field_size_limit(LARGEST)
+        self._lines = _Lines(file, encoding, byte)
+        first = next(self._lines, "")
+        delimiter = max(_DELIMITERS, key=first.count)
+        header = next(csv.reader([first], delimiter=delimiter), [])
+        self.options = {**options, "encoding": encoding, "delimiter": delimiter, **_columns(header, options)}
+        """What a row of it is read with."""
+        self._id_column = _column(header, options.get("id_key"))
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in order; one that is no row at all has no cells."""
+        lines, rows = self._lines, csv.reader(self._lines, delimiter=self.options["delimiter"])
+        while True:
+            start, line = lines.byte, lines.number + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                row = []
+            if any(row) or (not row and lines.byte - start > 2):
+                name = row[self._id_column] if self._id_column is not None and self._id_column < len(row) else ""
+                yield Row(row, start, lines.byte, line, name or str(line))
 
 
 class _Lines:

@@ -12,7 +12,17 @@ from typing import Any, BinaryIO, Final
 
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
-from pipeline.records import LARGEST, Member, RecordDocument, metadata_keys, place, read_record, record_document, wrong
+from pipeline.records import (
+    LARGEST,
+    Member,
+    NotARecordError,
+    RecordDocument,
+    metadata_keys,
+    place,
+    read_record,
+    record_document,
+    wrong,
+)
 
 SUFFIXES: Final = (".jsonl", ".ndjson")
 _READ_BYTES: Final = 1 << 20
@@ -23,9 +33,9 @@ def members(path: str, options: Mapping[str, str]) -> Iterator[Member]:
     with open(path, "rb") as file:
         start = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
         file.seek(start)
-        for line, (data, end) in enumerate(_lines(file, start), start=1):
+        for line, (data, end) in enumerate(lines(file, start), start=1):
             if data.strip():
-                name = _id(data, options.get("id_key")) or str(line)
+                name = record_id(data, options.get("id_key")) or str(line)
                 yield Member(name, end - start, {**options, **place(start, end, line)})
             start = end
 
@@ -34,17 +44,25 @@ def open_document(ref: DocumentRef) -> RecordDocument:
     if "start" not in ref.options:
         raise DocumentError("open", "empty", "there are no records in this file")
     data = read_record(ref)
-    record = _parsed(ref, data)
-    key = ref.options.get("text_key", "text")
+    try:
+        text, found = fields(data, ref.options)
+    except NotARecordError as error:
+        raise wrong(ref, str(error)) from error
+    return record_document(ref, data, "utf-8", text, found)
+
+
+def fields(data: bytes, options: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The text of a record and its metadata. Raises NotARecordError."""
+    record = _parsed(data)
+    key = options.get("text_key", "text")
     if not isinstance(record.get(key), str):
         known = ", ".join(map(str, list(record)[:8]))
-        raise wrong(ref, f"no text under {key!r} (it has {known or 'nothing'}); set inputs.text_key")
-    found = {name: _as_text(record[name]) for name in metadata_keys(ref.options) if record.get(name) is not None}
-    return record_document(ref, data, "utf-8", record[key], found)
+        raise NotARecordError(f"no text under {key!r} (it has {known or 'nothing'}); set inputs.text_key")
+    return record[key], {n: _as_text(record[n]) for n in metadata_keys(options) if record.get(n) is not None}
 
 
-def _lines(file: BinaryIO, byte: int) -> Iterator[tuple[bytes, int]]:
-    """Lines, each with the byte behind it. Of one that is too long to be a record only the beginning is given."""
+def lines(file: BinaryIO, byte: int) -> Iterator[tuple[bytes, int]]:
+    """Lines, each with the byte behind it, counted from `byte` on; of one too long for a record only the beginning."""
     while data := file.readline(LARGEST + 1):
         byte += len(data)
         rest = data
@@ -53,7 +71,8 @@ def _lines(file: BinaryIO, byte: int) -> Iterator[tuple[bytes, int]]:
         yield data, byte
 
 
-def _id(data: bytes, key: str | None) -> str | None:
+def record_id(data: bytes, key: str | None) -> str | None:
+    """The id that a record has under this key, if any."""
     if key is None:
         return None
     try:
@@ -63,14 +82,14 @@ def _id(data: bytes, key: str | None) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
 
-def _parsed(ref: DocumentRef, data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> dict[str, Any]:
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise wrong(ref, f"not JSON: {reason}; correct the line") from error
+        raise NotARecordError(f"not JSON: {reason}; correct the line") from error
     if not isinstance(record, dict):
-        raise wrong(ref, f"a JSON {type(record).__name__}, not an object; write one object a line")
+        raise NotARecordError(f"a JSON {type(record).__name__}, not an object; write one object a line")
     return record
 
 

@@ -25,8 +25,18 @@ def version() -> str:
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
     data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
+    refuse_large(len(data))
+    yield from read_message(data)
+
+
+def refuse_large(size: int) -> None:
+    """Raise DocumentError for a message of so many bytes, if they are too many."""
+    if size > _LARGEST:
         raise DocumentError("parse", "too_large", f"a message of more than {_LARGEST >> 20} MiB; remove attachments")
+
+
+def read_message(data: bytes) -> Extraction:
+    """The text of one message. Raises DocumentError."""
     message = BytesParser(policy=policy.default).parsebytes(data)
     if not isinstance(message, EmailMessage) or not any(message.get(name) for name in ("From", "Date", "Subject")):
         raise DocumentError("parse", "parse_error", "not a mail message: it has no From, Date or Subject")

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
+
+if TYPE_CHECKING:
+    import pypdf
 
 SUFFIXES: Final = (".pdf",)
 _HEADER_WITHIN: Final = 1024
@@ -63,8 +66,6 @@ def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
     file.seek(0)
     seen = _Seen()
     for number, raw in enumerate(_pdfium_pages(file) if _engine() == "pypdfium2" else _pypdf_pages(file), start=1):
-        if number > _MOST_PAGES:
-            raise DocumentError("parse", "bomb", f"more than {_MOST_PAGES:,} pages; split the file", page=number)
         text = clean(raw)
         seen.note(number, text)
         if text:
@@ -128,9 +129,8 @@ def _pypdf_pages(file: BinaryIO) -> Iterator[str]:
 
     with pypdf.apply_configuration(**_PYPDF_LIMITS):
         try:
-            reader = pypdf.PdfReader(file, root_object_recovery_limit=10_000)
-            if reader.is_encrypted and not reader.decrypt(""):
-                raise _encrypted()
+            reader = _pypdf_reader(file)
+            _refuse_too_many(len(reader.pages))
             for page in reader.pages:
                 yield page.extract_text()
         except LimitReachedError as error:
@@ -139,6 +139,20 @@ def _pypdf_pages(file: BinaryIO) -> Iterator[str]:
             raise DocumentError(
                 "parse", "parse_error", f"damaged: {_one_line(error)}; repair the file (qpdf)"
             ) from error
+
+
+def _pypdf_reader(file: BinaryIO) -> pypdf.PdfReader:
+    """A reader of a file that everybody may read. Raises DocumentError, and what pypdf raises."""
+    import pypdf
+
+    try:
+        reader = pypdf.PdfReader(file, root_object_recovery_limit=10_000)
+        locked = reader.is_encrypted and not reader.decrypt("")
+    except NotImplementedError as error:  # a security handler of somebody's own
+        raise _encrypted() from error
+    if locked:
+        raise _encrypted()
+    return reader
 
 
 def _pdfium_pages(file: BinaryIO) -> Iterator[str]:
@@ -151,6 +165,7 @@ def _pdfium_pages(file: BinaryIO) -> Iterator[str]:
         if getattr(error, "err_code", None) in (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY):
             raise _encrypted() from error
         raise DocumentError("parse", "parse_error", f"damaged: {_one_line(error)}; repair the file (qpdf)") from error
+    _refuse_too_many(len(document))
     for index in range(len(document)):
         try:
             page = document[index]
@@ -161,6 +176,11 @@ def _pdfium_pages(file: BinaryIO) -> Iterator[str]:
         except pypdfium2.PdfiumError as error:
             message = f"damaged: {_one_line(error)}; repair the file (qpdf)"
             raise DocumentError("parse", "parse_error", message, page=index + 1) from error
+
+
+def _refuse_too_many(pages: int) -> None:
+    if pages > _MOST_PAGES:
+        raise DocumentError("parse", "bomb", f"{pages:,} pages, more than {_MOST_PAGES:,}; split the file")
 
 
 def _encrypted() -> DocumentError:

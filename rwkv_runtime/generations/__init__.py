@@ -1,8 +1,9 @@
 """The RWKV architectures, one file each, and how tensor names and shapes tell them apart.
 
 Every module of this folder has `GENERATIONS`, the names of those it reads; `recognise(weights, kinds)`, which of them
-these tensors are, or None; and `read(weights)`, which takes the tensors of a network. `kinds` are the names of tensors
-within a layer, without its number. What does not run here is refused by its name, with the tensor that gives it away.
+these tensors are, or None; and `read(weights, plan)`, which takes the tensors of a network to where the plan puts them.
+`kinds` are the names of tensors within a layer, without its number. What does not run here is refused by its name, with
+the tensor that gives it away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple, Protocol, cast
 
 from rwkv_runtime.errors import UnsupportedModelError, WeightsError
 from rwkv_runtime.network import Network
+from rwkv_runtime.placement import Plan
 from rwkv_runtime.weights import Weights
 
 
@@ -25,7 +27,7 @@ class Generation(Protocol):
     def recognise(self, weights: Weights, kinds: frozenset[str]) -> str | None:
         """Name the generation, or None if the tensors are of none that this module reads."""
 
-    def read(self, weights: Weights) -> Network:
+    def read(self, weights: Weights, plan: Plan) -> Network:
         """Take the tensors of a network. Raises WeightsError."""
 
 
@@ -55,8 +57,11 @@ REFUSED = (
 """Tensors that nothing here has a use for, and which RWKV- has them. Source: the model files in RWKV-LM, v1 to v8."""
 
 
-def read(weights: Weights) -> Network:
-    """Take the tensors of a network. Raises UnsupportedModelError for one that does not run here, by its name."""
+def read(weights: Weights, plan: Plan | None = None) -> Network:
+    """Take the tensors of a network. Raises UnsupportedModelError for one that does not run here, by its name.
+
+    Without a plan, everything is on the CPU in float32.
+    """
     found = recognise(weights)
     if found is None:
         raise WeightsError(
@@ -69,7 +74,7 @@ def read(weights: Weights) -> Network:
             f"{weights.source}: an RWKV-{found.generation}, as {found.refused_for} shows; this version runs RWKV-"
             f"{', '.join(readers)}"
         )
-    return readers[found.generation].read(weights)
+    return readers[found.generation].read(weights, plan or Plan())
 
 
 def recognise(weights: Weights) -> Recognised | None:

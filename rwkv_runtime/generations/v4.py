@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv4 import EMPTY, Sums, wkv4_chunked, wkv4_recurrent
-from rwkv_runtime.layers import GatedChannelMix, Stack, Window, configuration, matrix_shape, mixes_with_current, shifted
+from rwkv_runtime.kernels.wkv4 import EMPTY, Sums
+from rwkv_runtime.layers import GatedChannelMix, Stack, Window, configuration, matrix_shape, mixes_with_current
+from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.operations import Operations, Parameters4, Steps4
+from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
 GENERATIONS = ("4",)
@@ -28,13 +30,13 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
     return "4" if "att.time_decay" in kinds and "att.ln_x.weight" not in kinds else None
 
 
-def read(weights: Weights) -> Stack:
+def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     _, width = matrix_shape(weights, "emb.weight")
     config = configuration(weights, "4", width, 1, "emb.weight")
     zeros = torch.zeros(config.n_layer, width)
     memory = {"wkv_num": zeros, "wkv_den": zeros, "wkv_max": zeros + EMPTY}
-    return Stack.read(weights, config, TimeMix.read, GatedChannelMix.read, memory)
+    return Stack.read(weights, config, TimeMix.read, GatedChannelMix.read, memory, plan)
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,25 @@ class TimeMix:
     """The recurrent half of a layer."""
 
     mix: Tensor  # [3, 1, 1, D]: how much of the previous token goes into k, v, r
-    key: Tensor
-    value: Tensor
-    receptance: Tensor
-    output: Tensor
-    log_decay: Tensor  # [D]
-    bonus: Tensor  # [D]
+    key: Matrix
+    value: Matrix
+    receptance: Matrix
+    output: Matrix
+    own: Parameters4
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> TimeMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
         """Take the tensors of `blocks.{layer}.att.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.att."
 
-        def matrix(name: str) -> Tensor:
-            return weights.take(f"{prefix}{name}.weight", width, width).float()
+        def matrix(name: str) -> Matrix:
+            return place.matrix(weights, f"{prefix}{name}.weight", width, width)
 
         return cls(
             mix=mixes_with_current(weights, f"{prefix}time_mix_", "kvr", width),
@@ -63,19 +70,20 @@ class TimeMix:
             value=matrix("value"),
             receptance=matrix("receptance"),
             output=matrix("output"),
-            log_decay=-weights.take(f"{prefix}time_decay", width).float().exp(),
-            bonus=weights.take(f"{prefix}time_first", width).float(),
+            own=Parameters4(
+                log_decay=-weights.take(f"{prefix}time_decay", width).float().exp(),
+                bonus=weights.take(f"{prefix}time_first", width).float(),
+            ),
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor | None]:
         """Mix along time; returns (what is added to the residual, the new sums, nothing for later layers)."""
-        x_k, x_v, x_r = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        key, value = F.linear(x_k, self.key), F.linear(x_v, self.value)
-        receptance = F.linear(x_r, self.receptance).sigmoid_()
-        recurrence = wkv4_recurrent if x.shape[1] == 1 else wkv4_chunked
+        x_k, x_v, x_r = mixes
+        steps = Steps4(self.receptance(x_r), self.key(x_k), self.value(x_v))
         sums = Sums(state["wkv_num"], state["wkv_den"], state["wkv_max"])
-        reads, sums = recurrence(key, value, self.log_decay, self.bonus, sums, window.lengths)
+        mixed, sums = self.operations.time_mix4(steps, self.own, sums, window.lengths)
         after = {"wkv_num": sums.numerator, "wkv_den": sums.denominator, "wkv_max": sums.maximum}
-        return F.linear(receptance.mul_(reads), self.output), after, None
+        return self.output(mixed), after, None

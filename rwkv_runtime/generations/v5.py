@@ -14,23 +14,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
 from rwkv_runtime.layers import (
     GatedChannelMix,
-    HeadNorm,
     Stack,
     Window,
     configuration,
     matrix_memory,
     matrix_shape,
     mixes_with_current,
-    shifted,
 )
+from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import HeadNorm
+from rwkv_runtime.operations import Operations, Parameters6, Steps6
+from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
 GENERATIONS = ("5.0", "5.1", "5.2")
@@ -47,7 +47,7 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
     return "5.2" if math.prod(weights.shape(DECAY)) == weights.shape("emb.weight")[-1] else "5.1"
 
 
-def read(weights: Weights) -> Stack:
+def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     _, width = matrix_shape(weights, "emb.weight")
     decays = math.prod(weights.shape(DECAY))
@@ -55,7 +55,7 @@ def read(weights: Weights) -> Stack:
     generation = "5.0" if not gated else "5.2" if decays == width else "5.1"
     heads = weights.shape(DECAY)[0] if generation == "5.2" else decays
     config = configuration(weights, generation, heads, width // max(heads, 1), DECAY)
-    return Stack.read(weights, config, TimeMix.read, GatedChannelMix.read, matrix_memory(config))
+    return Stack.read(weights, config, TimeMix.read, GatedChannelMix.read, matrix_memory(config), plan)
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,27 @@ class TimeMix:
     """The recurrent half of a layer."""
 
     mix: Tensor  # [3 or 4, 1, 1, D]: how much of the previous token goes into r, k, v (and g)
-    receptance: Tensor
-    key: Tensor
-    value: Tensor
-    gate: Tensor | None
-    output: Tensor
-    log_decay: Tensor  # [H, N]
-    bonus: Tensor  # [H, N]
-    group_norm: HeadNorm
+    receptance: Matrix
+    key: Matrix
+    value: Matrix
+    gate: Matrix | None
+    output: Matrix
+    own: Parameters6
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> TimeMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
         """Take the tensors of `blocks.{layer}.att.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.att."
         gated = config.generation != "5.0"
 
-        def matrix(name: str) -> Tensor:
-            return weights.take(f"{prefix}{name}.weight", width, width).float()
+        def matrix(name: str) -> Matrix:
+            return place.matrix(weights, f"{prefix}{name}.weight", width, width)
 
         return cls(
             mix=mixes_with_current(weights, f"{prefix}time_mix_", "rkvg" if gated else "rkv", width),
@@ -88,28 +92,23 @@ class TimeMix:
             value=matrix("value"),
             gate=matrix("gate") if gated else None,
             output=matrix("output"),
-            log_decay=-_by_channel(weights, f"{prefix}time_decay", config).exp(),
-            bonus=_bonus(weights, prefix, config),
-            group_norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            own=Parameters6(
+                decay_bias=_by_channel(weights, f"{prefix}time_decay", config).flatten(),
+                bonus=_bonus(weights, prefix, config).contiguous(),
+                norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            ),
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], handed: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor | None]:
         """Mix along time; returns (what is added to the residual, the new wkv, nothing for later layers)."""
-        x_r, x_k, x_v, *x_g = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        heads = (*x.shape[:2], *self.bonus.shape)
-        receptance, key, value = (
-            F.linear(mixed, matrix).view(heads)
-            for mixed, matrix in ((x_r, self.receptance), (x_k, self.key), (x_v, self.value))
-        )
-        recurrence = wkv6_recurrent if x.shape[1] == 1 else wkv6_chunked
-        steps = (receptance, self.log_decay.expand(heads), key, value)
-        reads, wkv = recurrence(*steps, self.bonus, state["wkv"], window.lengths)
-        mixed = self.group_norm(reads)
-        if self.gate is not None:
-            mixed = mixed.mul_(F.silu(F.linear(x_g[0], self.gate)))
-        return F.linear(mixed, self.output), {"wkv": wkv}, None
+        x_r, x_k, x_v, *x_g = mixes
+        gate = None if self.gate is None else self.gate(x_g[0])
+        steps = Steps6(self.receptance(x_r), self.key(x_k), self.value(x_v), gate, None)
+        mixed, wkv = self.operations.time_mix6(steps, self.own, state["wkv"], window.lengths)
+        return self.output(mixed), {"wkv": wkv}, None
 
 
 def _by_channel(weights: Weights, name: str, config: ModelConfig) -> Tensor:

@@ -11,31 +11,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
 from rwkv_runtime.layers import (
-    HeadNorm,
     LowRank,
     Stack,
     Window,
     channels,
-    columns,
     configuration,
     matrix_memory,
     matrix_shape,
-    shifted,
+    small_matrix,
 )
+from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
+from rwkv_runtime.norms import HeadNorm
+from rwkv_runtime.operations import Operations, Parameters7, Steps7
+from rwkv_runtime.placement import Placement, Plan
 from rwkv_runtime.weights import Weights
 
 GENERATIONS = ("7",)
 
 LOG_DECAY_SCALE = -0.606531
 """The constant that the official code uses for -exp(-1/2)."""
-NORMALIZE_EPS = 1e-12
 
 
 def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
@@ -43,10 +42,10 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
     return "7" if "att.r_k" in kinds and "ffn.s_emb.weight" not in kinds else None
 
 
-def read(weights: Weights) -> Stack:
+def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     config = read_configuration(weights, "7")
-    return Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config))
+    return Stack.read(weights, config, TimeMix.read, ChannelMix.read, matrix_memory(config), plan)
 
 
 def read_configuration(weights: Weights, generation: str) -> ModelConfig:
@@ -63,28 +62,30 @@ class TimeMix:
     """The recurrent half of a layer."""
 
     mix: Tensor  # [6, 1, 1, D]: how much of the previous token goes into r, w, k, v, a, g
-    receptance: Tensor
-    key: Tensor
-    value: Tensor
-    output: Tensor
+    receptance: Matrix
+    key: Matrix
+    value: Matrix
+    output: Matrix
     decay: LowRank
     rate: LowRank
-    gate_down: Tensor
-    gate_up: Tensor
+    gate_down: Matrix
+    gate_up: Matrix
     blend: LowRank | None  # how far a later layer's value goes towards the first layer's
-    removal_scale: Tensor
-    key_rest: Tensor  # 1 - k_a
-    key_rate: Tensor  # k_a
-    bonus: Tensor  # [H, N]
-    group_norm: HeadNorm
+    own: Parameters7
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.receptance.activations
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> TimeMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> TimeMix:
         """Take the tensors of `blocks.{layer}.att.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.att."
 
-        def matrix(name: str) -> Tensor:
-            return weights.take(f"{prefix}{name}.weight", width, width).float()
+        def matrix(name: str) -> Matrix:
+            return place.matrix(weights, f"{prefix}{name}.weight", width, width)
 
         def vector(name: str) -> Tensor:
             return channels(weights, prefix + name, width)
@@ -94,77 +95,76 @@ class TimeMix:
             return LowRank.read(weights, down, up, bias, width, width)
 
         gate_rank = weights.shape(f"{prefix}g1")[-1]
-        key_rate = vector("k_a")
+        decay, rate, blend = low_rank("w"), low_rank("a"), low_rank("v") if layer else None
+        own = Parameters7(
+            decay_bias=decay.bias,
+            rate_bias=rate.bias,
+            blend_bias=None if blend is None else blend.bias,
+            removal_scale=vector("k_k"),
+            key_rate=vector("k_a"),
+            bonus=weights.take(f"{prefix}r_k", config.n_head, config.head_size).float(),
+            norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            decay_scale=LOG_DECAY_SCALE,
+        )
         return cls(
             mix=torch.stack([vector(f"x_{letter}") for letter in "rwkvag"]).view(6, 1, 1, width),
             receptance=matrix("receptance"),
             key=matrix("key"),
             value=matrix("value"),
             output=matrix("output"),
-            decay=low_rank("w"),
-            rate=low_rank("a"),
-            gate_down=columns(weights.take(f"{prefix}g1", width, gate_rank).float()),
-            gate_up=columns(weights.take(f"{prefix}g2", gate_rank, width).float()),
-            blend=low_rank("v") if layer else None,
-            removal_scale=vector("k_k"),
-            key_rest=1 - key_rate,
-            key_rate=key_rate,
-            bonus=weights.take(f"{prefix}r_k", config.n_head, config.head_size).float(),
-            group_norm=HeadNorm.read(weights, f"{prefix}ln_x", width),
+            decay=decay,
+            rate=rate,
+            gate_down=small_matrix(weights, f"{prefix}g1", width, gate_rank),
+            gate_up=small_matrix(weights, f"{prefix}g2", gate_rank, width),
+            blend=blend,
+            own=own,
+            operations=place.operations,
         )
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], first_value: Tensor | None, window: Window
+        self, mixes: Tensor, state: Mapping[str, Tensor], first_value: Tensor | None, window: Window
     ) -> tuple[Tensor, Tensors, Tensor]:
         """Mix along time; returns (what is added to the residual, the new wkv, the value for later layers)."""
-        x_r, x_w, x_k, x_v, x_a, x_g = torch.lerp(x, shifted(x, state["att_shift"]), self.mix)
-        receptance, key, value = F.linear(x_r, self.receptance), F.linear(x_k, self.key), F.linear(x_v, self.value)
-        hidden_decay = F.linear(x_w, self.decay.down).tanh_()
-        log_decay = F.linear(hidden_decay, self.decay.up, self.decay.bias).sigmoid_().mul_(LOG_DECAY_SCALE)
-        rate = F.linear(F.linear(x_a, self.rate.down), self.rate.up, self.rate.bias).sigmoid_()
-        gate = F.linear(F.linear(x_g, self.gate_down).sigmoid_(), self.gate_up)
-        if self.blend is not None and first_value is not None:
-            blend = F.linear(F.linear(x_v, self.blend.down), self.blend.up, self.blend.bias).sigmoid_()
-            value = torch.lerp(value, first_value, blend)
-
-        heads = (*x.shape[:2], *self.bonus.shape)
-        removal = F.normalize((key * self.removal_scale).view(heads), dim=-1, eps=NORMALIZE_EPS)
-        key = torch.addcmul(self.key_rest, rate, self.key_rate).mul_(key)
-        receptance, key, value = receptance.view(heads), key.view(heads), value.view(heads)
-        recurrence = wkv7_recurrent if x.shape[1] == 1 else wkv7_chunked
-        steps = (receptance, log_decay.view(heads), key, value, removal, rate.view(heads))
-        reads, wkv = recurrence(*steps, state["wkv"], window.lengths)
-
-        normed = self.group_norm(reads)
-        strength = (receptance * key).mul_(self.bonus).sum(-1, keepdim=True)
-        mixed = torch.addcmul(normed.view(heads), strength, value).view(x.shape).mul_(gate)
-        handed = value.view(x.shape) if first_value is None else first_value
-        return F.linear(mixed, self.output), {"wkv": wkv}, handed
+        x_r, x_w, x_k, x_v, x_a, x_g = mixes
+        steps = Steps7(
+            receptance=self.receptance(x_r),
+            key=self.key(x_k),
+            value=self.value(x_v),
+            gate=self.gate_up(self.gate_down(x_g).sigmoid_()),
+            decay=self.decay.up_matrix(self.decay.down(x_w).tanh_()),
+            rate=self.rate.up_matrix(self.rate.down(x_a)),
+            blend=None if self.blend is None else self.blend.up_matrix(self.blend.down(x_v)),
+            first_value=first_value,
+        )
+        mixed, wkv, first = self.operations.time_mix7(steps, self.own, state["wkv"], window.lengths)
+        return self.output(mixed), {"wkv": wkv}, first
 
 
 @dataclass(frozen=True)
 class ChannelMix:
     """The feed-forward half of a layer: key, squared ReLU, value."""
 
-    mix: Tensor
-    key: Tensor
-    value: Tensor
+    mix: Tensor  # [1, 1, 1, D]
+    key: Matrix
+    value: Matrix
+    operations: Operations
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What the matrices take."""
+        return self.key.activations
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> ChannelMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         return cls(
-            mix=channels(weights, f"{prefix}x_k", width),
-            key=weights.take(f"{prefix}key.weight", config.n_ffn, width).float(),
-            value=weights.take(f"{prefix}value.weight", width, config.n_ffn).float(),
+            mix=channels(weights, f"{prefix}x_k", width).view(1, 1, 1, width),
+            key=place.matrix(weights, f"{prefix}key.weight", config.n_ffn, width),
+            value=place.matrix(weights, f"{prefix}value.weight", width, config.n_ffn),
+            operations=place.operations,
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        return F.linear(self.activated(x, previous), self.value)
-
-    def activated(self, x: Tensor, previous: Tensor) -> Tensor:
-        """What the value matrix is applied to, [B, T, F]."""
-        mixed = torch.lerp(x, shifted(x, previous), self.mix)
-        return F.linear(mixed, self.key).relu_().square_()
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        return self.operations.after_squared_relu(self.key(mixes[0]), self.value)

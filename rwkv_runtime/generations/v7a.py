@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.generations import v7
 from rwkv_runtime.layers import LowRank, Stack, Window, matrix_memory
+from rwkv_runtime.matrices import FP32, Matrix
+from rwkv_runtime.placement import CPU, Placement, Plan
 from rwkv_runtime.weights import Weights
 
 GENERATIONS = ("7a",)
@@ -26,10 +29,10 @@ def recognise(weights: Weights, kinds: frozenset[str]) -> str | None:
     return "7a" if {"att.r_k", "ffn.s_emb.weight"} <= kinds else None
 
 
-def read(weights: Weights) -> Stack:
+def read(weights: Weights, plan: Plan) -> Stack:
     """Take every tensor of the network. Raises WeightsError if one is missing or misshaped."""
     config = v7.read_configuration(weights, "7a")
-    return Stack.read(weights, config, v7.TimeMix.read, ChannelMix.read, matrix_memory(config))
+    return Stack.read(weights, config, v7.TimeMix.read, ChannelMix.read, matrix_memory(config), plan)
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,30 @@ class ChannelMix:
     plain: v7.ChannelMix
     scale: LowRank  # down to S, and up to F
     embedding: Tensor  # [vocabulary, S * S], as stored: a matrix between the two
-    from_embedded: Tensor  # [S * S, D]: what is added to that matrix
+    from_embedded: Matrix  # [S * S, D]: what is added to that matrix
+    mix: Tensor  # [2, 1, 1, D]: that of RWKV-7, and none of the token before
+    activations: torch.dtype = torch.float32
 
     @classmethod
-    def read(cls, weights: Weights, layer: int, config: ModelConfig) -> ChannelMix:
+    def read(cls, weights: Weights, layer: int, config: ModelConfig, place: Placement) -> ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         rank = weights.shape(f"{prefix}s1")[-1]
+        plain = v7.ChannelMix.read(weights, layer, config, place)
         return cls(
-            plain=v7.ChannelMix.read(weights, layer, config),
+            plain=plain,
             scale=LowRank.read(weights, f"{prefix}s1", f"{prefix}s2", f"{prefix}s0", width, config.n_ffn),
-            embedding=weights.take(f"{prefix}s_emb.weight", config.vocab_size, rank * rank),
-            from_embedded=weights.take(f"{prefix}s_emb_x.weight", rank * rank, width).float(),
+            embedding=weights.on(CPU).take(f"{prefix}s_emb.weight", config.vocab_size, rank * rank),
+            from_embedded=FP32.keep(weights.take(f"{prefix}s_emb_x.weight", rank * rank, width)),
+            mix=torch.cat([plain.mix, torch.zeros_like(plain.mix)]),
         )
 
-    def __call__(self, x: Tensor, previous: Tensor, window: Window) -> Tensor:
-        """Mix the channels of [B, T, D]; returns what is added to the residual."""
-        inner = F.embedding(window.tokens, self.embedding).float() + F.linear(window.embedded, self.from_embedded)
-        hidden = F.linear(x, self.scale.down).unsqueeze(-2)
+    def __call__(self, mixes: Tensor, window: Window) -> Tensor:
+        """Mix the channels; returns what is added to the residual."""
+        mixed, x = mixes
+        inner = self.from_embedded(window.embedded)
+        inner += F.embedding(window.tokens, self.embedding).to(inner.device)
+        hidden = self.scale.down(x).unsqueeze(-2)
         hidden = hidden @ inner.view(*x.shape[:2], hidden.shape[-1], hidden.shape[-1])
-        scale = F.linear(hidden.squeeze(-2), self.scale.up, self.scale.bias)
-        return F.linear(self.plain.activated(x, previous).mul_(scale), self.plain.value)
+        scale = self.scale.up(hidden.squeeze(-2))
+        return self.plain.value(self.plain.key(mixed).relu_().square_().mul_(scale))

@@ -23,7 +23,8 @@ def by_chunk(x: Tensor, chunk: int) -> Tensor:
 def whole_chunks(x: Tensor, lengths: Sequence[int], chunk: int) -> Tensor:
     """Fill [B, T, H, N] up to whole chunks with zeros and put zeros at and after each lane's length."""
     tokens = x.shape[1]
-    inside = torch.arange(tokens).view(1, -1, 1, 1) < torch.tensor(lengths).view(-1, 1, 1, 1)
+    ends = torch.tensor(lengths, device=x.device).view(-1, 1, 1, 1)
+    inside = torch.arange(tokens, device=x.device).view(1, -1, 1, 1) < ends
     return F.pad(torch.where(inside, x, 0.0), (0, 0, 0, 0, 0, -tokens % chunk))
 
 

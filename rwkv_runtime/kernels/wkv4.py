@@ -71,7 +71,7 @@ def wkv4_recurrent(
     for t in range(key.shape[1]):
         read = sums.joined(_token(key[:, t] + bonus, value[:, t])).mean()
         changed = sums.faded(log_decay).joined(_token(key[:, t], value[:, t]))
-        running = torch.tensor([t < length for length in lengths]).view(-1, 1)
+        running = torch.tensor([t < length for length in lengths], device=key.device).view(-1, 1)
         reads[:, t] = torch.where(running, read, 0.0)
         sums = Sums(*(torch.where(running, new, old) for new, old in zip(changed, sums, strict=True)))
     return reads, sums
@@ -94,7 +94,7 @@ def wkv4_chunked(
 
     prefixes = _prefixes(keys, values, log_decay)
     starts = _carried(sums, Sums(*(x[:, :, -1] for x in prefixes)), log_decay)
-    decayed = log_decay * torch.arange(CHUNK + 1, dtype=log_decay.dtype).view(-1, 1)
+    decayed = log_decay * torch.arange(CHUNK + 1, dtype=log_decay.dtype, device=log_decay.device).view(-1, 1)
     before = Sums(*(x.unsqueeze(2) for x in starts)).faded(decayed).joined(prefixes)
 
     reads = Sums(*(x[:, :, :-1] for x in before)).joined(_token(keys + bonus, values)).mean()

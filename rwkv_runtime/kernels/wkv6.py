@@ -60,7 +60,7 @@ def wkv6_recurrent(
     reads = torch.zeros_like(value)
     for t in range(key.shape[1]):
         read, changed = wkv6_step(receptance[:, t], log_decay[:, t], key[:, t], value[:, t], bonus, wkv)
-        running = torch.tensor([t < length for length in lengths]).view(-1, 1, 1)
+        running = torch.tensor([t < length for length in lengths], device=key.device).view(-1, 1, 1)
         reads[:, t] = torch.where(running, read, 0.0)
         wkv = torch.where(running.unsqueeze(-1), changed, wkv)
     return reads, wkv
@@ -91,10 +91,10 @@ def wkv6_chunked(
         inputs = [whole_chunks(x, lengths, CHUNK) for x in inputs]
     receptance, log_decay, key, value = (by_chunk(x, CHUNK) for x in inputs)
 
-    spans = torch.exp(_spans().to(log_decay.dtype) @ log_decay)
+    spans = torch.exp(_spans().to(log_decay) @ log_decay)
     between, before, after, through = torch.split(spans, [CHUNK * (CHUNK - 1) // 2, CHUNK, CHUNK, 1], dim=-2)
-    later, earlier = torch.tril_indices(CHUNK, CHUNK, -1)
-    scores = torch.zeros(*key.shape[:-1], CHUNK, dtype=key.dtype)
+    later, earlier = torch.tril_indices(CHUNK, CHUNK, -1, device=key.device)
+    scores = torch.zeros(*key.shape[:-1], CHUNK, dtype=key.dtype, device=key.device)
     pairs = torch.mul(between, receptance.index_select(-2, later)).mul_(key.index_select(-2, earlier))
     scores[..., later, earlier] = pairs.sum(-1)
     scores.diagonal(dim1=-2, dim2=-1).copy_((receptance * key).mul_(bonus.unsqueeze(-2)).sum(-1))

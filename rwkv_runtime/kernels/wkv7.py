@@ -68,7 +68,7 @@ def wkv7_recurrent(
         read, changed = wkv7_step(
             receptance[:, t], log_decay[:, t], key[:, t], value[:, t], removal[:, t], rate[:, t], wkv
         )
-        running = torch.tensor([t < length for length in lengths]).view(-1, 1, 1)
+        running = torch.tensor([t < length for length in lengths], device=key.device).view(-1, 1, 1)
         reads[:, t] = torch.where(running, read, 0.0)
         wkv = torch.where(running.unsqueeze(-1), changed, wkv)
     return reads, wkv
@@ -107,7 +107,7 @@ def wkv7_chunked(
     since = after.reciprocal()
     rows = _beside((removal, before), (receptance, after))
     columns = _beside((key, since), (removal * rate, since))
-    products = (rows @ columns.mT).mul_(_causal(CHUNK))
+    products = (rows @ columns.mT).mul_(_causal(CHUNK).to(rows))
     removers, readers = rows[..., :CHUNK, :], rows[..., CHUNK:, :]
 
     values = value.contiguous().flatten(1, 2)
@@ -126,7 +126,7 @@ def _beside(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tens
     They are written into their places: joining strided products afterwards takes three times as long.
     """
     chunks, lanes, heads, size, width = first[0].shape
-    both = torch.empty(chunks, lanes, heads, 2 * size, width, dtype=first[0].dtype)
+    both = torch.empty(chunks, lanes, heads, 2 * size, width, dtype=first[0].dtype, device=first[0].device)
     torch.mul(*first, out=both[..., :size, :])
     torch.mul(*second, out=both[..., size:, :])
     return both.flatten(1, 2)
@@ -140,7 +140,7 @@ def _decay_factors(log_decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     sums = torch.cumsum(log_decay, dim=-2)
     centre = sums[..., CHUNK // 2 - 1 : CHUNK // 2, :]
-    steps = torch.empty(*sums.shape[:3], CHUNK + 1, sums.shape[-1], dtype=sums.dtype)
+    steps = torch.empty(*sums.shape[:3], CHUNK + 1, sums.shape[-1], dtype=sums.dtype, device=sums.device)
     torch.neg(centre, out=steps[..., :1, :])
     torch.sub(sums, centre, out=steps[..., 1:, :])
     steps.exp_()
@@ -169,7 +169,7 @@ def _carry(
 
 def _minus_inverse(below: Tensor) -> Tensor:
     """-(I + below)^-1 for strictly lower triangular matrices, by substitution: stable for any of them."""
-    minus_identity = -torch.eye(CHUNK).expand_as(below)
+    minus_identity = -torch.eye(CHUNK, device=below.device).expand_as(below)
     inverse: Tensor = torch.linalg.solve_triangular(below, minus_identity, upper=False, unitriangular=True)
     return inverse
 

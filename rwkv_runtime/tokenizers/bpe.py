@@ -6,6 +6,11 @@ behind anything else into one piece, and BPE merges within pieces only. So a *un
 and the run of other characters behind it. A unit of more than UNIT characters is cut at multiples of UNIT
 characters from its start, which does change tokens there; `encode` does it as the stream does, so both always
 agree. Knows nothing of models.
+
+A tokenizer.json with an NFC normalizer (the 20B one of RWKV-4 Pile and Raven) is read with these guarantees: the tokens
+are those of the NFC form of the text, so `decode(encode(text))` is that form; spans count bytes of the text as it was
+given, and tile it (normalization.py). No free cut changes the NFC form: nothing composes with ASCII white space behind
+it. A unit that must be cut is cut up to 64 characters earlier, so that it does not part what composes.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from typing import Any
 import tokenizers
 
 from rwkv_runtime.errors import TokenizerError
-from rwkv_runtime.tokenizers import Encoding, Piece, decode_utf8, encoding_of, padding_bytes, utf8
+from rwkv_runtime.tokenizers import Encoding, Piece, decode_utf8, encoding_of, normalization, padding_bytes, utf8
 
 UNIT = 4096
 
@@ -37,7 +42,7 @@ LAST_FREE_CUT = re.compile(r".*\S(?=[ \t\n\r])", re.DOTALL)
 
 
 class BpeTokenizer:
-    """Byte-level BPE. Special tokens' strings in a text are text."""
+    """Byte-level BPE, with NFC where the file says so. Special tokens' strings in a text are text."""
 
     name = "bpe"
 
@@ -48,6 +53,7 @@ class BpeTokenizer:
         self._inner = inner
         self._bytes = dict(tokens)
         self._length = {token: len(value) for token, value in tokens.items()}
+        self._normalize = None if inner.normalizer is None else inner.normalizer.normalize_str
 
     @classmethod
     def from_file(cls, path: Path) -> BpeTokenizer:
@@ -109,16 +115,37 @@ class BpeTokenizer:
 
     def _whole(self, text: str) -> list[Piece]:
         utf8(text)
-        slices, rest = _cut(text)
+        slices, rest = self._cut(text)
         return self._pieces([*slices, rest])
 
     def _pieces(self, slices: Iterable[str]) -> list[Piece]:
-        length = self._length
-        return [
-            (token, length[token])
-            for part in slices
-            for token in self._inner.encode(part, add_special_tokens=False).ids
-        ]
+        return [piece for part in slices for piece in self._pieces_of(part)]
+
+    def _pieces_of(self, part: str) -> list[Piece]:
+        length, encoded = self._length, self._inner.encode(part, add_special_tokens=False)
+        pieces = [(token, length[token]) for token in encoded.ids]
+        if self._normalize is None or self._normalize(part) == part:
+            return pieces
+        return normalization.over_original(pieces, [start for start, _ in encoded.offsets], part)
+
+    def _cut(self, text: str) -> tuple[list[str], str]:
+        """Cut a text that starts where a slice may start: slices, and the rest that more text may still change.
+
+        Each slice has at most UNIT characters and ends at the last free cut within them, or after UNIT characters
+        if there is none; then it began at the start of a unit or a multiple of UNIT behind it.
+        """
+        slices: list[str] = []
+        start = 0
+        while True:
+            free = LAST_FREE_CUT.match(text, start, start + UNIT)
+            if free is None and len(text) - start < UNIT:
+                return slices, text[start:]
+            stop = self._forced_cut(text, start + UNIT) if free is None else free.end()
+            slices.append(text[start:stop])
+            start = stop
+
+    def _forced_cut(self, text: str, limit: int) -> int:
+        return limit if self._normalize is None else normalization.last_boundary(text, limit, self._normalize)
 
 
 class BpeStream:
@@ -130,7 +157,7 @@ class BpeStream:
 
     def push(self, text: str) -> list[Piece]:
         utf8(text)
-        slices, self._pending = _cut(self._pending + text)
+        slices, self._pending = self._tokenizer._cut(self._pending + text)
         return self._tokenizer._pieces(slices)
 
     def finish(self) -> list[Piece]:
@@ -141,37 +168,27 @@ class BpeStream:
         return self._pending.encode("utf-8")
 
 
-def _cut(text: str) -> tuple[list[str], str]:
-    """Cut a text that starts where a slice may start: slices, and the rest that more text may still change.
-
-    Each slice has at most UNIT characters and ends at the last free cut within them, or after UNIT characters
-    if there is none; then it began at the start of a unit or a multiple of UNIT behind it.
-    """
-    slices: list[str] = []
-    start = 0
-    while True:
-        free = LAST_FREE_CUT.match(text, start, start + UNIT)
-        if free is None and len(text) - start < UNIT:
-            return slices, text[start:]
-        stop = start + UNIT if free is None else free.end()
-        slices.append(text[start:stop])
-        start = stop
-
-
 def _refuse_what_is_not_byte_level_bpe(spec: Any) -> None:
     """Raise ValueError that names the first setting under which bytes and tokens would not correspond."""
     model = spec["model"]
     if model.get("type") != "BPE":
         raise ValueError(f"the model is {model.get('type')}, not BPE")
-    if spec.get("normalizer") is not None:
-        raise ValueError(f"it has a normalizer ({spec['normalizer'].get('type')}), which changes the text")
+    normalizer = spec.get("normalizer")
+    if normalizer is not None and normalizer.get("type") != "NFC":
+        raise ValueError(f"it has a normalizer ({normalizer.get('type')}), which changes the text")
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
             raise ValueError(f"its BPE model sets {option}")
     for added in spec.get("added_tokens") or ():
-        if not added["special"]:
+        if not added["special"] and not _is_run_of_blanks(added):
             raise ValueError(f"the added token {added['content']!r} is not special, so it is matched across pieces")
     _refuse_other_splitting(spec.get("pre_tokenizer"))
+
+
+def _is_run_of_blanks(added: Any) -> bool:
+    """Whether an added token is blanks alone: the 20B vocabulary has 2 to 24. It never reaches over a free cut."""
+    widened = added.get("single_word") or added.get("lstrip") or added.get("rstrip")
+    return not widened and set(added["content"]) == {" "}
 
 
 def _refuse_other_splitting(pre_tokenizer: Any) -> None:
@@ -196,21 +213,24 @@ def _prepare(inner: tokenizers.Tokenizer, spec: Any) -> None:
     inner.no_padding()
     inner.encode_special_tokens = True
     for added in spec.get("added_tokens") or ():
-        if added["id"] in inner.encode(added["content"], add_special_tokens=False).ids:
+        if added["special"] and added["id"] in inner.encode(added["content"], add_special_tokens=False).ids:
             raise ValueError(f"the text {added['content']!r} encodes to the special token of that name")
 
 
 def _token_bytes(spec: Any) -> dict[int, bytes]:
     """Return each id's bytes: a token string has one character a byte; special tokens stand for no text."""
     alphabet = byte_alphabet()
-    special = {added["id"] for added in spec.get("added_tokens") or ()}
+    added_tokens = {
+        added["id"]: b"" if added["special"] else added["content"].encode("utf-8")
+        for added in spec.get("added_tokens") or ()
+    }
     vocabulary: dict[str, int] = spec["model"]["vocab"]
     missing = sorted(byte for character, byte in alphabet.items() if character not in vocabulary)
     if missing:
         raise ValueError(f"the vocabulary has no token for the single byte 0x{missing[0]:02x}")
-    tokens = dict.fromkeys(special, b"")
+    tokens = dict(added_tokens)
     for token, token_id in vocabulary.items():
-        if token_id not in special:
+        if token_id not in added_tokens:
             try:
                 tokens[token_id] = bytes(alphabet[character] for character in token)
             except KeyError:

@@ -8,6 +8,7 @@ misshaped or not finite is an error, never a guess. Knows nothing of generations
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,13 @@ class Weights:
         self.container = container
         self.naming = naming
         self._tensors = dict(tensors)
+        self._device = torch.device("cpu")
+
+    def on(self, device: torch.device) -> Weights:
+        """Return the same weights, of which each can still be taken once, handed out on another device."""
+        view = copy.copy(self)
+        view._device = device
+        return view
 
     def names(self) -> frozenset[str]:
         """Return the names not yet taken."""
@@ -97,7 +105,7 @@ class Weights:
         if not _is_finite(tensor):
             raise WeightsError(f"{self.source}: {name} holds a NaN or an infinity; download the file again")
         del self._tensors[name]
-        return tensor.reshape(shape)
+        return tensor.reshape(shape).to(self._device)
 
     def discard(self, name: str) -> None:
         """Strike off a tensor that is known to be of no use. Raises WeightsError if there is none."""

@@ -1,6 +1,7 @@
 """A small project in a folder, and the command run over it: in this process, or in one of its own that can be killed.
 
-Everything runs on one thread: two that share a busy processor wait for each other at every window.
+Everything runs in float32, whatever is faster here, and on one thread: two that share a busy processor wait for each
+other at every window.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TASKS = (
 JOB: Mapping[str, Any] = {
     "version": 1,
     "name": "small",
+    "model": {"dtype": "fp32"},
     "inputs": [{"path": "docs/*"}],
     "tasks": TASKS,
     "output": {"path": "out"},

@@ -121,11 +121,17 @@ def test_a_copied_project_has_the_same_documents(root: Path, tmp_path: Path) -> 
 def test_linked_files_are_read_and_linked_folders_are_not_entered(root: Path) -> None:
     (root / "sub" / "link.txt").symlink_to(root / "a.txt")
     (root / "sub" / "loop").symlink_to(root)
-    (root / "sub" / "dangling.txt").symlink_to(root / "nothing")
     (root / "start").symlink_to(root / "sub")
 
     assert uris(root, "sub/**/*.txt") == ["sub/a.txt", "sub/deep/c.txt", "sub/draft-1.txt", "sub/link.txt"]
     assert uris(root, "start/*.txt") == ["start/a.txt", "start/draft-1.txt", "start/link.txt"]
+
+
+def test_links_that_lead_nowhere_are_listed_so_that_reading_them_says_so(root: Path) -> None:
+    (root / "sub" / "dangling.txt").symlink_to(root / "nothing")
+    (root / "sub" / "loop.txt").symlink_to(root / "sub" / "loop.txt")
+
+    assert uris(root, "sub/[dl]*.txt") == ["sub/dangling.txt", "sub/draft-1.txt", "sub/loop.txt"]
 
 
 def test_patterns_pass_over_what_is_no_file(root: Path) -> None:
@@ -165,11 +171,14 @@ def test_an_impossible_pattern_is_refused(root: Path) -> None:
     assert refused(root, "[z-a].txt").code == "INPUT-PATTERN"
 
 
-def test_a_name_that_is_not_utf8_is_refused(root: Path) -> None:
-    (root / os.fsdecode(b"caf\xe9.txt")).touch()
+def test_a_file_whose_name_is_not_utf8_is_found_again_under_an_address_that_is(root: Path, tmp_path: Path) -> None:
+    path = root / os.fsdecode(b"caf\xe9.txt")
+    path.touch()
+    entries = expand([InputPattern(str(root / "c*.txt"))], root, None, lambda path: "text")
+    write_manifest(tmp_path / "m", entries, Disk())
 
-    assert refused(root, "*.txt").code == "INPUT-NAME"
-    assert "a.txt" in uris(root, "*.txt", exclude=("caf*",))
+    assert [entry.uri for entry in entries] == ["caf\\xe9.txt"]
+    assert [entry.path(root) for entry in read_manifest(tmp_path / "m")] == [path]
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +274,7 @@ def test_a_file_without_documents_stays_so_that_reading_it_says_why(tmp_path: Pa
 
 
 def test_two_records_with_one_id_are_refused_with_their_lines(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="lines 1 and 3"):
+    with pytest.raises(JobError, match="line 1 and line 3"):
         with_members(FILES, tmp_path, None, listed(["x", "y", "x"]))
 
 

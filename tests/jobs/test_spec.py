@@ -85,7 +85,7 @@ tasks:
 policy: carry
 output: {path: out/contracts, mode: overwrite}
 checkpoint: {every: {tokens: 100, seconds: 1m}, keep: 3}
-on_error: {retries: 0, max_failed: 12.5%, doc_timeout: 1h30m}
+on_error: {retries: 0, max_failed: 12.5%, doc_timeout: 1h30m, page_timeout: 30s}
 run: {workers: 0, lanes: 4, window: 64, seed: 9}
 ray: {address: "ray://head:10001"}
 """,
@@ -94,7 +94,7 @@ ray: {address: "ray://head:10001"}
     assert spec.split.language == "no"
     assert isinstance(spec.tasks[1], SummarizeTask)
     assert spec.tasks[1].every == EveryTokens(tokens=4096)
-    assert (spec.checkpoint.every.seconds, spec.on_error.doc_timeout) == (60, 5400)
+    assert (spec.checkpoint.every.seconds, spec.on_error.doc_timeout, spec.on_error.page_timeout) == (60, 5400, 30)
     assert (spec.on_error.max_failed, spec.run.workers) == (0.125, 0)
 
 
@@ -118,7 +118,7 @@ ray: {address: "ray://head:10001"}
             "path: docs/*.txt",
             "path: docs/*.txt\n    ‸zzz: 1",
             "SPEC-UNKNOWN-KEY",
-            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, encoding, text_key, id_key, metadata",
+            "inputs[0].zzz is no option of `inputs`; it knows path, exclude, manifest, folder, encoding, text_key",
         ),
         (
             "type: embed",
@@ -141,8 +141,6 @@ ray: {address: "ray://head:10001"}
         ("type: embed", "type: embed, normalize: ‸false", "SPEC-NOT-YET", "tasks[0].normalize: "),
         ("max_sentences: 5", "‸max_tokens: 5", "SPEC-NOT-YET", "tasks[1].max_tokens is in"),
         ("name: novels", "name: n\npolicy: ‸reprime", "SPEC-NOT-YET", "policy: `reprime` is in"),
-        ("name: novels", "name: n\non_error: {‸page_timeout: 3s}", "SPEC-NOT-YET", "on_error.page"),
-        ("name: novels", "name: n\nmodel: {dtype: ‸bf16}", "SPEC-NOT-YET", "model.dtype: `bf16`"),
         ("name: novels", "name: n\nmodel: {‸revision: x}", "SPEC-NOT-YET", "model.revision is in"),
         ("name: novels", "name: n\nmodel: {source: ‸hf://a/b}", "SPEC-NOT-YET", "model.source: `hf:"),
         (

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.feather as pf
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.documents import Block, DocumentRef
 from pipeline.durable import Disk
 from pipeline.errors import DocumentError
-from pipeline.formats import open_document, reader_for
+from pipeline.formats import members, open_document, reader_for
 from pipeline.sandbox import Limits
 from pipeline.text_store import TextStore
 
@@ -147,11 +153,61 @@ def mail(text: str, html: str | None = None, attachment: bytes | None = None) ->
     return message.as_bytes()
 
 
+def odt(body: str, title: str = "", **members: str) -> bytes:
+    """An OpenDocument text whose body is this XML."""
+    names = "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "text", "table")
+    )
+    content = f"<office:document-content{names}><office:body><office:text>{body}</office:text></office:body>"
+    meta = f'<m xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title></m>'
+    return archive({"content.xml": f"{content}</office:document-content>", "meta.xml": meta, **members})
+
+
+def docling(items: Sequence[Mapping[str, Any]]) -> bytes:
+    """What docling makes of a document with these texts, in this order."""
+    texts = [{"self_ref": f"#/texts/{n}", "content_layer": "body", **item} for n, item in enumerate(items)]
+    body = {"children": [{"$ref": f"#/texts/{n}"} for n in range(len(items))]}
+    document = {"schema_name": "DoclingDocument", "version": "1.5.0", "body": body, "texts": texts, "pages": {"1": {}}}
+    return json.dumps(document).encode()
+
+
+def on_page(page: int, label: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"label": label, "text": text, "prov": [{"page_no": page, "charspan": [0, len(text)]}], **more}
+
+
 def flate_bomb(times: int, mib: int) -> bytes:
     data = b" " * (mib << 20)
     for _ in range(times):
         data = zlib.compress(data, 9)
     return data
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.Codec("zstd").compress(data, asbytes=True))
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, **options)
+    return out.getvalue()
+
+
+def feather(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pf.write_feather(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def members_of(ref: DocumentRef) -> list[DocumentRef]:
+    """References to the documents of a file, as a run makes them; behind them the file, if not all could be listed."""
+    found: list[DocumentRef] = []
+    try:
+        for number, one in enumerate(members(ref.reader, ref.path, ref.options) or ()):
+            uri = f"{ref.uri}#{one.name}"
+            found.append(replace(ref, doc_id=f"d{number}", uri=uri, size=one.size, options=one.options))
+    except DocumentError:
+        found.append(ref)
+    return found or [ref]
 
 
 LONG = "".join(f"<h2>Part {n}</h2>" + f"<p>{PARAGRAPH * 20}</p>" * 8 for n in range(12))
@@ -165,4 +221,23 @@ SAMPLES: Mapping[str, bytes] = {
     "a.eml": mail(PARAGRAPH * 2000),
     "a.txt.gz": gzip.compress((PARAGRAPH * 3000).encode("utf-16")),
     "a.md.gz": gzip.compress("".join(f"# Part {n}\n\n{PARAGRAPH * 200}\n" for n in range(9)).encode()),
+    "a.rtf": b"{\\rtf1\\ansi\\ansicpg1252 " + (PARAGRAPH * 1500).encode("cp1252") + b"\\par}",
+    "a.odt": odt(
+        "".join(f'<text:h text:outline-level="1">Part {n}</text:h><text:p>{PARAGRAPH * 100}</text:p>' for n in range(9))
+    ),
+    "a.json": docling([on_page(n, "text", f"On page {n}. {PARAGRAPH}") for n in range(1, 30)]),
 }
+MAILBOX: Final = b"".join(
+    b"From a@example.org Wed Jul 20 17:35:02 2016\n" + mail(f"Message {n}. {PARAGRAPH * 300}") + b"\n" for n in range(2)
+)
+MANY: Final[Mapping[str, bytes]] = {
+    "a.zip": archive({"a.txt": PARAGRAPH * 900, "sub/b.html": SAMPLES["a.html"]}),
+    "a.mbox": MAILBOX,
+    "a.jsonl.gz": gzip.compress(
+        b"".join(json.dumps({"text": f"{n} {PARAGRAPH * 900}"}).encode() + b"\n" for n in "ab")
+    ),
+    "a.csv.zst": zstd(f"n,text\n1,{PARAGRAPH * 900}\n2,{PARAGRAPH * 901}\n".encode()),
+    "a.parquet": parquet(pa.table({"text": [PARAGRAPH * 900, PARAGRAPH * 901]})),
+    "a.feather": feather(pa.table({"text": [PARAGRAPH * 900, PARAGRAPH * 901]})),
+}
+"""Two documents a file, in every format of many documents that is listed or unpacked in the sandbox."""

@@ -18,12 +18,13 @@ from pipeline.folder import entries
 from pipeline.formats import known_suffixes, open_document, reader_for
 from pipeline.values import from_json, to_json
 from tests.pipeline.readings import document
-from tests.pipeline.samples import SAMPLES, store
+from tests.pipeline.samples import MANY, SAMPLES, store
 
 FORMATS = entries(pipeline.formats.__name__)
 OF_RECORDS = {name for name, module in FORMATS.items() if hasattr(module, "members")}
 AS_THEY_STAND = {name for name, module in FORMATS.items() if hasattr(module, "open_document")} - OF_RECORDS
-PARSED = {name for name, module in FORMATS.items() if hasattr(module, "extract")}
+OF_MANY = {name for name, module in FORMATS.items() if hasattr(module, "list_members")}
+PARSED = {name for name, module in FORMATS.items() if hasattr(module, "extract")} - OF_MANY
 LINES = st.sampled_from(
     [
         *["# One", "## Two ##", "   ### Drei", "#", "#no", "    # code", "###### ü 今", "# a > b"],
@@ -74,12 +75,17 @@ def test_suffixes_are_lower_case_with_a_dot_and_belong_to_one_format() -> None:
 @pytest.mark.parametrize("module", FORMATS.values(), ids=list(FORMATS))
 def test_a_format_says_what_it_does(module: ModuleType) -> None:
     assert module.__doc__
-    assert hasattr(module, "extract") != hasattr(module, "open_document")
-    assert not hasattr(module, "extract") or module.version()
+    assert [hasattr(module, name) for name in ("extract", "open_document", "records")].count(True) == 1
+    assert hasattr(module, "open_document") or module.version()
+    assert not hasattr(module, "records") or hasattr(module, "list_members")
 
 
 def test_every_format_that_is_parsed_has_a_sample_that_the_tests_of_the_text_store_run_over() -> None:
     assert {reader_for(name) for name in SAMPLES} == PARSED
+
+
+def test_every_format_of_many_documents_has_a_sample_that_its_tests_run_over() -> None:
+    assert {reader_for(name) for name in MANY} == OF_MANY
 
 
 @pytest.mark.parametrize("name", sorted(AS_THEY_STAND))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import sentencex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline import sentence_ends
 from pipeline.sentences import PASSAGE_CHARS, passage_end, split_passage
 from tests.pipeline.test_segments import TEXTS
 
@@ -102,10 +102,46 @@ def test_white_space_that_the_rules_leave_out_at_the_end_is_not_lost() -> None:
     text = 'a ("b" `c? ' * 1300 + "end>\n\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            sentencex,
+            sentence_ends.sentencex,
             "get_sentence_boundaries",
             lambda language, text: [{"start_index": 0, "end_index": len(text) - 2}],
         )
         pieces, tail = split_passage(text, "en", 2000)
 
     assert "".join(piece.lead + piece.text for piece in pieces) + tail == text
+
+
+class TestEnds:
+    """What the rules around `sentencex` are for. The bar is where a sentence ends."""
+
+    @pytest.mark.parametrize(
+        ("language", "text"),
+        [
+            ("en", 'The 6" nail held.| It rained.| He left.| She stayed.'),  # a stray mark spoils nothing behind it
+            ("fr", "Il dit « oui.| Puis il partit.| M. Enzo et J. Chirac vinrent.| On rit."),
+            ("en", "(Laughter.)| But if it rains, we stay."),
+            ("en", '"Are you ready?" said the Duck.| "Found what?" said the Mouse.'),
+            ("en", "“Stay here. Do not move!” she cried.| He stayed."),
+            ("en", "I live in the U.S.| The U.S. Senate sat until 6 p.m. on Friday.| You and I.| Did you?"),
+            ("en", "see http://a.example/b.html?c=d.e and R.E.M. or F.Cook, e.g. there.| And then?"),
+            ("en", "Good food. :)| Great view.| max is looking for you.| call them, pls !!| thanks"),
+            ("en", "See fig. 3, vol. 2 and approx. 30 more, etc. in it.| Next."),
+            ("de", "Wir haben ihn genossen.| 7 Tage Ruhe im 6. Stock am 3. August.| 17.45 Uhr kam er."),
+            ("es", "Hay plazas, calles, etc.| El municipio tiene 7,63 hab. / km².| Fin."),
+            ("ru", "Опера (букв. труд) длится 30 мин. или 4 ч., т. е. долго.| Конец."),
+            ("zh", "他笑了。|1355年，他走了。|她說：「誰會想要聽到呢？」|他沒有回答。"),
+            ("en", "1. The first item.| 2. The second item."),
+        ],
+    )
+    def test_sentences_end_where_a_reader_would_say(self, language: str, text: str) -> None:
+        assert texts_of(text.replace("|", ""), language) == [part.strip() for part in text.split("|")]
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        text=TEXTS | st.text(alphabet="ab.A!? \n\"'()«»“”…。」:;1)", max_size=200), language=st.sampled_from(LANGUAGES)
+    )
+    def test_ends_ascend_and_lie_in_the_text_behind_something(self, text: str, language: str) -> None:
+        ends = sentence_ends.sentence_ends(text, language)
+
+        assert ends == sorted(set(ends))
+        assert all(0 < end <= len(text) and not text[end - 1].isspace() for end in ends)

@@ -261,10 +261,17 @@ def split(pattern: str, **options: Any) -> dict[str, Any]:
 
 
 LLAMA_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BLANKS_ADDED = {"id": 900, "content": "  ", "single_word": False, "lstrip": False, "rstrip": False}
 MERGED_SPECIAL = {"id": 2, "content": "!", "single_word": False, "lstrip": False, "rstrip": False}
 
 REFUSED = {
-    "a normalizer": (changed(["normalizer"], json.loads(normalizers.NFC().__getstate__())), "normalizer (NFC)"),
+    "a normalizer": (changed(["normalizer"], json.loads(normalizers.NFKC().__getstate__())), "normalizer (NFKC)"),
+    "a blank that takes others": (
+        lambda spec: spec["added_tokens"].append(
+            {**BLANKS_ADDED, "lstrip": True, "normalized": True, "special": False}
+        ),
+        "'  ' is not special",
+    ),
     "no splitting": (changed(["pre_tokenizer"], None), "does not end with ByteLevel"),
     "an empty sequence": (changed(["pre_tokenizer"], {"type": "Sequence", "pretokenizers": []}), "end with ByteLevel"),
     "a prefix space": (changed(["pre_tokenizer", "add_prefix_space"], True), "without add_prefix_space"),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import rwkv_runtime
-from rwkv_runtime.errors import ModelFileError, TokenizerError, UnsupportedModelError, WeightsError
+from rwkv_runtime.errors import ModelFileError, StrategyError, TokenizerError, UnsupportedModelError, WeightsError
 from rwkv_runtime.model import Model
 from tests.rwkv_runtime.tiny import tiny_tensors
 
@@ -81,8 +81,8 @@ def test_its_tokenizer_gives_the_ids_of_the_reference(model, reference):
 
 def test_the_embedding_and_the_head_stay_as_they_are_stored(model):
     network = model._network
-    assert network.embedding.dtype == network.head.dtype == torch.bfloat16
-    assert network.layers[0].time_mix.key.dtype == torch.float32
+    assert network.embedding.dtype == network.head_weight.dtype == torch.bfloat16
+    assert network.layers[0].time_mix.key.precision == "fp32"
 
 
 def test_importing_the_package_loads_no_torch():
@@ -99,10 +99,10 @@ def test_every_public_name_can_be_had_and_unknown_ones_not(model):
 
 
 def test_what_this_version_cannot_compute_is_refused():
-    with pytest.raises(UnsupportedModelError, match="device 'cuda' is not supported; use cpu or auto"):
-        rwkv_runtime.load(device="cuda")
-    with pytest.raises(UnsupportedModelError, match="dtype 'bf16' is not supported; use fp32 or auto"):
-        rwkv_runtime.load(dtype="bf16")
+    with pytest.raises(StrategyError, match="device 'cuda:99' is not there"):
+        rwkv_runtime.load(device="cuda:99")
+    with pytest.raises(UnsupportedModelError, match="dtype 'fp8' is not supported; use fp32, bf16, fp16, int8, int4"):
+        rwkv_runtime.load(dtype="fp8")
 
 
 def world_sized(**changes: Tensor) -> dict[str, Tensor]:

@@ -16,14 +16,19 @@ from rwkv_runtime.errors import StateError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import GENERATIONS, ByteTokenizer, tiny_model, tiny_tensors, tokens_of
+from tests.rwkv_runtime.tiny import GENERATIONS, KERNELS, ByteTokenizer, plan_of, tiny_model, tiny_tensors, tokens_of
 
 seeds = st.integers(0, 2**31 - 1)
 
 
-@pytest.fixture(scope="module", params=GENERATIONS)
-def model(request) -> Model:
-    return tiny_model(generation=request.param)
+@pytest.fixture(scope="module", params=[(one, kernels) for one in GENERATIONS for kernels in KERNELS], ids="-".join)
+def origin(request) -> dict[str, str]:
+    return dict(zip(("generation", "kernels"), request.param, strict=True))
+
+
+@pytest.fixture(scope="module")
+def model(origin) -> Model:
+    return tiny_model(**origin)
 
 
 def model_of(tensors: dict[str, Tensor]) -> Model:
@@ -134,9 +139,10 @@ def test_padding_never_touches_a_state(model, length):
     torch.testing.assert_close(padded.hidden, plain.hidden, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_lanes_of_one_window_read_each_its_own_tokens_and_no_padding(generation):
-    network = generations.read(Weights("tiny", tiny_tensors(generation=generation)))
+def test_lanes_of_one_window_read_each_its_own_tokens_and_no_padding(generation, kernels):
+    network = generations.read(Weights("tiny", tiny_tensors(generation=generation)), plan_of(kernels))
     lengths, tokens = [40, 0, 7], torch.tensor([tokens_of(40, seed=lane) for lane in range(3)])
     start = {name: torch.stack([tensor] * 3, dim=1) for name, tensor in network.initial_state().items()}
     with torch.inference_mode():
@@ -234,11 +240,32 @@ def test_the_engine_pools_feeds_whose_bits_depend_on_nothing_else(model):
     assert features is not None and features.shape == (5, engine.pooler.feature_size)
 
 
-def test_the_numeric_fingerprint_is_that_of_the_weights(model):
-    generation = model.config.generation
+def test_the_numeric_fingerprint_is_that_of_the_weights(model, origin):
     mark = Engine(model, window=64, lanes=1).numeric_fingerprint()
-    assert Engine(tiny_model(generation=generation), window=64, lanes=1).numeric_fingerprint() == mark
-    assert Engine(tiny_model(generation=generation, seed=9), window=64, lanes=1).numeric_fingerprint() != mark
+    assert Engine(tiny_model(**origin), window=64, lanes=1).numeric_fingerprint() == mark
+    assert Engine(tiny_model(**origin, seed=9), window=64, lanes=1).numeric_fingerprint() != mark
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_native_kernels_give_what_torch_gives_but_other_bits_and_another_fingerprint(generation):
+    models = [tiny_model(generation=generation, kernels=kernels) for kernels in KERNELS]
+    tokens = tokens_of(200)
+    plain, native = (model.forward(tokens, model.initial_state(), logits="all") for model in models)
+    assert_close(plain.state, native.state, tolerance=2e-5)
+    torch.testing.assert_close(plain.logits, native.logits, rtol=1e-4, atol=1e-4)
+    assert len({Engine(model, window=64, lanes=1).numeric_fingerprint() for model in models}) == 2
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_native_kernels_are_as_near_to_float32_in_other_precisions_as_torch_is(generation, dtype):
+    tokens, exact = tokens_of(100), tiny_model(generation=generation)
+    hidden = exact.forward(tokens, exact.initial_state()).hidden
+    models = [tiny_model(generation=generation, kernels=kernels, dtype=dtype) for kernels in KERNELS]
+    plain, native = (
+        float((model.forward(tokens, model.initial_state()).hidden - hidden).norm() / hidden.norm()) for model in models
+    )
+    assert native < max(1.5 * plain, 0.01 if dtype == "bf16" else 0.03)
 
 
 @pytest.mark.parametrize("generation", ["4", "5.0", "5.1", "5.2", "6"])

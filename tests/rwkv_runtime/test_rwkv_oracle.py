@@ -20,7 +20,7 @@ import rwkv_runtime
 from rwkv_runtime import generations, state_layouts
 from rwkv_runtime.model import Model, Output
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import GENERATIONS, ByteTokenizer, save_pth, tiny_tensors, tokens_of
+from tests.rwkv_runtime.tiny import GENERATIONS, KERNELS, ByteTokenizer, plan_of, save_pth, tiny_tensors, tokens_of
 
 LENGTHS = (1, 2, 63, 64, 65, 300)
 CHILD = """
@@ -82,10 +82,16 @@ def random_pieces(tokens: list[int], seed: int) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
-def case(request, tmp_path_factory) -> tuple[Model, list[int], Expected]:
+def answers(request, tmp_path_factory) -> tuple[dict[str, torch.Tensor], list[int], Expected]:
     tensors, tokens = tiny_tensors(generation=request.param, vocabulary=65), tokens_of(max(LENGTHS), vocabulary=65)
-    model = Model(generations.read(Weights("tiny", tensors)), ByteTokenizer(), "tiny")
-    return model, tokens, official(tensors, tokens, tmp_path_factory.mktemp("official"), *LENGTHS)
+    return tensors, tokens, official(tensors, tokens, tmp_path_factory.mktemp("official"), *LENGTHS)
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def case(request, answers) -> tuple[Model, list[int], Expected]:
+    tensors, tokens, expected = answers
+    network = generations.read(Weights("tiny", tensors), plan_of(request.param))
+    return Model(network, ByteTokenizer(), "tiny"), tokens, expected
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -14,10 +14,13 @@ from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
 from rwkv_runtime import tokenizers
 from rwkv_runtime.errors import TokenizerError
-from rwkv_runtime.tokenizers.world import WorldTokenizer, shipped_fingerprint
+from rwkv_runtime.tokenizers import rust_world
+from rwkv_runtime.tokenizers.world import WorldTokenizer, shipped_fingerprint, shipped_vocabulary
+from tests.rwkv_runtime.naughty import LONE_SURROGATES, NAUGHTY, random_texts
 
 PUBLISHED_SHA256 = "e6dee3d4e31b4d5c40ac99508ac6c701ceef4bed681bf2167ce9a908552bca89"  # BlinkDL's file, LF
 WORLD = WorldTokenizer.shipped()
+BY_RULE = WorldTokenizer(shipped_vocabulary(), WORLD.fingerprint, find_bulk=lambda _: None)
 
 SAMPLES = [
     "The quick brown fox, 3.14159 and 2,000,000; don't!\r\n\tTabs\u00a0and nbsp.",
@@ -59,6 +62,55 @@ def test_every_script_encodes_as_in_the_rwkv_package(text: str, reference: TRIE_
 @given(text=TEXTS)
 def test_any_text_encodes_as_in_the_rwkv_package(text: str, reference: TRIE_TOKENIZER) -> None:
     assert WORLD.encode(text) == reference.encode(text)
+
+
+def test_ten_thousand_random_texts_encode_as_in_the_rwkv_package(reference: TRIE_TOKENIZER) -> None:
+    texts = random_texts(9_500, 60, seed=1) + random_texts(500, 600, seed=2)
+
+    assert [text for text in texts if WORLD.encode(text) != reference.encode(text)] == []
+
+
+@pytest.mark.parametrize("text", NAUGHTY, ids=range(len(NAUGHTY)))
+def test_naughty_texts_encode_as_in_the_rwkv_package_and_come_back(text: str, reference: TRIE_TOKENIZER) -> None:
+    assert WORLD.encode(text) == BY_RULE.encode(text) == reference.encode(text)
+    assert WORLD.decode(WORLD.encode(text)) == text
+
+
+@pytest.mark.parametrize("text", LONE_SURROGATES, ids=ascii)
+@pytest.mark.parametrize("tokenizer", [WORLD, BY_RULE], ids=["rust", "rule"])
+def test_lone_surrogates_are_refused(text: str, tokenizer: WorldTokenizer) -> None:
+    for refuse in (tokenizer.encode, tokenizer.encode_with_offsets, tokenizer.stream().push):
+        with pytest.raises(TokenizerError, match="lone surrogate"):
+            refuse(text)
+
+
+@settings(deadline=None)
+@given(text=st.one_of(TEXTS, st.text(alphabet="é🙂水a\n")), times=st.integers(20, 60), data=st.data())
+def test_a_long_text_in_parts_gives_the_tokens_of_the_rule(text: str, times: int, data: st.DataObject) -> None:
+    """Parts of more than BULK bytes go through the Rust encoder, and pending bytes may start inside a character."""
+    text *= times
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    stream, rule = WORLD.stream(), BY_RULE.stream()
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        assert stream.push(text[start:end]) == rule.push(text[start:end])
+        assert stream.snapshot() == rule.snapshot()
+    assert stream.finish() == rule.finish()
+
+
+@pytest.mark.parametrize("character", ["a", " ", "\n", "\x00", "é", "🙂"], ids=ascii)
+def test_a_megabyte_of_one_character_is_read_at_once_and_in_parts_alike(character: str) -> None:
+    text = character * (1_000_000 // len(character.encode()))
+    stream = WORLD.stream()
+    parts = [stream.push(text[start : start + 10_007]) for start in range(0, len(text), 10_007)]
+
+    ids = [token for part in [*parts, stream.finish()] for token, _ in part]
+    assert ids == WORLD.encode(text) == BY_RULE.encode(text)
+
+
+def test_the_rust_encoder_is_used_for_its_own_vocabulary_only() -> None:
+    pytest.importorskip("pyrwkv_tokenizer", reason="there is no build of it for this Python")
+    assert rust_world.encoder(PUBLISHED_SHA256) is not None
+    assert rust_world.encoder("0" * 64) is None
 
 
 def test_every_token_of_the_rwkv_package_has_the_same_bytes_here(reference: TRIE_TOKENIZER) -> None:

@@ -10,15 +10,20 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
-from rwkv_runtime import generations
+from rwkv_runtime import generations, native
+from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
+from rwkv_runtime.native.operations import NativeOperations
+from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.tokenizers import Encoding, TokenStream, decode_utf8, encoding_of
 from rwkv_runtime.weights import Weights
 
+KERNELS = ("torch", "native")
 GENERATIONS = ("4", "5.0", "5.1", "5.2", "6", "7", "7a")
 RANKS = {"w": 8, "a": 8, "v": 6, "g": 10}
 MIX_RANK = DECAY_RANK = 8
@@ -88,10 +93,29 @@ def tiny_head(*, vocabulary: int = 257, width: int = 64, dimensions: int = 24, s
     return {f"embed_head.{name}": tensor for name, tensor in head.items()}
 
 
-def tiny_model(*, head: bool = False, fingerprint: str = "tiny", generation: str = "7", **sizes: int) -> Model:
+def plan_of(kernels: str, dtype: str = "fp32") -> Plan:
+    """A plan for the CPU with "torch" or "native" operations. Skips the test where there are no native ones."""
+    plan = Plan.uniform(CPU, PRECISIONS[dtype])
+    if kernels == "torch":
+        return plan
+    library = native.load()
+    if library is None:
+        pytest.skip(native.status().reason)
+    return plan.computed_by(NativeOperations(library))
+
+
+def tiny_model(
+    *,
+    head: bool = False,
+    fingerprint: str = "tiny",
+    generation: str = "7",
+    kernels: str = "torch",
+    dtype: str = "fp32",
+    **sizes: int,
+) -> Model:
     """A model in memory; `sizes` are those of `tiny_tensors`."""
     weights = Weights("tiny", tiny_tensors(generation=generation, **sizes))
-    network = generations.read(weights)
+    network = generations.read(weights, plan_of(kernels, dtype))
     weights.finish()
     trained = None
     if head:

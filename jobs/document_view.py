@@ -1,0 +1,84 @@
+"""One document of a finished run, in the order of its text: summaries, extractions and failures, for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import ExitCode, JobError, safe, usage_error
+from jobs.run_directory import RunDirectory
+from pipeline.durable import Disk
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    """A document's row of `documents`, and what the other tables have of it."""
+
+    document: Mapping[str, Any]
+    summaries: Sequence[Mapping[str, Any]]
+    extractions: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def view_of(path: Path, document: str) -> DocumentView:
+    """Look a document up by its id or address. Raises JobError: exit 6 (no finished run), 2 (no such document)."""
+    import pyarrow.dataset as ds
+
+    run = RunDirectory.open(path, Disk())
+    if not (run.output / "documents").is_dir():
+        message = f"the run is not finished, so it has no tables yet; `unspool resume {path}` goes on with it"
+        raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
+    named = (ds.field("doc_id") == document) | (ds.field("source_uri") == document)
+    found = _rows(run, "documents", named)
+    if not found:
+        message = f"{document!r} is no document of this run; the table output/documents names them"
+        raise usage_error("RUN-NO-DOCUMENT", message)
+    mine = ds.field("doc_id") == found[0]["doc_id"]
+    return DocumentView(
+        document=found[0],
+        summaries=_rows(run, "summaries", mine),
+        extractions=_rows(run, "extractions", mine),
+        failures=_rows(run, "failures", mine),
+    )
+
+
+def lines_of(view: DocumentView, width: int) -> Iterator[str]:
+    """The view as lines of at most `width` columns."""
+    row = view.document
+    yield safe(f"{row['title'] or row['source_uri']}")
+    facts = [
+        row["source_uri"],
+        row["status"],
+        f"{row['tokens_read'] or 0:,} tokens",
+        f"coverage {row['coverage'] or 0:.4f}",
+    ]
+    yield safe("  " + " · ".join(facts))
+    for failure in view.failures:
+        yield from _passage(f"failed ({failure['error_type']})", failure["message"] or "", width)
+    items = [(row["char_start"], f"{row['task']}, {row['level']}", row["text"]) for row in view.summaries]
+    items += [(row["char_start"], f"{row['task']}.{row['field']}", row["quote"]) for row in view.extractions]
+    for start, what, text in sorted(items, key=lambda item: item[0]):
+        yield from _passage(f"{what} at {start:,}", text or "", width)
+
+
+def _passage(label: str, text: str, width: int) -> Iterator[str]:
+    yield ""
+    yield safe(f"[{label}]")
+    for paragraph in text.splitlines():
+        yield from (safe(line) for line in textwrap.wrap(" ".join(paragraph.split()), max(width - 2, 20)))
+
+
+def _rows(run: RunDirectory, table: str, where: Any) -> list[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    folder = run.output / table
+    if not folder.is_dir():
+        return []
+    rows: list[dict[str, Any]] = ds.dataset(folder, format="parquet").to_table(filter=where).to_pylist()
+    return rows

@@ -1,0 +1,7 @@
+"""`report.html`: one file that shows what a run read and what came of it. Opens offline, from anywhere."""
+
+from __future__ import annotations
+
+from jobs.report.build import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,296 @@
+"""Weight matrices by the precision that they are kept and multiplied in: float32, bfloat16, float16, int8, int4.
+
+Whatever the precision, a matrix takes and gives float32, or a shorter type where it says so; norms, decays, states
+and recurrences never come here. Each row of a result depends on the same row of the input alone, and on the number of
+rows. Knows nothing of layers, names or files.
+
+What is multiplied, for a weight matrix W [rows, columns] and x [..., columns]:
+    fp32  x W^T through oneDNN, which on AMD is faster than the library that F.linear calls
+    bf16  both rounded to bfloat16, summed in float32, the result rounded to bfloat16
+    fp16  as kept: W in float16; on a CPU x W^T in float32, else in float16 after each row of x is scaled by a power of
+          two, so that nothing overflows
+    int8  W by one scale a row; on a CPU also x by one scale a row, and their product exactly, else x in bfloat16
+    int4  W by a scale and a minimum for every 32 columns of a row, x in bfloat16; on a CPU only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from rwkv_runtime.errors import UnsupportedModelError
+
+GROUP = 32
+"""Columns that share a scale in int4."""
+INT4_ROWS = 16
+"""torch packs int4 in blocks of so many rows."""
+SMALLEST = 1e-30
+"""Stands for a scale of 0, which a row of zeros has."""
+
+
+class Matrix(Protocol):
+    """A weight matrix [rows, columns] that is applied to the last axis of what it is called with."""
+
+    @property
+    def precision(self) -> str:
+        """How it is kept: fp32, bf16, fp16, int8 or int4."""
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+
+    @property
+    def activations(self) -> torch.dtype:
+        """The type, float32 or another, that inputs and results may be in at no loss beside that of the product."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Apply to [..., columns] of any float type.
+
+        Returns [..., rows], which the caller may write into: of the type of the input if that is `activations`, else
+        float32.
+        """
+
+
+class _Shaped:
+    """What follows from the one tensor of a matrix that has its shape."""
+
+    weight: Tensor
+
+    @property
+    def activations(self) -> torch.dtype:
+        """float32."""
+        return torch.float32
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+        return self.weight.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.weight.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.weight.nbytes
+
+
+@dataclass(frozen=True)
+class PlainMatrix(_Shaped):
+    """float32, multiplied by the library that torch comes with."""
+
+    weight: Tensor
+    precision: str = "fp32"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        return F.linear(x.float(), self.weight)
+
+
+@dataclass(frozen=True)
+class OneDnnMatrix(_Shaped):
+    """float32 on an x86 CPU, multiplied by oneDNN: F.linear calls MKL there, which uses half of an AMD processor."""
+
+    weight: Tensor
+    precision: str = "fp32"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        x = x.float()
+        if x.numel() <= x.shape[-1]:  # of one row, the call itself would take most of the time
+            return F.linear(x, self.weight)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+        return product
+
+
+@dataclass(frozen=True)
+class BFloat16Matrix(_Shaped):
+    """bfloat16 weights, as most files have them: mapped from there, they take no memory of their own."""
+
+    weight: Tensor
+    precision: str = "bf16"
+
+    @property
+    def activations(self) -> torch.dtype:
+        """bfloat16: what an input is rounded to and a result is in anyway."""
+        return torch.bfloat16
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        return F.linear(x.bfloat16(), self.weight).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Float16Matrix(_Shaped):
+    """float16 weights. CPUs multiply float16 slowly, so there it saves memory and not time."""
+
+    weight: Tensor
+    precision: str = "fp16"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        if self.weight.device.type == "cpu":
+            return F.linear(x.float(), self.weight.float())
+        return self.in_float16(x.float())
+
+    def in_float16(self, x: Tensor) -> Tensor:
+        """Apply with float16 arithmetic. Squared ReLUs can be beyond its range, so each row is scaled to at most 1."""
+        largest = x.abs().amax(dim=-1, keepdim=True).clamp_min_(SMALLEST)
+        scale = torch.exp2(torch.ceil(torch.log2(largest)))
+        return F.linear((x / scale).half(), self.weight).float().mul_(scale)
+
+
+@dataclass(frozen=True)
+class Int8Matrix(_Shaped):
+    """int8 weights with a scale a row: W is about weight * scales[:, None]."""
+
+    weight: Tensor  # [rows, columns] int8
+    scales: Tensor  # [rows] float32
+    precision: str = "int8"
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.weight.nbytes + self.scales.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        return self.with_int8(x.float()) if self.weight.device.type == "cpu" else self.with_bfloat16(x)
+
+    def with_int8(self, x: Tensor) -> Tensor:
+        """Apply with the input in int8 as well: sums of integers, the same bits however many rows there are."""
+        quantized, scales = int8_rows(x.reshape(-1, x.shape[-1]))
+        product = torch._int_mm(quantized, self.weight.t()).float().mul_(self.scales).mul_(scales)
+        return product.view(*x.shape[:-1], -1)
+
+    def with_bfloat16(self, x: Tensor) -> Tensor:
+        """Apply with the input in bfloat16, in which the weights are exact."""
+        return F.linear(x.bfloat16(), self.weight.bfloat16()).float().mul_(self.scales)
+
+
+@dataclass(frozen=True)
+class Int4Matrix:
+    """int4 weights in groups of 32 columns, packed as torch's CPU kernel wants them."""
+
+    packed: Tensor
+    scales: Tensor  # [columns / 32, rows, 2] bfloat16: a scale and the value of the middle step
+    precision: str = "int4"
+    activations: torch.dtype = torch.float32
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+        return self.scales.shape[1]
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.scales.shape[0] * GROUP
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.packed.nbytes + self.scales.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        flat = x.reshape(-1, x.shape[-1]).bfloat16()
+        product: Tensor = torch._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
+        return product.float().view(*x.shape[:-1], -1)
+
+
+class Int4Groups(NamedTuple):
+    """A matrix in int4: the value at row r and column c of group g is about (steps[r, c] - 8) * scale + middle."""
+
+    steps: Tensor  # [rows, columns] uint8, 0 to 15
+    scale: Tensor  # [rows, columns / 32] bfloat16
+    middle: Tensor  # [rows, columns / 32] bfloat16
+
+
+def int8_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Round each row of [n, columns] to 255 even steps; returns (the steps [n, columns] int8, their sizes [n, 1])."""
+    scales = x.abs().amax(dim=-1, keepdim=True).div_(127).clamp_min_(SMALLEST)
+    return (x / scales).round_().to(torch.int8), scales
+
+
+def int4_groups(weight: Tensor) -> Int4Groups:
+    """Round each 32 columns of a row to 16 even steps between their extremes."""
+    groups = weight.float().reshape(len(weight), -1, GROUP)
+    low, high = groups.amin(dim=-1), groups.amax(dim=-1)
+    scale = ((high - low) / 15).clamp_min_(SMALLEST).bfloat16()
+    middle = (low + scale.float() * 8).bfloat16()
+    steps = ((groups - middle.float().unsqueeze(-1)) / scale.float().unsqueeze(-1)).round_().add_(8).clamp_(0, 15)
+    return Int4Groups(steps.to(torch.uint8).flatten(-2), scale, middle)
+
+
+def fp32(weight: Tensor) -> Matrix:
+    """Keep in float32, to be multiplied by what is fastest where it lies."""
+    weight = weight.float().contiguous()
+    return OneDnnMatrix(weight) if weight.device.type == "cpu" and _has_onednn() else PlainMatrix(weight)
+
+
+def bf16(weight: Tensor) -> Matrix:
+    """Keep in bfloat16."""
+    return BFloat16Matrix(weight.bfloat16().contiguous())
+
+
+def fp16(weight: Tensor) -> Matrix:
+    """Keep in float16. Raises UnsupportedModelError for weights beyond its range."""
+    kept = weight.half().contiguous()
+    if not torch.isfinite(kept).all():
+        raise UnsupportedModelError(f"a weight of {float(weight.abs().max()):.0f} is beyond float16; load it as bf16")
+    return Float16Matrix(kept)
+
+
+def int8(weight: Tensor) -> Matrix:
+    """Keep in int8 with a scale a row."""
+    steps, scales = int8_rows(weight.float())
+    return Int8Matrix(steps.contiguous(), scales.flatten())
+
+
+def int4(weight: Tensor) -> Matrix:
+    """Keep in int4, or in int8 what does not fit torch's blocks. Raises UnsupportedModelError off the CPU."""
+    if weight.device.type != "cpu":
+        raise UnsupportedModelError(f"int4 on {weight.device} is not supported; use int8 or bf16 there")
+    if weight.shape[0] % INT4_ROWS or weight.shape[1] % GROUP:
+        return int8(weight)
+    groups = int4_groups(weight)
+    packed = torch._convert_weight_to_int4pack_for_cpu(groups.steps.int(), 1)
+    scales = torch.stack([groups.scale.T, groups.middle.T], dim=-1)
+    return Int4Matrix(packed, scales.contiguous())
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How large matrices are kept: a name, and what makes a `Matrix` of a stored tensor [rows, columns]."""
+
+    name: str
+    keep: Callable[[Tensor], Matrix]
+
+
+FP32 = Precision("fp32", fp32)
+
+PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {one.name: one for one in (FP32, *(Precision(keep.__name__, keep) for keep in (bf16, fp16, int8, int4)))}
+)
+
+
+def _has_onednn() -> bool:
+    """Whether torch was built with oneDNN and MKL: without MKL, F.linear is as good as anything."""
+    return torch._C._has_mkldnn and torch._C.has_mkl

@@ -1,0 +1,225 @@
+"""The native library behind ctypes: its structs, and calls that check what they hand over.
+
+A call takes tensors by the names of src/abi.hpp, contiguous, on the CPU and of the struct's types; outputs are tensors
+that it fills. Knows nothing of models: what fits together in shape is the caller's business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rwkv_runtime.errors import RwkvError
+
+ABI = 1
+INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
+"""Best first."""
+LARGEST_WIDTH = 16384
+LARGEST_HEAD = 256
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+ANY = (torch.float32, torch.bfloat16)
+FLOAT, INT8, INT32, INT64 = (torch.float32,), (torch.int8,), (torch.int32,), (torch.int64,)
+
+
+class LibraryError(RwkvError):
+    """The native library is missing, does not load, or lacks kernels for this processor."""
+
+
+class _Threads(Structure):
+    _fields_ = (("region", c_void_p), ("count", c_int64))
+
+
+class Call(Structure):
+    """A struct of src/abi.hpp. `TENSORS` are its pointers with the types that they may have.
+
+    `CODES` are its fields that give one type for several of the pointers.
+    """
+
+    TENSORS: ClassVar[dict[str, tuple[torch.dtype, ...]]] = {}
+    CODES: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+
+def _struct(
+    name: str,
+    sizes: str,
+    tensors: dict[str, tuple[torch.dtype, ...]],
+    numbers: str,
+    codes: dict[str, str],
+    switches: str = "",
+) -> type[Call]:
+    """Make a struct: threads, sizes, pointers, floats, types of pointers, and switches, in this order."""
+    fields: list[tuple[str, Any]] = [("threads", _Threads)]
+    fields += [(size, c_int64) for size in sizes.split()]
+    fields += [(tensor, c_void_p) for tensor in tensors]
+    fields += [(number, c_float) for number in numbers.split()]
+    fields += [(code, c_int32) for code in (*codes, *switches.split())]
+    typed = {code: tuple(names.split()) for code, names in codes.items()}
+    return type(name, (Call,), {"_fields_": tuple(fields), "TENSORS": tensors, "CODES": typed})
+
+
+def _all(names: str, types: tuple[torch.dtype, ...]) -> dict[str, tuple[torch.dtype, ...]]:
+    return dict.fromkeys(names.split(), types)
+
+
+CALLS = {
+    "shift_mix": _struct(
+        "ShiftMix",
+        "lanes tokens width mixes",
+        _all("lengths", INT64)
+        | _all("stream", FLOAT)
+        | _all("added", ANY)
+        | _all("weight bias previous mix summed", FLOAT)
+        | _all("mixed", ANY)
+        | _all("last", FLOAT),
+        "epsilon",
+        {"dtype_added": "added", "dtype_mixed": "mixed"},
+    ),
+    "lerp_rows": _struct(
+        "LerpRows",
+        "lanes tokens width mixes",
+        _all("normed previous amounts", FLOAT) | _all("mixed", ANY),
+        "",
+        {"dtype_mixed": "mixed"},
+    ),
+    "time_mix7": _struct(
+        "TimeMix7",
+        "lanes tokens heads size",
+        _all("lengths", INT64)
+        | _all("memory memory_after", FLOAT)
+        | _all("receptance key value first_value gate decay rate blend", ANY)
+        | _all("decay_bias rate_bias blend_bias removal_scale key_rate bonus norm_weight norm_bias", FLOAT)
+        | _all("mixed", ANY),
+        "decay_scale norm_epsilon",
+        {"dtype": "receptance key value first_value mixed", "dtype_low": "gate decay rate blend"},
+    ),
+    "time_mix6": _struct(
+        "TimeMix6",
+        "lanes tokens heads size",
+        _all("lengths", INT64)
+        | _all("memory memory_after", FLOAT)
+        | _all("receptance key value gate decay", ANY)
+        | _all("decay_bias bonus norm_weight norm_bias", FLOAT)
+        | _all("mixed", ANY),
+        "norm_epsilon",
+        {"dtype": "receptance key value gate mixed", "dtype_low": "decay"},
+    ),
+    "time_mix4": _struct(
+        "TimeMix4",
+        "lanes tokens width",
+        _all("lengths", INT64)
+        | _all("numerator denominator maximum numerator_after denominator_after maximum_after", FLOAT)
+        | _all("receptance key value", ANY)
+        | _all("log_decay bonus", FLOAT)
+        | _all("mixed", ANY),
+        "",
+        {"dtype": "receptance key value mixed"},
+    ),
+    "squared_relu": _struct("SquaredRelu", "count", _all("before after", ANY), "", {"dtype": "before after"}),
+    "quantise_rows": _struct(
+        "QuantiseRows",
+        "rows columns",
+        _all("before", ANY) | _all("quantised", INT8) | _all("scales", FLOAT),
+        "",
+        {"dtype": "before"},
+        "squared_relu",
+    ),
+    "dequantise_sums": _struct(
+        "DequantiseSums",
+        "rows columns",
+        _all("sums", INT32) | _all("row_scales column_scales", FLOAT) | _all("after", ANY),
+        "",
+        {"dtype": "after"},
+    ),
+}
+"""The structs by the name of their kernel, in the order of the library's table."""
+
+
+class Library:
+    """The kernels of one instruction set."""
+
+    def __init__(self, table: int, instruction_set: str, region: int | None) -> None:
+        self.instruction_set = instruction_set
+        self._region = region
+        addresses = (c_void_p * len(CALLS)).from_address(table)
+        self._kernels = {
+            name: (struct, CFUNCTYPE(None, POINTER(struct))(address))
+            for (name, struct), address in zip(CALLS.items(), addresses, strict=True)
+        }
+
+    @property
+    def threading(self) -> str:
+        """Whose threads do the work."""
+        return "threads of torch's OpenMP" if self._region else "threads of their own"
+
+    def call(self, kernel: str, **fields: Tensor | float | None) -> None:
+        """Run a kernel on torch's number of threads. Raises LibraryError for a tensor that it cannot take."""
+        struct, run = self._kernels[kernel]
+        filled = struct(threads=_Threads(self._region, torch.get_num_threads()))
+        for name, value in fields.items():
+            setattr(filled, name, _address(kernel, name, value, struct) if name in struct.TENSORS else value)
+        for code, names in struct.CODES.items():
+            setattr(filled, code, _code(kernel, {name: fields.get(name) for name in names}))
+        run(ctypes.byref(filled))
+
+
+def _address(kernel: str, name: str, tensor: Tensor | float | None, struct: type[Call]) -> int | None:
+    if tensor is None:
+        return None
+    if not isinstance(tensor, Tensor) or tensor.dtype not in struct.TENSORS[name] or not _plain(tensor):
+        shown = f"{tensor.dtype} on {tensor.device}" if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise LibraryError(f"{kernel} cannot take {name}: {shown}; it takes contiguous CPU tensors of its types")
+    return tensor.data_ptr()
+
+
+def _code(kernel: str, tensors: dict[str, Tensor | float | None]) -> int:
+    """The number for the type that these tensors share; 0 if there are none."""
+    types = {name: tensor.dtype for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if len(set(types.values())) > 1:
+        raise LibraryError(f"{kernel} cannot take {types}; they must be of one type")
+    return DTYPES[next(iter(types.values()), torch.float32)]
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() and tensor.device.type == "cpu"
+
+
+def open_library(path: Path, instruction_set: str = "best") -> Library:
+    """Load the library and choose kernels. Raises LibraryError, with the reason."""
+    try:
+        loaded = ctypes.CDLL(str(path))
+        found = int(loaded.unspool_abi())
+        kernels = loaded.unspool_kernels
+    except (OSError, AttributeError) as error:
+        raise LibraryError(f"no native kernels: {error}; build them again with `pip install`") from error
+    if found != ABI:
+        raise LibraryError(f"{path} has interface {found}, not {ABI}; build it again with `pip install`")
+    kernels.argtypes, kernels.restype = (c_char_p,), c_void_p
+    wanted = INSTRUCTION_SETS if instruction_set == "best" else (instruction_set,)
+    for name in wanted:
+        if table := kernels(name.encode("ascii")):
+            return Library(int(table), name, _openmp_region())
+    raise LibraryError(f"no native kernels for {instruction_set}: not built, or this processor lacks it")
+
+
+def _openmp_region() -> int | None:
+    """GOMP_parallel of the OpenMP runtime that torch uses, so that one set of threads serves both; None elsewhere.
+
+    A second set would find the first one still spinning on the processors.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    runtimes = {line.split(maxsplit=5)[5] for line in maps.splitlines() if "omp" in line.rpartition("/")[2]}
+    for path in sorted(runtimes, key=lambda path: ("torch" not in path, path)):
+        try:
+            region = ctypes.cast(ctypes.CDLL(path).GOMP_parallel, c_void_p)
+        except (OSError, AttributeError):
+            continue
+        return region.value
+    return None

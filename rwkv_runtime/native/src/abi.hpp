@@ -1,0 +1,151 @@
+// What Python and this library say to each other: plain structs, filled by rwkv_runtime/native/library.py in the same
+// order. No pointer is kept after a call. Outputs never overlap inputs unless a field says so.
+#pragma once
+#include <cstdint>
+
+namespace unspool {
+
+enum Dtype : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
+
+// How a call may use threads. `region` is GOMP_parallel of the OpenMP runtime that the process already has, or null:
+// then threads are started and joined within the call. Work is cut so that no result depends on `count`.
+typedef void (*Region)(void (*)(void*), void*, unsigned, unsigned);
+struct Threads {
+    Region region;
+    int64_t count;
+};
+
+// summed = stream + added (if `added` is there), normed = LayerNorm(summed), and for each of the mixes
+// mixed = normed + mix * (the normed row before it - normed). The row before a lane's first is `previous`.
+struct ShiftMix {
+    Threads threads;
+    int64_t lanes, tokens, width, mixes;
+    const int64_t* lengths;   // [lanes]
+    const float* stream;      // [lanes, tokens, width]
+    const void* added;        // [lanes, tokens, width] of `dtype_added`, or null
+    const float* weight;      // [width]
+    const float* bias;        // [width]
+    const float* previous;    // [lanes, width]
+    const float* mix;         // [mixes, width]
+    float* summed;            // [lanes, tokens, width]; untouched without `added`
+    void* mixed;              // [mixes, lanes, tokens, width] of `dtype_mixed`
+    float* last;              // [lanes, width]: the normed row at each lane's length - 1, or its `previous`
+    float epsilon;
+    int32_t dtype_added, dtype_mixed;
+};
+
+// mixed = normed + amount * (the row before - normed), with amounts of each token's own.
+struct LerpRows {
+    Threads threads;
+    int64_t lanes, tokens, width, mixes;
+    const float* normed;      // [lanes, tokens, width]
+    const float* previous;    // [lanes, width]
+    const float* amounts;     // [mixes, lanes, tokens, width]
+    void* mixed;              // [mixes, lanes, tokens, width] of `dtype_mixed`
+    int32_t dtype_mixed;
+};
+
+// The time mix of RWKV-7 between its matrices. Rows at and after a lane's length become 0.
+struct TimeMix7 {
+    Threads threads;
+    int64_t lanes, tokens, heads, size;
+    const int64_t* lengths;                       // [lanes]
+    const float* memory;                          // [lanes, heads, value, key]
+    float* memory_after;                          // the same
+    const void *receptance, *key, *value;         // [lanes, tokens, heads * size] of `dtype`
+    const void* first_value;                      // the same, or null: the value stays as it is
+    const void* gate;                             // the same of `dtype_low`
+    const void *decay, *rate, *blend;             // the same of `dtype_low`, before bias and sigmoid
+    const float *decay_bias, *rate_bias, *blend_bias, *removal_scale, *key_rate, *bonus;  // [heads * size]
+    const float *norm_weight, *norm_bias;         // [heads * size]
+    void* mixed;                                  // [lanes, tokens, heads * size] of `dtype`
+    float decay_scale, norm_epsilon;
+    int32_t dtype, dtype_low;
+};
+
+// The time mix of RWKV-5 and 6 between its matrices. Rows at and after a lane's length become 0.
+struct TimeMix6 {
+    Threads threads;
+    int64_t lanes, tokens, heads, size;
+    const int64_t* lengths;                // [lanes]
+    const float* memory;                   // [lanes, heads, key, value]
+    float* memory_after;                   // the same
+    const void *receptance, *key, *value;  // [lanes, tokens, heads * size] of `dtype`
+    const void* gate;                      // the same, before silu, or null: no gate
+    const void* decay;                     // the same of `dtype_low`: log(-log) of what survives, before `decay_bias`; or null
+    const float* decay_bias;               // [heads * size]; all there is of the decay if `decay` is null
+    const float* bonus;                    // [heads * size]
+    const float *norm_weight, *norm_bias;  // [heads * size]
+    void* mixed;                           // [lanes, tokens, heads * size] of `dtype`
+    float norm_epsilon;
+    int32_t dtype, dtype_low;
+};
+
+// The time mix of RWKV-4 between its matrices: mixed = sigmoid(receptance) * the weighted mean of the values.
+struct TimeMix4 {
+    Threads threads;
+    int64_t lanes, tokens, width;
+    const int64_t* lengths;                                                // [lanes]
+    const float *numerator, *denominator, *maximum;                        // [lanes, width]
+    float *numerator_after, *denominator_after, *maximum_after;            // [lanes, width]
+    const void *receptance, *key, *value;                                  // [lanes, tokens, width] of `dtype`
+    const float *log_decay, *bonus;                                        // [width]
+    void* mixed;                                                           // [lanes, tokens, width] of `dtype`
+    int32_t dtype;
+};
+
+// after = max(before, 0) squared. The two may be the same memory.
+struct SquaredRelu {
+    Threads threads;
+    int64_t count;
+    const void* before;  // [count] of `dtype`
+    void* after;         // [count] of `dtype`
+    int32_t dtype;
+};
+
+// Rows of int8 with a scale each: row = scale * quantised. With `squared_relu`, of max(row, 0) squared.
+struct QuantiseRows {
+    Threads threads;
+    int64_t rows, columns;
+    const void* before;  // [rows, columns] of `dtype`
+    int8_t* quantised;   // [rows, columns]
+    float* scales;       // [rows]
+    int32_t dtype, squared_relu;
+};
+
+// after = sums * row scale * column scale.
+struct DequantiseSums {
+    Threads threads;
+    int64_t rows, columns;
+    const int32_t* sums;         // [rows, columns]
+    const float* row_scales;     // [rows]
+    const float* column_scales;  // [columns]
+    void* after;                 // [rows, columns] of `dtype`
+    int32_t dtype;
+};
+
+// The kernels of one instruction set.
+struct Kernels {
+    void (*shift_mix)(const ShiftMix*);
+    void (*lerp_rows)(const LerpRows*);
+    void (*time_mix7)(const TimeMix7*);
+    void (*time_mix6)(const TimeMix6*);
+    void (*time_mix4)(const TimeMix4*);
+    void (*squared_relu)(const SquaredRelu*);
+    void (*quantise_rows)(const QuantiseRows*);
+    void (*dequantise_sums)(const DequantiseSums*);
+};
+
+// Bounds of the buffers on the stack; Python refuses what is beyond them.
+constexpr int64_t LARGEST_WIDTH = 16384;
+constexpr int64_t LARGEST_HEAD = 256;
+
+// Call work(data, task) for every task below `tasks`, each once, on up to `threads.count` threads.
+void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data);
+
+template <class Work>
+void for_each_task(const Threads& threads, int64_t tasks, Work& work) {
+    run_tasks(threads, tasks, [](void* data, int64_t task) { (*static_cast<Work*>(data))(task); }, &work);
+}
+
+}  // namespace unspool

@@ -1,0 +1,18 @@
+// Compiled once per instruction set, with UNSPOOL_ISA as its name: hands out the table of its kernels.
+#include "rows.hpp"
+#include "shift_mix.hpp"
+#include "time_mix4.hpp"
+#include "time_mix6.hpp"
+#include "time_mix7.hpp"
+
+namespace unspool {
+namespace UNSPOOL_ISA {
+
+const Kernels* kernels() {
+    static constexpr Kernels table = {shift_mix, lerp_rows,    time_mix7,     time_mix6,
+                                      time_mix4, squared_relu, quantise_rows, dequantise_sums};
+    return &table;
+}
+
+}  // namespace UNSPOOL_ISA
+}  // namespace unspool

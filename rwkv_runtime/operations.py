@@ -1,0 +1,223 @@
+"""What happens between the matrices of a layer, as a few large operations, and all of them in torch.
+
+A layer says what is computed; which `Operations` compute it is a value that it holds, so other implementations (see
+native/) take the place of the ones here. They are the specification. Knows nothing of names, files or of how layers
+are stacked.
+
+Shapes, for B lanes, T tokens, width D, H heads of size N: rows are [B, T, D], a memory is [B, H, N, N]. Of each lane
+only `lengths[lane]` tokens count; rows past them mean nothing, and no memory takes them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from rwkv_runtime.kernels.wkv4 import Sums, wkv4_chunked, wkv4_recurrent
+from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
+from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
+from rwkv_runtime.matrices import Matrix
+from rwkv_runtime.norms import HeadNorm, Norm
+
+NORMALIZE_EPS = 1e-12
+
+
+class Stream(NamedTuple):
+    """The residual stream [B, T, D] and what is still to be added to it, which the next norm does in passing."""
+
+    x: Tensor
+    added: Tensor | None = None
+
+    def on(self, device: torch.device) -> Stream:
+        """The same on a device."""
+        return Stream(self.x.to(device), None if self.added is None else self.added.to(device))
+
+    def summed(self) -> Tensor:
+        """The stream with all that is added to it."""
+        return self.x if self.added is None else self.x + self.added
+
+
+class Entered(NamedTuple):
+    """What the first step of half a layer gives."""
+
+    x: Tensor  # [B, T, D]: the stream with what was to be added
+    mixes: Tensor  # [mixes, B, T, D] of its norms with those of the tokens before
+    last: Tensor  # [B, D]: the norm of each lane's last token, or what was before its first if it has none
+
+
+class Steps7(NamedTuple):
+    """What the matrices of RWKV-7 make of each token, before any bias or activation. All are [B, T, D]."""
+
+    receptance: Tensor
+    key: Tensor
+    value: Tensor
+    gate: Tensor  # the gate itself
+    decay: Tensor
+    rate: Tensor
+    blend: Tensor | None  # None, as the next one, in the first layer
+    first_value: Tensor | None
+
+
+@dataclass(frozen=True)
+class Parameters7:
+    """What RWKV-7 has per channel between its matrices: [D] but for the bonus."""
+
+    decay_bias: Tensor
+    rate_bias: Tensor
+    blend_bias: Tensor | None
+    removal_scale: Tensor
+    key_rate: Tensor
+    bonus: Tensor  # [H, N]
+    norm: HeadNorm
+    decay_scale: float  # the log decay of a channel that forgets fastest
+
+
+class Steps6(NamedTuple):
+    """What the matrices of RWKV-5 and 6 make of each token. All are [B, T, D]."""
+
+    receptance: Tensor
+    key: Tensor
+    value: Tensor
+    gate: Tensor | None  # before its SiLU; 5.0 has none
+    decay: Tensor | None  # log(-log decay), without its bias; None where all tokens have the same
+
+
+@dataclass(frozen=True)
+class Parameters6:
+    """What RWKV-5 and 6 have per channel between their matrices."""
+
+    decay_bias: Tensor  # [D], added to log(-log decay)
+    bonus: Tensor  # [H, N]
+    norm: HeadNorm
+
+
+class Steps4(NamedTuple):
+    """What the matrices of RWKV-4 make of each token: [B, T, D]."""
+
+    receptance: Tensor  # before its sigmoid
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Parameters4:
+    """What RWKV-4 has per channel: [D]."""
+
+    log_decay: Tensor
+    bonus: Tensor
+
+
+class Operations(Protocol):
+    """The steps of a layer between its matrices. Nothing passed in is written but `x` where it says so."""
+
+    @property
+    def name(self) -> str:
+        """What computes, for people."""
+
+    def keep(self, matrix: Matrix) -> Matrix:
+        """The same matrix, as these operations multiply it."""
+
+    def enter(
+        self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
+    ) -> Entered:
+        """Add, normalise, and mix each token with the one before it; before a lane's first stands `previous` [B, D].
+
+        `mix` [mixes, 1, 1, D] says how much of the token before each mix has; `dtype` is what the mixes may be in
+        beside float32.
+        """
+
+    def mixed_by(self, x: Tensor, previous: Tensor, amounts: Tensor, dtype: torch.dtype) -> Tensor:
+        """Mix rows x with those before them by amounts [mixes, B, T, D]; in `dtype` or float32."""
+
+    def time_mix7(
+        self, steps: Steps7, own: Parameters7, wkv: Tensor, lengths: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The time mix of RWKV-7; returns (rows for the output matrix, new wkv [B, H, V, K], the first value)."""
+
+    def time_mix6(self, steps: Steps6, own: Parameters6, wkv: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The time mix of RWKV-5 and 6; returns (rows for the output matrix, new wkv [B, H, K, V])."""
+
+    def time_mix4(self, steps: Steps4, own: Parameters4, sums: Sums, lengths: Sequence[int]) -> tuple[Tensor, Sums]:
+        """The time mix of RWKV-4; returns (rows for the output matrix, new sums)."""
+
+    def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
+        """Apply a matrix to the squared ReLU of rows, which may be written."""
+
+
+@dataclass(frozen=True)
+class TorchOperations:
+    """The operations in torch, in float32, on any device."""
+
+    name: str = "torch"
+
+    def keep(self, matrix: Matrix) -> Matrix:
+        """The matrix as it is."""
+        return matrix
+
+    def enter(
+        self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
+    ) -> Entered:
+        """Add, normalise and mix."""
+        x = stream.summed()
+        normed = norm(x)
+        return Entered(x, self.mixed_by(normed, previous, mix, dtype), _last(normed, previous, lengths))
+
+    def mixed_by(self, x: Tensor, previous: Tensor, amounts: Tensor, dtype: torch.dtype) -> Tensor:
+        """Mix rows with those before them."""
+        return torch.lerp(x, _shifted(x, previous), amounts)
+
+    def time_mix7(
+        self, steps: Steps7, own: Parameters7, wkv: Tensor, lengths: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The time mix of RWKV-7."""
+        log_decay = (steps.decay + own.decay_bias).sigmoid_().mul_(own.decay_scale)
+        rate = (steps.rate + own.rate_bias).sigmoid_()
+        value, first = steps.value, steps.first_value
+        if first is not None and steps.blend is not None and own.blend_bias is not None:
+            value = torch.lerp(value, first, (steps.blend + own.blend_bias).sigmoid_())
+
+        heads = (*value.shape[:2], *own.bonus.shape)
+        removal = F.normalize((steps.key * own.removal_scale).view(heads), dim=-1, eps=NORMALIZE_EPS)
+        key = torch.addcmul(1 - own.key_rate, rate, own.key_rate).mul_(steps.key).view(heads)
+        receptance, values = steps.receptance.view(heads), value.view(heads)
+        recurrence = wkv7_recurrent if value.shape[1] == 1 else wkv7_chunked
+        reads, wkv = recurrence(receptance, log_decay.view(heads), key, values, removal, rate.view(heads), wkv, lengths)
+        strength = (receptance * key).mul_(own.bonus).sum(-1, keepdim=True)
+        mixed = torch.addcmul(own.norm(reads).view(heads), strength, values).view(value.shape)
+        return mixed.mul_(steps.gate), wkv, value if first is None else first
+
+    def time_mix6(self, steps: Steps6, own: Parameters6, wkv: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The time mix of RWKV-5 and 6."""
+        heads = (*steps.value.shape[:2], *own.bonus.shape)
+        exponent = own.decay_bias if steps.decay is None else steps.decay + own.decay_bias
+        log_decay = exponent.exp().neg_().expand(steps.value.shape).view(heads)
+        recurrence = wkv6_recurrent if steps.value.shape[1] == 1 else wkv6_chunked
+        receptance, key, value = (x.view(heads) for x in (steps.receptance, steps.key, steps.value))
+        reads, wkv = recurrence(receptance, log_decay, key, value, own.bonus, wkv, lengths)
+        mixed = own.norm(reads)
+        return mixed if steps.gate is None else mixed.mul_(F.silu(steps.gate)), wkv
+
+    def time_mix4(self, steps: Steps4, own: Parameters4, sums: Sums, lengths: Sequence[int]) -> tuple[Tensor, Sums]:
+        """The time mix of RWKV-4."""
+        recurrence = wkv4_recurrent if steps.value.shape[1] == 1 else wkv4_chunked
+        reads, sums = recurrence(steps.key, steps.value, own.log_decay, own.bonus, sums, lengths)
+        return steps.receptance.sigmoid().mul_(reads), sums
+
+    def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
+        """Apply a matrix to the squared ReLU of rows."""
+        return matrix(x.relu_().square_())
+
+
+def _shifted(x: Tensor, previous: Tensor) -> Tensor:
+    """Each token's predecessor; the first token's is `previous` [B, D]."""
+    return torch.cat([previous.unsqueeze(1), x[:, :-1]], dim=1)
+
+
+def _last(x: Tensor, previous: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The row of each lane's last token, or `previous` where a lane has none: [B, D]."""
+    return torch.stack([x[lane, n - 1] if n else previous[lane] for lane, n in enumerate(lengths)])

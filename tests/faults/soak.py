@@ -1,0 +1,85 @@
+"""The long profile of the fault harnesses: `python -m tests.faults.soak [--seed N] [--scale S]`, or `make soak`.
+
+Each harness prints one JSON line for tests/bench/results.jsonl. The process ends with 1 if anything was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.faults.damage import damages
+from tests.faults.histories import corpus, histories, undisturbed
+from tests.faults.rivals import processes, round_of_rivals
+
+POWER_LOSSES = 10_000
+DAMAGES = 10_000
+RIVAL_ROUNDS = 100
+
+
+def power_losses(seeds: range, folder: Path) -> Iterator[str]:
+    return (verdict.wrong for verdict in histories(seeds, folder))
+
+
+def damaged_files(seeds: range, folder: Path) -> Iterator[str]:
+    return (f"{damage.file}: {damage.wrong}" if damage.wrong else "" for damage in damages(seeds, folder))
+
+
+def rivals(seeds: range, folder: Path) -> Iterator[str]:
+    documents = corpus(folder / "corpus")
+    expected = undisturbed(shutil.copytree(documents, folder / "golden"))
+    context = processes()
+    for seed in seeds:
+        scratch = shutil.copytree(documents, folder / f"round-{seed}")
+        yield round_of_rivals(context, scratch, expected)
+        shutil.rmtree(scratch)
+
+
+Harness = Callable[[range, Path], Iterator[str]]
+"""What was wrong in each trial, or nothing; given the seeds and a folder to work in."""
+
+HARNESSES: dict[str, tuple[Harness, int]] = {
+    "power_losses": (power_losses, POWER_LOSSES),
+    "damaged_files": (damaged_files, DAMAGES),
+    "rivals_without_lock": (rivals, RIVAL_ROUNDS),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed; another one draws other faults")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of trials")
+    parser.add_argument("--only", choices=sorted(HARNESSES), help="one harness instead of all")
+    arguments = parser.parse_args()
+    failed = False
+    for name, (harness, trials) in HARNESSES.items():
+        if arguments.only in (None, name):
+            failed |= soak(name, harness, max(1, int(trials * arguments.scale)), arguments.seed)
+    return int(failed)
+
+
+def soak(name: str, harness: Harness, trials: int, seed: int) -> bool:
+    """Run one harness; whether anything was wrong."""
+    started, wrong = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="unspool-soak-") as folder:
+        for number, found in enumerate(harness(range(seed, seed + trials), Path(folder)), 1):
+            if found:
+                wrong.append(found)
+                print(f"{name}: trial {seed + number - 1}: {found}", file=sys.stderr)
+            if number % 500 == 0:
+                print(f"{name}: {number} of {trials}, {len(wrong)} wrong", file=sys.stderr)
+    seconds = round(time.monotonic() - started, 1)
+    print(
+        json.dumps({"bench": name, "trials": trials, "seed": seed, "wrong": len(wrong), "seconds": seconds}), flush=True
+    )
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

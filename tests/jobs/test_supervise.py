@@ -1,0 +1,187 @@
+"""What the loop of a run does with workers that are slow, that hang or that die, on a pool that follows a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.errors import ExitCode, JobError
+from jobs.ledger import Epoch, RunLedger
+from jobs.patience import Patience
+from jobs.run_directory import RunDirectory
+from jobs.supervise import Limits, Supervisor, Watchers
+from pipeline.documents import DocumentRef
+from pipeline.errors import DocumentError
+from pipeline.outcome import Outcome, failed
+from pipeline.parts import Attempt, PartWriter
+from pipeline.pool import Answer, Loss
+from pipeline.work import Assignment, Progress, WorkerFacts
+from tests.jobs.fake_driver import new_run, quick_disk
+
+STALL = 60.0
+USUAL_SECONDS = 1.0
+Hangs = Callable[[str, int], bool]
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ScriptedPool:
+    """Workers that answer each call after a second, except over documents at which they hang."""
+
+    def __init__(self, clock: Clock, writer: PartWriter, places: int, hangs: Hangs) -> None:
+        self.size = places
+        self.abandoned: list[tuple[str, ...]] = []
+        self.handed_out: list[tuple[str, ...]] = []
+        self._clock = clock
+        self._writer = writer
+        self._hangs = hangs
+        self._starting: list[int] = []
+        self._calls: dict[int, tuple[float, list[Assignment]]] = {}
+
+    def start(self, place: int) -> None:
+        self._starting.append(place)
+
+    def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
+        self.handed_out.append(tuple(given.ref.uri for given in new))
+        self._calls[place] = (self._clock.now, list(new))
+
+    def drain(self, place: int) -> None:
+        self._calls[place] = (self._clock.now, [])
+
+    def wait(self, seconds: float) -> list[Answer | Loss]:
+        started, self._starting = self._starting, []
+        if started:
+            return [Answer(place, facts=WorkerFacts(1, "n", "span", 4, "7", 0.1, {})) for place in started]
+        self._clock.now += seconds
+        return [*self._answers()]
+
+    def _answers(self) -> Iterator[Answer]:
+        for place, (_, documents) in list(self._calls.items()):
+            if not any(self._hangs(one.ref.uri, one.attempt) for one in documents):
+                del self._calls[place]
+                outcomes = tuple(self._outcome(one) for one in documents)
+                yield Answer(place, progress=Progress(outcomes, (), 0, 0, 0))
+
+    def _outcome(self, given: Assignment) -> Outcome:
+        """Rows that say anything at all: here only their number counts."""
+        attempt = Attempt(given.ref.doc_id, given.epoch, given.attempt)
+        return failed(given.ref, attempt, DocumentError("decode", "empty", "nothing in it"), self._writer)
+
+    def abandon(self, place: int, message: str) -> Loss:
+        _, given = self._calls.pop(place)
+        self.abandoned.append(tuple(one.ref.uri for one in given))
+        return Loss(place, "hung", message)
+
+    def close(self) -> None:
+        pass
+
+
+class Run:
+    """A run directory and a supervisor over a scripted pool."""
+
+    def __init__(self, folder: Path, names: Sequence[str], hangs: Hangs, places: int = 1, lanes: int = 1) -> None:
+        self.directory: RunDirectory = new_run(folder, quick_disk())
+        self.directory.prepare()
+        view = RunLedger.read(self.directory.ledger)
+        self.ledger = RunLedger.take_over(view, self.directory.disk, folder, Epoch.of_this_process("start", {}))
+        self.clock = Clock()
+        writer = PartWriter(self.directory.path, self.directory.disk)
+        self.pool = ScriptedPool(self.clock, writer, places, hangs)
+        refs = [DocumentRef(f"d{name}", name, f"/{name}", 0, 0, "text") for name in names]
+        self.supervisor = Supervisor(
+            self.pool,
+            self.ledger,
+            refs,
+            lanes,
+            Limits(retries=2, max_failed=1.0, documents=len(refs)),
+            writer,
+            Watchers(()),
+            self.directory.quarantine,
+            lambda _: None,
+            lambda: False,
+            Patience(STALL, self.clock),
+        )
+
+    def reasons(self) -> dict[str, str]:
+        """Why each document was given up, up to the colon."""
+        found = RunLedger.read(self.directory.ledger).quarantined
+        return {doc_id: record.reason.split(":")[0] for doc_id, record in found.items()}
+
+
+def test_a_document_at_which_every_worker_hangs_is_given_up_after_three_and_the_others_are_read(tmp_path: Path) -> None:
+    run = Run(tmp_path, ["a", "poison", "b"], lambda name, _: name == "poison")
+
+    assert run.supervisor.run()
+
+    assert run.pool.abandoned == [("poison",)] * 3
+    assert run.reasons() == {"da": "empty", "db": "empty", "dpoison": "worker_hung"}
+
+
+def test_a_document_at_which_a_worker_hung_once_is_tried_again_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path, ["a", "b", "c", "d"], lambda name, attempt: name == "b" and attempt == 1, lanes=4)
+
+    assert run.supervisor.run()
+
+    assert run.pool.abandoned == [("a", "b", "c", "d")]
+    retried = [names for names in run.pool.handed_out[1:] if names]
+    assert sorted(retried) == [("a",), ("b",), ("c",), ("d",)]
+    assert set(run.reasons().values()) == {"empty"}
+
+
+def test_workers_that_all_hang_stop_the_run_and_are_not_blamed_on_the_documents(tmp_path: Path) -> None:
+    run = Run(tmp_path, [f"{n}" for n in range(20)], lambda *_: True)
+
+    with pytest.raises(JobError, match="looks like the machine") as stopped:
+        run.supervisor.run()
+
+    assert stopped.value.exit_code is ExitCode.ABORTED
+    assert len(run.pool.abandoned) == 5
+
+
+def ref(size: int) -> DocumentRef:
+    return DocumentRef("d", "d", "/d", size, 0, "text")
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 100), max_size=30), st.floats(1, 1000))
+def test_a_call_is_overdue_after_the_stall_or_twenty_times_the_usual_and_not_before(
+    usual: list[float], stall: float
+) -> None:
+    clock = Clock()
+    patience = Patience(stall, clock)
+    for seconds in usual:
+        patience.begin(0, [])
+        clock.now += seconds
+        patience.end(0)
+    patience.begin(0, [])
+    clock.now += stall * 0.999
+    assert patience.overdue() == {}
+    clock.now += max(0.002 * stall, 20 * max(usual, default=0.0))
+    assert patience.overdue().keys() == {0}
+    patience.end(0)
+    assert patience.overdue() == {}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1 << 34))
+def test_a_call_that_opens_a_document_may_take_as_long_as_its_parser_may(size: int) -> None:
+    clock = Clock()
+    patience = Patience(STALL, clock)
+    patience.begin(0, [ref(size)])
+    parsing = 300 + 10 * size / (1 << 20)
+    clock.now = parsing
+    assert patience.overdue() == {}
+    clock.now = parsing + STALL + 1
+    assert patience.overdue().keys() == {0}
