@@ -112,8 +112,9 @@ def evaluate(model: Model, data: Path | None, prepared: Path | None, documents: 
         for name, embed in (("stsb_dev", isolated), ("stsb_dev_static_only", static_only)):
             found[name] = similarity_spearman(embed(model, sides[0]), embed(model, sides[1]), scores)
         if prepared is not None:
-            pairs = zip(sides, unrelated_states(model, prepared, CONTEXT_TOKENS), strict=True)
-            found["stsb_dev_after_512"] = similarity_spearman(*(after(model, *pair) for pair in pairs), scores)
+            states = unrelated_states(model, prepared, CONTEXT_TOKENS)
+            first, second = (after(model, texts, state) for texts, state in zip(sides, states, strict=True))
+            found["stsb_dev_after_512"] = similarity_spearman(first, second, scores)
     if prepared is not None:
         head = model.embedding_head
         rotation = np.eye(384, dtype=np.float32) if head is None or head.rotation is None else head.rotation.numpy()
