@@ -46,11 +46,11 @@ def export(out: Path, profile: Profile) -> list[Path]:
     shutil.copy(out / "data" / TOKENIZER, folder / TOKENIZER)
     tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
     save_file(reference_values(as_loaded(tensors), profile.model, tokenizer), folder / REFERENCE)
-    written = [folder / name for name in (WEIGHTS, HEADS, TOKENIZER, REFERENCE)]
+    written = [folder / name for name in (WEIGHTS, TOKENIZER, REFERENCE)]
     described = configuration(profile, tokenizer.vocab_size, held["step"])
     described["sha256"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
-    return [*written, folder / CONFIG]
+    return [*written, folder / HEADS, folder / CONFIG]
 
 
 def stored_form(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

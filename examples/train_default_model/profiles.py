@@ -65,18 +65,18 @@ class Profile:
 
 PROFILES = {
     "hour": Profile(
-        DataProfile(Limits(40_000, 3_600_000, 60_000_000), 16_384, 2, 250, 40),
+        DataProfile(Limits(40_000, 3_600_000, 60_000_000), 16_384, 2, 250, 22),
         ModelProfile(3, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
             rows=(3, 3, 2),
             tokens=256,
-            steps=1_700,
+            steps=2_050,
             learning_rate=1.5e-3,
-            static_steps=300,
+            static_steps=800,
             static_batch=1024,
             warm_up_steps=60,
-            next_token_positions=192,
+            next_token_positions=384,
             next_token_weight=0.1,
             checkpoint_seconds=120,
         ),
