@@ -7,8 +7,9 @@ student.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -113,28 +114,30 @@ def _write_shards(
 ) -> None:
     if not (folder / HELD_OUT).exists():
         apart = (excerpt for excerpt in read_excerpts(folder / EXCERPTS) if excerpt.held_out)
-        texts = ["".join(excerpt.passages[: profile.passages_per_document]) for excerpt in apart]
+        texts = ["".join(excerpt.passages[: profile.passages_per_stretch]) for excerpt in apart]
         write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
         log(f"{HELD_OUT}: {len(texts)} documents")
-    training = _stretches(folder, profile.passages_per_document)
+    training = iter(_stretches(folder, profile.passages_per_stretch))
     for number in range(profile.shards):
-        texts = list(islice(training, profile.shard_documents))
+        texts = list(islice(training, profile.shard_stretches))
         path = shard_path(folder, number)
         if texts and not path.exists():
             write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, profile.taught))
-            log(f"{path.name}: {len(texts)} documents, {path.stat().st_size / 1e6:.2f} MB")
+            log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
 
 
-def _stretches(folder: Path, length: int) -> Iterator[str]:
-    """The first so many passages of every training document, then the next of each, until none has more."""
-    for start in count(0, length):
-        stretches = (excerpt.passages[start : start + length] for excerpt in _training(folder))
-        found = False
-        for stretch in filter(None, stretches):
-            found = True
-            yield "".join(stretch)
-        if not found:
-            return
+def _stretches(folder: Path, length: int) -> list[str]:
+    """All training text in stretches of so many passages, in an order in which any part is a sample of the whole.
+
+    Taken document by document, long ones would hardly be met: the first shards would be without novels and meetings.
+    """
+    found = [
+        "".join(excerpt.passages[start : start + length])
+        for excerpt in _training(folder)
+        for start in range(0, len(excerpt.passages), length)
+    ]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def _training(folder: Path) -> Iterator[Excerpt]:

@@ -10,12 +10,12 @@ from examples.train_default_model.targets import Taught
 
 @dataclass(frozen=True)
 class DataProfile:
-    """What is prepared: at most `shards` of `shard_documents` stretches, each `passages_per_document` of a document."""
+    """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text."""
 
     limits: Limits
     vocabulary: int
-    passages_per_document: int
-    shard_documents: int
+    passages_per_stretch: int
+    shard_stretches: int
     shards: int
     taught: Taught = field(default_factory=Taught)
 
@@ -65,7 +65,7 @@ class Profile:
 
 PROFILES = {
     "hour": Profile(
-        DataProfile(Limits(40_000, 3_600_000, 60_000_000), 16_384, 2, 250, 22),
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 2, 250, 22),
         ModelProfile(3, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
@@ -82,7 +82,7 @@ PROFILES = {
         ),
     ),
     "cpu": Profile(
-        DataProfile(Limits(40_000, 3_600_000, 60_000_000), 16_384, 3, 250, 40),
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 80),
         ModelProfile(6, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
@@ -99,7 +99,7 @@ PROFILES = {
         ),
     ),
     "gpu": Profile(
-        DataProfile(Limits(200_000, 12_000_000, 150_000_000), 16_384, 70, 1_000, 10),
+        DataProfile(Limits(200_000, 12_000_000, 150_000_000), 16_384, 6, 1_000, 10),
         ModelProfile(8, 384, (64, 64, 32, 128)),
         TrainingProfile(
             kernel="triton",

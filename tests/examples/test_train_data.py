@@ -167,7 +167,7 @@ def trained_tokenizer() -> BpeTokenizer:
 
 def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data, tmp_path):
     folder = tmp_path / "prepared"
-    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_document=5, shard_documents=30, shards=9)
+    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=5, shard_stretches=30, shards=9)
     prepare(data, folder, profile)
     assert is_prepared(folder)
 
@@ -189,13 +189,23 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
 
 def test_every_passage_of_a_document_ends_up_in_one_shard(data, tmp_path):
     prepare(
-        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_document=1, shard_documents=50, shards=9)
+        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=50, shards=9)
     )
     tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     trained = [text(document, tokenizer) for path in shard_paths(tmp_path) for document in read_shard(path)]
     kept = [one.passages for one in read_excerpts(tmp_path / EXCERPTS) if not one.held_out]
     assert max(map(len, kept)) > 1
     assert sorted(trained) == sorted(passage for passages_of_one in kept for passage in passages_of_one)
+
+
+def test_the_first_shard_is_a_sample_of_long_and_short_documents(data, tmp_path):
+    prepare(
+        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=40, shards=1)
+    )
+    tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
+    [long] = [one for one in read_excerpts(tmp_path / EXCERPTS) if one.id == "document-1"]
+    first = {text(document, tokenizer) for document in read_shard(shard_paths(tmp_path)[0])}
+    assert len(first) == 40 and 0 < len(first & set(long.passages)) < len(long.passages)
 
 
 def test_one_command_trains_and_exports_a_model_and_will_not_overwrite_its_checkpoint(data, tmp_path, capsys):
@@ -216,7 +226,7 @@ def test_training_data_is_asked_for_when_there_is_none(tmp_path, capsys):
 
 
 def test_a_preparation_that_stopped_goes_on_and_ends_the_same(data, tmp_path):
-    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_document=2, shard_documents=30, shards=9)
+    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=2, shard_stretches=30, shards=9)
 
     def stopping(texts: list[str]) -> np.ndarray:
         if len(list((tmp_path / "two").glob("shard-*.parquet"))) == 1:
