@@ -99,7 +99,7 @@ PROFILES = {
         ),
     ),
     "gpu": Profile(
-        DataProfile(Limits(200_000, 12_000_000, 150_000_000), 16_384, 6, 1_000, 10),
+        DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10),
         ModelProfile(8, 384, (64, 64, 32, 128)),
         TrainingProfile(
             kernel="triton",

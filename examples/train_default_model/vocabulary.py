@@ -1,4 +1,4 @@
-"""The tokenizer of the shipped model: byte-level BPE whose tokens, joined, are the bytes of the text.
+"""The tokenizer of the trained model: byte-level BPE whose tokens, joined, are the bytes of the text.
 
 Digits stand alone, and white space never ends up behind other characters in one piece, so a text can be encoded in
 parts (`rwkv_runtime.tokenizers.bpe` accepts the splitting pattern for that). Knows nothing of training.
