@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from rwkv_runtime.errors import ModelFileError
+from rwkv_runtime.weights import row_scaled
 from rwkv_runtime.weights.deferred import Stored
 
 NAME = "safetensors"
@@ -38,7 +39,7 @@ def read(path: Path) -> dict[str, Stored]:
         )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return row_scaled.joined({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"{path}: is damaged ({reason}); download it again") from error

@@ -1,0 +1,1 @@
+"""Jobs and programs that show how the project is used."""

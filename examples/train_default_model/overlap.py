@@ -1,0 +1,94 @@
+"""Texts as sets of word n-grams: which training documents repeat each other, and what they share with evaluation text.
+
+An n-gram is a 64-bit hash of n lower-cased words, the same on every machine. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+
+EVALUATION_WORDS = 13
+DUPLICATE_WORDS = 12
+SAMPLED_ONE_IN = 24
+DUPLICATE_SHARE = 0.4
+
+_WORD = re.compile(r"\w+")
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class WordHasher:
+    """Hashes n-grams of words; remembers the hash of each word it has met."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, int] = {}
+
+    def ngrams(self, text: str, length: int) -> Hashes:
+        """Hashes of all runs of `length` words of a text, in order: [words - length + 1], or none."""
+        words = np.array([self._word(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
+        count = len(words) - length + 1
+        if count < 1:
+            return np.empty(0, np.uint64)
+        sums = np.zeros(count, np.uint64)
+        for position in range(length):
+            sums = sums * _MULTIPLIER + words[position : position + count]
+        return sums ^ (sums >> np.uint64(29))
+
+    def _word(self, word: str) -> int:
+        known = self._words.get(word)
+        if known is None:
+            known = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+            self._words[word] = known
+        return known
+
+
+class NearDuplicates:
+    """Tells whether a document repeats one that was accepted before.
+
+    Of the shingles (runs of 12 words) of a document every 24th by hash is looked at; it is a near-duplicate when more
+    than 40 % of those stand in one accepted document.
+    """
+
+    def __init__(self, hasher: WordHasher) -> None:
+        self._hasher = hasher
+        self._owners: dict[int, int] = {}
+        self._accepted = 0
+
+    def accept(self, text: str) -> bool:
+        """Return whether the text is new, and if so remember it."""
+        shingles = np.unique(self._hasher.ngrams(text, DUPLICATE_WORDS))
+        sampled = shingles[shingles % np.uint64(SAMPLED_ONE_IN) == 0].tolist()
+        shared = Counter(self._owners[shingle] for shingle in sampled if shingle in self._owners)
+        if shared and max(shared.values()) > DUPLICATE_SHARE * len(sampled):
+            return False
+        for shingle in sampled:
+            self._owners.setdefault(shingle, self._accepted)
+        self._accepted += 1
+        return True
+
+
+class EvaluationText:
+    """The 13-grams of every evaluation document; a passage that has one of them is not trained on."""
+
+    def __init__(self, hasher: WordHasher, texts: Iterable[str]) -> None:
+        self._hasher = hasher
+        found = [np.unique(hasher.ngrams(text, EVALUATION_WORDS)) for text in texts]
+        self._ngrams = np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+
+    def __len__(self) -> int:
+        return len(self._ngrams)
+
+    def touches(self, passage: str) -> bool:
+        """Whether the passage shares a run of 13 words with an evaluation document."""
+        ngrams = self._hasher.ngrams(passage, EVALUATION_WORDS)
+        if not len(ngrams) or not len(self._ngrams):
+            return False
+        places = np.searchsorted(self._ngrams, ngrams).clip(max=len(self._ngrams) - 1)
+        return bool((self._ngrams[places] == ngrams).any())

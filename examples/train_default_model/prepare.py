@@ -1,0 +1,144 @@
+"""From a data folder to what training reads: a tokenizer, token shards with targets, vectors of the tokens, a manifest.
+
+Every step writes a file and is skipped where the file stands, so a stopped preparation goes on. Knows nothing of the
+student.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from examples.train_default_model.corpus import Excerpt, excerpts, read_excerpts, write_excerpts
+from examples.train_default_model.documents import read_documents
+from examples.train_default_model.evaluation_text import evaluation_files, evaluation_texts
+from examples.train_default_model.overlap import EvaluationText, NearDuplicates, WordHasher
+from examples.train_default_model.profiles import DataProfile
+from examples.train_default_model.shards import read_shard, write_shard
+from examples.train_default_model.targets import Taught, documents_with_targets
+from examples.train_default_model.vocabulary import train_tokenizer
+from rwkv_runtime.tokenizers.bpe import BpeTokenizer
+
+Floats = NDArray[np.float32]
+Embed = Callable[[Sequence[str]], Floats]
+
+EXCERPTS = "excerpts.jsonl.zst"
+TOKENIZER = "tokenizer.json"
+PIECES = "pieces.npy"
+ROTATION = "rotation.npy"
+HELD_OUT = "held-out.parquet"
+MANIFEST = "manifest.json"
+ROTATION_SAMPLE = 60_000
+
+
+def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None]) -> None:
+    """Make what needs no teacher: the text that may be trained on, its manifest, and the tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / EXCERPTS).exists():
+        _write_corpus(data, folder, profile)
+        log(f"{EXCERPTS}: {(folder / EXCERPTS).stat().st_size / 1e6:.2f} MB")
+    if not (folder / TOKENIZER).exists():
+        texts = ("".join(excerpt.passages[::2]) for excerpt in _training(folder))
+        train_tokenizer(texts, profile.vocabulary, folder / TOKENIZER)
+        log(f"{TOKENIZER}: {(folder / TOKENIZER).stat().st_size / 1e6:.2f} MB")
+
+
+def prepare_targets(folder: Path, profile: DataProfile, embed: Embed, log: Callable[[str], None]) -> None:
+    """Make what the teacher is asked for: vectors of the tokens, token shards with targets, the rotation."""
+    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
+    if not (folder / PIECES).exists():
+        ids = range(tokenizer.vocab_size)
+        pieces = [tokenizer.token_bytes(token).decode("utf-8", "replace").strip() or "." for token in ids]
+        np.save(folder / PIECES, embed(pieces).astype(np.float16))
+        log(f"{PIECES}: {len(pieces)} vectors")
+    _write_shards(folder, profile, tokenizer, embed, log)
+    if not (folder / ROTATION).exists():
+        np.save(folder / ROTATION, rotation(shard_paths(folder)))
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether nothing is missing: the rotation is written last."""
+    return (folder / ROTATION).exists()
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where a shard stands."""
+    return folder / f"shard-{number:03d}.parquet"
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards that are there, in order."""
+    return sorted(folder.glob("shard-*.parquet"))
+
+
+def rotation(shards: Sequence[Path]) -> Floats:
+    """The teacher's principal axes, [384, 384]: v @ rotation has its energy in front, and keeps every cosine."""
+    targets = (
+        sentence.target
+        for path in shards
+        for document in read_shard(path)
+        for sentence in document
+        if sentence.target is not None
+    )
+    vectors = np.stack(list(islice(targets, ROTATION_SAMPLE)))
+    _, axes = np.linalg.eigh(vectors.T @ vectors)
+    return np.ascontiguousarray(axes[:, ::-1]).astype(np.float32)
+
+
+def _write_corpus(data: Path, folder: Path, profile: DataProfile) -> None:
+    hasher = WordHasher()
+    evaluation = EvaluationText(hasher, evaluation_texts(data))
+    found = excerpts(read_documents(data), NearDuplicates(hasher), evaluation, profile.limits)
+    temporary = folder / f"{EXCERPTS}.tmp"
+    write_excerpts(temporary, found)
+    manifest = {
+        "evaluation_files": [path.relative_to(data).as_posix() for path in evaluation_files(data)],
+        "evaluation_13_grams": len(evaluation),
+        "documents": [
+            {"id": one.id, "source": one.source, "licence": one.licence, "held_out": one.held_out}
+            for one in read_excerpts(temporary)
+        ],
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=0), "utf-8")
+    temporary.replace(folder / EXCERPTS)
+
+
+def _write_shards(
+    folder: Path, profile: DataProfile, tokenizer: BpeTokenizer, embed: Embed, log: Callable[[str], None]
+) -> None:
+    if not (folder / HELD_OUT).exists():
+        apart = (excerpt for excerpt in read_excerpts(folder / EXCERPTS) if excerpt.held_out)
+        texts = ["".join(excerpt.passages[: profile.passages_per_stretch]) for excerpt in apart]
+        write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
+        log(f"{HELD_OUT}: {len(texts)} documents")
+    training = iter(_stretches(folder, profile.passages_per_stretch))
+    for number in range(profile.shards):
+        texts = list(islice(training, profile.shard_stretches))
+        path = shard_path(folder, number)
+        if texts and not path.exists():
+            write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, profile.taught))
+            log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _stretches(folder: Path, length: int) -> list[str]:
+    """All training text in stretches of so many passages, in an order in which any part is a sample of the whole.
+
+    Taken document by document, long ones would hardly be met: the first shards would be without novels and meetings.
+    """
+    found = [
+        "".join(excerpt.passages[start : start + length])
+        for excerpt in _training(folder)
+        for start in range(0, len(excerpt.passages), length)
+    ]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def _training(folder: Path) -> Iterator[Excerpt]:
+    return (excerpt for excerpt in read_excerpts(folder / EXCERPTS) if not excerpt.held_out)

@@ -1,0 +1,136 @@
+"""How large, how long, how fast: one frozen record per kind of machine. Knows nothing of how it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from examples.train_default_model.corpus import Limits
+from examples.train_default_model.targets import Taught
+
+
+@dataclass(frozen=True)
+class DataProfile:
+    """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text."""
+
+    limits: Limits
+    vocabulary: int
+    passages_per_stretch: int
+    shard_stretches: int
+    shards: int
+    taught: Taught = field(default_factory=Taught)
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """The network: `ranks` are the low-rank sizes of decay, rate, value blend and gate."""
+
+    layers: int
+    width: int
+    ranks: tuple[int, int, int, int]
+    head_size: int = 64
+    vector_size: int = 384
+
+
+@dataclass(frozen=True)
+class TrainingProfile:
+    """The run. `learning_rate` is that of hidden matrices; the schedule spans `steps`.
+
+    `rows` are the streams read side by side: (documents in order, unrelated sentences without a reset, sentences
+    alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static table before the
+    first step. Of the positions in document rows, `next_token_positions` are scored a step.
+    """
+
+    kernel: str
+    rows: tuple[int, int, int]
+    tokens: int
+    steps: int
+    learning_rate: float
+    static_steps: int
+    static_batch: int
+    warm_up_steps: int
+    next_token_positions: int
+    next_token_weight: float
+    checkpoint_seconds: float
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that `--profile` chooses."""
+
+    data: DataProfile
+    model: ModelProfile
+    training: TrainingProfile
+
+
+PROFILES = {
+    "hour": Profile(
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 2, 250, 22),
+        ModelProfile(3, 256, (32, 32, 32, 64)),
+        TrainingProfile(
+            kernel="native",
+            rows=(3, 3, 2),
+            tokens=256,
+            steps=2_050,
+            learning_rate=1.5e-3,
+            static_steps=800,
+            static_batch=1024,
+            warm_up_steps=60,
+            next_token_positions=384,
+            next_token_weight=0.1,
+            checkpoint_seconds=120,
+        ),
+    ),
+    "cpu": Profile(
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 80),
+        ModelProfile(6, 256, (32, 32, 32, 64)),
+        TrainingProfile(
+            kernel="native",
+            rows=(3, 3, 2),
+            tokens=512,
+            steps=20_000,
+            learning_rate=1.5e-3,
+            static_steps=600,
+            static_batch=1024,
+            warm_up_steps=150,
+            next_token_positions=768,
+            next_token_weight=0.1,
+            checkpoint_seconds=120,
+        ),
+    ),
+    "gpu": Profile(
+        DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10),
+        ModelProfile(8, 384, (64, 64, 32, 128)),
+        TrainingProfile(
+            kernel="triton",
+            rows=(24, 24, 16),
+            tokens=1024,
+            steps=4_000,
+            learning_rate=1.5e-3,
+            static_steps=1_500,
+            static_batch=4096,
+            warm_up_steps=200,
+            next_token_positions=16_384,
+            next_token_weight=0.3,
+            checkpoint_seconds=60,
+            device="cuda",
+        ),
+    ),
+    "tiny": Profile(
+        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2),
+        ModelProfile(2, 64, (8, 8, 8, 8)),
+        TrainingProfile(
+            kernel="chunked",
+            rows=(1, 1, 1),
+            tokens=32,
+            steps=8,
+            learning_rate=1e-3,
+            static_steps=4,
+            static_batch=32,
+            warm_up_steps=5,
+            next_token_positions=32,
+            next_token_weight=0.1,
+            checkpoint_seconds=1,
+        ),
+    ),
+}
