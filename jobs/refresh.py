@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobs.errors import usage_error
+from jobs.growth import read_on
 from jobs.ledger import Invalidate, LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, write_manifest
 from jobs.prepare import Run, differs, list_inputs, stale_documents
@@ -22,6 +23,7 @@ class Refreshed:
 
     new: tuple[str, ...]
     changed: tuple[str, ...]
+    grown: tuple[str, ...]
     gone: tuple[str, ...]
 
     def lines(self) -> list[str]:
@@ -29,6 +31,10 @@ class Refreshed:
         found = (
             (self.new, "new file(s) are read too"),
             (self.changed, "file(s) have changed and are read again"),
+            (
+                self.grown,
+                f"document{' has grown and is' if len(self.grown) == 1 else 's have grown and are'} continued",
+            ),
             (self.gone, "file(s) are gone; what was read of them stays"),
         )
         return [f"{len(uris)} {what}, the first is {uris[0]}" for uris, what in found if uris]
@@ -37,6 +43,7 @@ class Refreshed:
 def refresh_inputs(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry]) -> Refreshed:
     """Add the files that the job names now to the run's documents, and have those read again that have changed.
 
+    Of one that has only grown, what is new is read, if the run has kept its boundary.
     Raises JobError (exit 2) if the inputs cannot be listed, OSError.
     """
     known = {entry.doc_id: entry for entry in manifest}
@@ -49,6 +56,7 @@ def refresh_inputs(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry
         if entry.doc_id in known and _is_to_be_read_anew(entry, known[entry.doc_id], ledger.view, stale)
     ]
     gone = known.keys() - {entry.doc_id for entry in now}
+    grown = {entry.doc_id for entry in changed if read_on(run, ledger, known[entry.doc_id], entry)}
     added = [replace(entry, ordinal=len(known) + number) for number, entry in enumerate(new)]
     if added or changed:
         # The record comes first: it also says that the run is not finished, which must be so once the list is longer.
@@ -57,7 +65,8 @@ def refresh_inputs(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry
         write_manifest(run.directory.next_manifest(), [*changed, *added], run.directory.disk)
     return Refreshed(
         tuple(entry.uri for entry in new),
-        tuple(entry.uri for entry in changed),
+        tuple(entry.uri for entry in changed if entry.doc_id not in grown),
+        tuple(entry.uri for entry in changed if entry.doc_id in grown),
         tuple(entry.uri for entry in manifest if entry.doc_id in gone),
     )
 

@@ -51,13 +51,16 @@ class DocumentFacts:
 class Block:
     """A stretch of decoded text, a few kilobytes, that lies in one section and on one page.
 
-    The blocks of a document, joined, are its text. `after` restarts the reader behind this block.
+    The blocks of a document, joined, are its text. `after` restarts the reader behind this block. `is_settled` says
+    that nothing appended to the source could change this block or its section; once it is false it stays so. Only
+    formats whose files may grow (they have `GROWS`) need to say so.
     """
 
     text: str
     section: str | None
     page: int | None
     after: Cursor
+    is_settled: bool = True
 
 
 class Document(Protocol):

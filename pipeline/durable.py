@@ -317,12 +317,14 @@ def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """The sha256 of a regular file in hex, in constant memory. Raises as `read_bytes` does."""
+def sha256_file(path: Path, most_bytes: int | None = None) -> str:
+    """The sha256 of a regular file, or of its first bytes, in hex and in constant memory. Raises as `read_bytes`."""
     digest = hashlib.sha256()
+    left = sys.maxsize if most_bytes is None else most_bytes
     with _regular_file(path) as file:
-        while block := file.read(_HASH_BLOCK):
+        while block := file.read(min(_HASH_BLOCK, left)):
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()
 
 

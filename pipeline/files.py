@@ -83,8 +83,9 @@ def inspect_text_file(path: str, encoding: str | None = None) -> TextFileFacts:
 def read_text_blocks(path: str, facts: TextFileFacts, start: int) -> Iterator[tuple[str, int]]:
     """The text from byte `start` of the file on, in pieces of at most BLOCK_BYTES, each with the byte it ends at.
 
-    `start` must be a place that an earlier iteration ended at. Pieces never split a character. Raises
-    DocumentError if the file has changed since `facts` were taken.
+    `start` must be a place that an earlier iteration ended at. Pieces never split a character; one that the end of the
+    file cuts in two is a piece of its own, U+FFFD. Raises DocumentError if the file has changed since `facts` were
+    taken.
     """
     with opened(path) as descriptor:
         _refuse_changed_since(facts, os.fstat(descriptor))
@@ -93,7 +94,9 @@ def read_text_blocks(path: str, facts: TextFileFacts, start: int) -> Iterator[tu
             # A new decoder for each block: all encodings here have no memory but for bytes of an unfinished character.
             decoder = codecs.getincrementaldecoder(facts.encoding)(errors)
             try:
-                text = decoder.decode(data, final=position + len(data) >= facts.size)
+                text = decoder.decode(data)
+                if not text and position + len(data) >= facts.size:
+                    text = decoder.decode(b"", final=True)
             except UnicodeDecodeError as error:
                 raise _changed() from error  # it was valid when the facts were taken
             if not text:

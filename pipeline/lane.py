@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.checkpoints import Checkpoint, CheckpointFolder, Identity
+from pipeline.checkpoints import Checkpoint, CheckpointFolder, Identity, to_bytes
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome
-from pipeline.parts import Attempt, Part, PartWriter
-from pipeline.reading import OpenSpan, Reader, Reading, SavePoint, Standing
+from pipeline.parts import Attempt, Part, PartWriter, standing_name
+from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
 from pipeline.tasks import Emit, Keep
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
@@ -160,7 +160,10 @@ class Lane:
             coverage=self._coverage,
         )
 
-    def _carry_out(self, step: Emit | Keep) -> None:
+    def _carry_out(self, step: Emit | Keep | Boundary) -> None:
+        if isinstance(step, Boundary):
+            self._keep_standing(step.standing)
+            return
         if isinstance(step, Keep):
             name = f"{self.attempt.doc_id}.{step.name}.arrow"
             self._parts.append(self.tools.parts.state(self.attempt, step.state.to_bytes(), name))
@@ -169,6 +172,15 @@ class Lane:
             self._coverage = step.rows.column("coverage")[0].as_py()
         self._pending.setdefault(step.table, []).append(step.rows)
         self._pending_bytes += step.rows.nbytes
+
+    def _keep_standing(self, standing: Standing) -> None:
+        """Keep where a grown document is read on. The parts in front of it are those of the rows until there."""
+        self._flush()
+        # The file names no run and no part, so its bytes do not depend on how often the reading was interrupted.
+        identity = replace(self.identity, run_id="")
+        state, memory = standing.state.to_bytes(), memory_of(standing)
+        data = to_bytes(Checkpoint(identity, standing.tokens, state, None, memory, {}, ()))
+        self._parts.append(self.tools.parts.state(self.attempt, data, standing_name(self.attempt.doc_id)))
 
     def _flush(self) -> None:
         for name in sorted(self._pending):

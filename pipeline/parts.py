@@ -20,6 +20,14 @@ STATES: Final = "states"
 """The table name of parts that are kept states rather than rows."""
 
 
+def standing_name(doc_id: str) -> str:
+    """The kept state that holds where a document is read on once it has grown, in the form of a checkpoint.
+
+    The parts that stand in front of it in a record hold the rows until there.
+    """
+    return f"{doc_id}.standing.arrow"
+
+
 @dataclass(frozen=True)
 class Part:
     """A finished file. `path` is relative to the run directory, with slashes; `name` is that of a kept state."""

@@ -18,7 +18,7 @@ from pipeline import tables
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
-from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task
+from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task, wants_boundary
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
@@ -58,7 +58,17 @@ class SavePoint:
     tokens: int
 
 
-Step: TypeAlias = "Request | SavePoint"
+@dataclass(frozen=True)
+class Boundary:
+    """Text appended to the document can change nothing in front of here: a longer one may be read on from `standing`.
+
+    All rows of what is in front of it have been yielded, none of what follows.
+    """
+
+    standing: Standing
+
+
+Step: TypeAlias = "Request | SavePoint | Boundary"
 Reading: TypeAlias = "Generator[Step, Fed | None, None]"
 
 
@@ -84,6 +94,7 @@ class Reader:
         else:
             nothing = OpenSpan(np.zeros(pooler.feature_size, np.float32))
             self._now = Standing(start, start, {}, nothing, {})
+        self._keeps_boundary = wants_boundary(tasks)
         self._segmenter = Segmenter(document, tokenizer, options, self._now.segmenter or None)
 
     @property
@@ -104,6 +115,8 @@ class Reader:
         """Yield what must be computed or kept, and where reading may stop. Raises DocumentError."""
         wants_vectors = any(task.wants_vectors for task in self._tasks)
         for segment in self._segmenter:
+            if self._keeps_boundary and not segment.settled and self._stands_at_boundary():
+                yield Boundary(self._now)
             fed = yield Feed(segment.tokens, self._now.state, wants_vectors)
             if fed is None or not fed.state.is_finite():
                 raise DocumentError(
@@ -114,6 +127,9 @@ class Reader:
             yield from self._visit(segment, fed)
             yield SavePoint(self._now.tokens)
         yield from self._finish()
+
+    def _stands_at_boundary(self) -> bool:
+        return self._now.tokens > 0 and self._now.boundary is self._now.state
 
     def _visit(self, segment: Segment, fed: Fed) -> Reading:
         vectors, open_span = None, self._now.open_span
@@ -127,7 +143,9 @@ class Reader:
             )
             memories[task.name] = yield from _run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
-        self._now = Standing(fed.state, boundary, {}, open_span, memories, segment.token_end, segment.byte_end)
+        # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
+        segmenter = self._segmenter.snapshot() if self._keeps_boundary and segment.settled else {}
+        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, segment.token_end, segment.byte_end)
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts

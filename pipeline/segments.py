@@ -134,6 +134,7 @@ class Segmenter:
         self._byte = cast(int, stand.get("byte", 0))
         self._char = cast(int, stand.get("char", 0))
         self._text_over = cast(bool, stand.get("text_over", False))
+        self._settled = cast(bool, stand.get("settled", True))
         self._cursor = cast("Cursor | None", stand.get("cursor"))
         self._regions = deque(_Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
         self._pending = deque((token, size) for token, size in cast("list[list[int]]", stand.get("pending", [])))
@@ -155,6 +156,7 @@ class Segmenter:
             "byte": self._byte,
             "char": self._char,
             "text_over": self._text_over,
+            "settled": self._settled,
             "cursor": self._cursor,
             "regions": [list(astuple(region)) for region in self._regions],
             "pending": [list(piece) for piece in self._pending],
@@ -194,10 +196,11 @@ class Segmenter:
             return
         block = next(self._blocks, None)
         if block is None:
-            self._text_over = True
+            self._text_over, self._settled = True, False
             self._cut_passage(len(self._buffer), is_final=False)
             self._pending.extend(self._stream.finish())
             return
+        self._settled = self._settled and block.is_settled
         if (block.section, block.page) != (self._section, self._page):
             self._cut_passage(len(self._buffer), is_final=True)
             self._section, self._page = block.section, block.page
@@ -247,7 +250,7 @@ class Segmenter:
             token_start=self._tokens_out,
             byte_end=ends[-1],
             sentences=tuple(self._sentences_ending_in(ends)),
-            settled=not self._text_over,
+            settled=self._settled,
             is_last=self._text_over and not self._pending,
         )
         self._index += 1

@@ -5,7 +5,8 @@ read. Formats that are text as they stand have `open_document(ref) -> Document` 
 must be parsed have `extract(file, options) -> Extraction`, which runs in a sandbox, and `version() -> str`, which
 changes whenever the text it finds may; their text is kept in the run's store. Formats of records that must be unpacked
 have `records(file, options) -> Iterator[Record]` and `version()`; all records of a file are unpacked at once, in a
-sandbox, and kept there.
+sandbox, and kept there. Formats that are text as they stand and read the same text from a file however much is
+appended to it have `GROWS`; their blocks say what the end of the file has a part in.
 
 Files of many documents list them: with `members(path, options)`, or with `list_members(file, options)`, which runs in
 a sandbox; both give Members. All raise DocumentError for a file that they cannot read. A contract test runs over every
@@ -24,7 +25,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.documents import Document, DocumentRef
+from pipeline.documents import Document, DocumentFacts, DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.folder import entries
 from pipeline.remote import fetched, is_remote, look
@@ -117,6 +118,15 @@ def _open(ref: DocumentRef, store: TextStore) -> Document:
 def is_parsed(ref: DocumentRef) -> bool:
     """Whether opening a document may mean parsing all of it. Raises DocumentError."""
     return hasattr(_module(ref), "extract")
+
+
+def facts_of_growing(ref: DocumentRef) -> DocumentFacts | None:
+    """The facts of a local document whose format lets it grow; None for other formats. Raises DocumentError."""
+    module = _module(ref)
+    if is_remote(ref.path) or not getattr(module, "GROWS", False):
+        return None
+    facts: DocumentFacts = module.open_document(ref).facts
+    return facts
 
 
 def describe(ref: DocumentRef) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.values import Value
 
 SUFFIXES: Final = (".md", ".markdown")
+GROWS: Final = True
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#*)?[ \t]*\r?\n?$")
 _ANCHOR: Final = re.compile(r"[ \t]*\{[#.:][^{}]*\}$")
 """What kramdown and pandoc put behind a heading, for links: no part of its name."""
@@ -75,17 +76,19 @@ class MarkdownDocument:
         if after is not None:
             place, outline, midline = _from_cursor(after)
         held: list[str] = []
-        held_chars, section = 0, outline.section
+        held_chars, section, is_settled = 0, outline.section, True
         for line, end in _lines(read_text_blocks(self.ref.path, self.file, place.byte), place):
             then = outline if midline else outline.after(line)
-            if held and (then.section != section or held_chars >= _BLOCK_CHARS):
+            # A last line without an end may become another one, and so may its section.
+            is_settled = line.endswith("\n") or len(line) == _LINE_CHARS
+            if held and (then.section != section or held_chars >= _BLOCK_CHARS or not is_settled):
                 yield Block("".join(held), section, None, _to_cursor(place, outline, midline))
                 held, held_chars = [], 0
             held.append(line)
             held_chars += len(line)
             outline, section, place, midline = then, then.section, end, not line.endswith("\n")
         if held:
-            yield Block("".join(held), section, None, _to_cursor(place, outline, midline))
+            yield Block("".join(held), section, None, _to_cursor(place, outline, midline), is_settled)
 
 
 def open_document(ref: DocumentRef) -> MarkdownDocument:

@@ -12,6 +12,7 @@ from pipeline.files import TextFileFacts, inspect_text_file, read_text_blocks
 from pipeline.language import detect_language
 
 SUFFIXES: Final = (".txt", ".text", ".log")
+GROWS: Final = True
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class TextDocument:
     def blocks(self, after: Cursor | None = None) -> Iterator[Block]:
         start = self.file.text_start if after is None else cast(int, after["byte"])
         for text, end in read_text_blocks(self.ref.path, self.file, start):
-            yield Block(text, section=None, page=None, after={"byte": end})
+            # What stands for half a character may be a whole one in a longer file.
+            is_settled = end < self.file.size or not text.endswith("\ufffd")
+            yield Block(text, section=None, page=None, after={"byte": end}, is_settled=is_settled)
 
 
 def open_document(ref: DocumentRef) -> TextDocument:

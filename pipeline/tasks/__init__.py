@@ -108,6 +108,19 @@ class Asking(Protocol):
     def queries(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
+class Continued(Protocol):
+    """A task that may want documents to be gone on with once they have grown."""
+
+    @property
+    def boundary(self) -> bool: ...
+
+
+def wants_boundary(tasks: Sequence[Task]) -> bool:
+    """Whether any of the tasks wants the place kept at which a longer document is read on."""
+    return any(task.boundary for task in tasks if isinstance(task, Continued))
+
+
 def queries_of(tasks: Sequence[Task]) -> tuple[str, ...]:
     """The texts that any of the tasks wants to have as vectors, each once."""
     return tuple(dict.fromkeys(text for task in tasks if isinstance(task, Asking) for text in task.queries))

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pipeline.checkpoints import Checkpoint, Identity, from_bytes, to_bytes
 from pipeline.errors import DocumentError
 from pipeline.lane import memory_of, standing_of
-from pipeline.reading import Reader, SavePoint, Standing
+from pipeline.reading import Boundary, Reader, SavePoint, Standing
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Emit, Keep, make_tasks
+from pipeline.values import to_json
 from rwkv_runtime import Model, State, load
 from rwkv_runtime.engine import Engine, Fed, Feed
 from tests.pipeline.memory_document import MemoryDocument
@@ -67,7 +68,7 @@ class Reading:
         self.document = MemoryDocument(tuple(text[i : i + block] for i in range(0, len(text), block)))
         self.model = model
         self.engine = Engine(model, window=WINDOW, lanes=1, pooling=pooling)
-        self.asked: list[Emit | Keep] = []
+        self.asked: list[Emit | Keep | Boundary] = []
         self.standing: Standing | None = None
         self._read(frozenset(stops))
 
@@ -209,6 +210,10 @@ class TestStopping:
             if isinstance(expected, Keep):
                 assert isinstance(found, Keep)
                 assert (found.name, found.state.to_bytes()) == (expected.name, expected.state.to_bytes())
+            elif isinstance(expected, Boundary):
+                assert isinstance(found, Boundary)
+                assert found.standing.state.to_bytes() == expected.standing.state.to_bytes()
+                assert to_json(memory_of(found.standing)) == to_json(memory_of(expected.standing))
             else:
                 assert isinstance(found, Emit)
                 assert (found.table, bits(found.rows)) == (expected.table, bits(expected.rows))
