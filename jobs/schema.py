@@ -292,6 +292,8 @@ class EmbedTask(Section):
     """The stored numbers; int8 holds 127 times each, rounded, which keeps the order of cosines all but exactly."""
     dims: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Keep only the first numbers of each vector; null keeps all."""
+    surprise: bool = False
+    """Fill the column `nll`: the mean of -ln p over a sentence's tokens, in nats; it costs the output layer."""
 
 
 class EveryTokens(Section):

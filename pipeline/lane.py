@@ -19,6 +19,7 @@ from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome
 from pipeline.parts import Attempt, Part, PartWriter, standing_name
 from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
+from pipeline.surprise import OpenSurprise
 from pipeline.tasks import Emit, Keep
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
@@ -192,7 +193,9 @@ class Lane:
 
 def memory_of(standing: Standing) -> dict[str, Value]:
     """What a checkpoint remembers besides states and rows."""
-    return {
+    surprise = standing.open_surprise
+    scored: dict[str, Value] = {} if surprise == OpenSurprise() else {"surprise": surprise.as_values()}
+    return scored | {
         "segmenter": standing.segmenter,
         "span_sums": standing.open_span.sums,
         "span_tokens": standing.open_span.tokens,
@@ -218,4 +221,5 @@ def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], Stat
         memories=cast("dict[str, dict[str, Value]]", memory["tasks"]),
         tokens=checkpoint.tokens,
         text_bytes=cast(int, checkpoint.memory["text_bytes"]),
+        open_surprise=OpenSurprise.of(memory.get("surprise", {})),
     )

@@ -7,7 +7,7 @@ of the run, or another document, so it can be stopped at any save point and take
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -18,7 +18,8 @@ from pipeline import tables
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
-from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task, wants_boundary
+from pipeline.surprise import OpenSurprise, followers, measured
+from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task, wants_boundary, wants_surprise
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
@@ -31,7 +32,7 @@ class Standing:
     """Everything that reading on needs, apart from the document itself: what a checkpoint holds.
 
     `boundary` is the state behind the last settled segment; `open_span` the features of the tokens of the
-    sentence that is open here.
+    sentence that is open here, `open_surprise` their nats.
     """
 
     state: State
@@ -41,6 +42,7 @@ class Standing:
     memories: Mapping[str, Memory]
     tokens: int = 0
     text_bytes: int = 0
+    open_surprise: OpenSurprise = field(default_factory=OpenSurprise)
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,12 @@ class Reader:
 
     def steps(self) -> Reading:
         """Yield what must be computed or kept, and where reading may stop. Raises DocumentError."""
-        wants_vectors = any(task.wants_vectors for task in self._tasks)
+        wants_vectors, scored = any(task.wants_vectors for task in self._tasks), wants_surprise(self._tasks)
         for segment in self._segmenter:
             if self._keeps_boundary and not segment.settled and self._stands_at_boundary():
                 yield Boundary(self._now)
-            fed = yield Feed(segment.tokens, self._now.state, wants_vectors)
+            asked = followers(segment) if scored else ()
+            fed = yield Feed(segment.tokens, self._now.state, wants_vectors, asked)
             if fed is None or not fed.state.is_finite():
                 raise DocumentError(
                     "read",
@@ -135,17 +138,20 @@ class Reader:
         vectors, open_span = None, self._now.open_span
         if fed.features is not None:
             vectors, open_span = pooled(segment, fed.features, open_span, self._pooler)
+        surprise, open_surprise = None, self._now.open_surprise
+        if wants_surprise(self._tasks):
+            surprise, open_surprise = measured(segment, fed.surprise, open_surprise)
         memories: dict[str, Memory] = {}
+        ref, facts = self._document.ref, self._document.facts
         for task in self._tasks:
             memory = self._now.memories.get(task.name, {})
-            moment = Moment(
-                self._document.ref, self._document.facts, segment, vectors, fed.state, memory, self._queries
-            )
+            moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise)
             memories[task.name] = yield from _run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
         # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
         segmenter = self._segmenter.snapshot() if self._keeps_boundary and segment.settled else {}
-        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, segment.token_end, segment.byte_end)
+        read = (segment.token_end, segment.byte_end)
+        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, open_surprise)
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts

@@ -69,7 +69,8 @@ class Sentence:
 class Segment:
     """One window of tokens. `byte_end` is the document byte behind its last token.
 
-    `settled` says that no text appended to the document could change the tokens read so far.
+    `settled` says that no text appended to the document could change the tokens read so far. `follower` is the token
+    behind the last, None at the end of the text.
     """
 
     index: int
@@ -79,6 +80,7 @@ class Segment:
     sentences: tuple[Sentence, ...]
     settled: bool
     is_last: bool
+    follower: int | None = None
 
     @property
     def token_end(self) -> int:
@@ -252,6 +254,7 @@ class Segmenter:
             sentences=tuple(self._sentences_ending_in(ends)),
             settled=self._settled,
             is_last=self._text_over and not self._pending,
+            follower=self._pending[0][0] if self._pending else None,
         )
         self._index += 1
         self._tokens_out += count

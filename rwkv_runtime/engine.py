@@ -23,19 +23,25 @@ NARROWEST = 64
 
 @dataclass(frozen=True)
 class Feed:
-    """Tokens to read from a state on, and whether their features are wanted."""
+    """Tokens to read from a state on, and whether their features are wanted.
+
+    `followers` are the tokens whose surprise is wanted: that behind the first of `tokens`, behind the second and so
+    on, for all of them, for some from the first on, or for none.
+    """
 
     tokens: tuple[int, ...]
     state: State
     features: bool
+    followers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fed:
-    """The state after a feed and, where wanted, a row of features per token: [T, F]."""
+    """The state after a feed and, where wanted, a row of features per token [T, F] and nats per follower [n]."""
 
     state: State
     features: NDArray[np.float32] | None
+    surprise: NDArray[np.float32] | None = None
 
 
 class Engine:
@@ -53,7 +59,8 @@ class Engine:
     def feed(self, feeds: Sequence[Feed]) -> list[Fed]:
         """Read each feed from its own state; the results are in the order of the feeds.
 
-        One result never depends on the other feeds, bit for bit. Raises ShapeError for a feed longer than the window.
+        One result never depends on the other feeds, bit for bit. Raises ShapeError for a feed longer than the window
+        or with more followers than tokens.
         """
         fed: dict[int, Fed] = {}
         for width in sorted({self._width(feed) for feed in feeds}):
@@ -82,17 +89,30 @@ class Engine:
     def _width(self, feed: Feed) -> int:
         if len(feed.tokens) > self.window:
             raise ShapeError(f"a feed of {len(feed.tokens)} tokens is longer than the window of {self.window}; cut it")
+        if len(feed.followers) > len(feed.tokens):
+            raise ShapeError(f"{len(feed.followers)} tokens cannot each follow one of {len(feed.tokens)}; pass fewer")
         return max(NARROWEST, 1 << (len(feed.tokens) - 1).bit_length()) if feed.tokens else NARROWEST
 
     def _fed(self, feeds: Sequence[Feed], width: int) -> list[Fed]:
         """Read up to `lanes` feeds at one width."""
-        read, advanced = [[feed for feed in feeds if feed.features is wanted] for wanted in (True, False)]
+        read = [feed for feed in feeds if _needs_hidden(feed)]
+        advanced = [feed for feed in feeds if not _needs_hidden(feed)]
         outputs = iter(self.model.forward_padded(_items(read), self.lanes, width))
         states = iter(self.model.advance_padded(_items(advanced), self.lanes, width))
-        return [self._pooled(feed, next(outputs)) if feed.features else Fed(next(states), None) for feed in feeds]
+        return [
+            self._looked_at(feed, next(outputs)) if _needs_hidden(feed) else Fed(next(states), None) for feed in feeds
+        ]
 
-    def _pooled(self, feed: Feed, output: Output) -> Fed:
-        return Fed(output.state, self.pooler.features(output, feed.tokens))
+    def _looked_at(self, feed: Feed, output: Output) -> Fed:
+        features = self.pooler.features(output, feed.tokens) if feed.features else None
+        if not feed.followers:
+            return Fed(output.state, features)
+        nats = self.model.surprises(output.hidden[: len(feed.followers)], feed.followers)
+        return Fed(output.state, features, nats.numpy())
+
+
+def _needs_hidden(feed: Feed) -> bool:
+    return feed.features or bool(feed.followers)
 
 
 def _items(feeds: Sequence[Feed]) -> list[tuple[Sequence[int], State]]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Logits", "Model", "ModelConfig", "Output"]
 
+SCORED = 64
+"""Rows of logits that `surprises` holds at a time; always so many, so that bits do not depend on how many are asked."""
+
 WINDOW = 512
 """Tokens that `forward` computes at a time: what it needs beside its result does not grow with the text."""
 
@@ -126,6 +129,30 @@ class Model:
         if self._batches and items:
             return self._advanced_together(items, lanes, width)
         return [self._advanced_padded(tokens, state, width) for tokens, state in items]
+
+    def surprises(self, hidden: Tensor, followers: Sequence[int]) -> Tensor:
+        """-ln p of each token, in nats, under the hidden state [D] of the token before it: float32 [n] on the CPU.
+
+        `hidden` [n, D] are those of an `Output`. `SCORED` rows of logits are held at a time, and each result depends
+        on its row alone, bit for bit. Raises ShapeError if the two do not fit or a token is outside the vocabulary,
+        NotFiniteError if the head gives a NaN or an infinity.
+        """
+        self._check_tokens(followers)
+        if len(hidden) != len(followers):
+            raise ShapeError(f"{len(followers)} tokens do not follow {len(hidden)} hidden states; pass one for each")
+        with torch.inference_mode():
+            found = torch.empty(len(followers))
+            for begin in range(0, len(followers), SCORED):
+                wanted = torch.tensor(followers[begin : begin + SCORED])
+                rows = hidden[begin : begin + SCORED]
+                padding = rows.new_zeros(SCORED - len(rows), rows.shape[1])
+                scores = self._network.logits(torch.cat([rows, padding]))[: len(rows)].float().cpu()
+                picked = scores.gather(1, wanted[:, None])[:, 0]
+                found[begin : begin + SCORED] = scores.logsumexp(dim=1) - picked
+            if not is_finite(found):
+                place = int((~found.isfinite()).int().argmax())
+                raise NotFiniteError(_bad_head(f"before token {followers[place]} in row {place}"))
+            return found
 
     def step(self, tokens: Sequence[int | None], lanes: Tensors) -> tuple[Tensor, Tensors]:
         """Read one token in each of B lanes; in a lane with None, none.
@@ -348,4 +375,8 @@ def _bad_logits(scores: Tensor, end: int) -> str:
     """Name the first token whose scores are not finite; the last row is that of token `end` - 1."""
     rows = scores.reshape(-1, scores.shape[-1])
     bad = int((~rows.isfinite().all(dim=-1)).int().argmax())
-    return f"the head gives a NaN or an infinity for token {end - len(rows) + bad}; load the model as fp32"
+    return _bad_head(f"for token {end - len(rows) + bad}")
+
+
+def _bad_head(where: str) -> str:
+    return f"the head gives a NaN or an infinity {where}; load the model as fp32"

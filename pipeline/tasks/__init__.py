@@ -57,7 +57,8 @@ class Moment:
 
     `vectors` [n, dimensions] belong to the n sentences of the segment, unit length; None if no task asked.
     `state` is the document's state behind the segment. `memory` is what the task handed back last. `queries` are the
-    vectors [dimensions] of the texts that any task asked for.
+    vectors [dimensions] of the texts that any task asked for. `surprise` [n] are the sentences' mean nats a token, NaN
+    for one that nothing stands before; None if no task asked.
     """
 
     ref: DocumentRef
@@ -67,6 +68,7 @@ class Moment:
     state: State
     memory: Memory
     queries: Queries = field(default_factory=dict)
+    surprise: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,19 @@ class Continued(Protocol):
 def wants_boundary(tasks: Sequence[Task]) -> bool:
     """Whether any of the tasks wants the place kept at which a longer document is read on."""
     return any(task.boundary for task in tasks if isinstance(task, Continued))
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """A task that may want to know how surprising each sentence is."""
+
+    @property
+    def wants_surprise(self) -> bool: ...
+
+
+def wants_surprise(tasks: Sequence[Task]) -> bool:
+    """Whether any of the tasks wants the sentences' surprise."""
+    return any(task.wants_surprise for task in tasks if isinstance(task, Scoring))
 
 
 def queries_of(tasks: Sequence[Task]) -> tuple[str, ...]:

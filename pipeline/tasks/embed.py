@@ -20,20 +20,25 @@ TYPE: Final = "embed"
 class Embed:
     """`dims` keeps that many leading dimensions of each vector, scaled back to unit length; None keeps all.
 
-    `dtype` is how they are stored: float32, float16, or int8, which is 127 times each number, rounded.
+    `dtype` is how they are stored: float32, float16, or int8, which is 127 times each number, rounded. `surprise`
+    fills the column `nll`: the mean of -ln p over a sentence's tokens.
     """
 
     name: str
     dims: int | None = None
     dtype: str = "float32"
+    surprise: bool = False
     wants_vectors: bool = True
+
+    @property
+    def wants_surprise(self) -> bool:
+        return self.surprise
 
     def visit(self, moment: Moment) -> Steps:
         if moment.vectors is not None and moment.segment.sentences:
-            vectors = shortened(moment.vectors, self.dims)
-            yield Emit(
-                "sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, stored(vectors, self.dtype))
-            )
+            vectors = stored(shortened(moment.vectors, self.dims), self.dtype)
+            nll = moment.surprise if self.surprise else None
+            yield Emit("sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, vectors, nll))
         return moment.memory
 
     def finish(self, ending: Ending) -> Steps:
@@ -42,7 +47,9 @@ class Embed:
 
 
 def make(options: Options) -> Embed:
-    return Embed(options["name"], options.get("dims"), options.get("dtype", "float32"))
+    return Embed(
+        options["name"], options.get("dims"), options.get("dtype", "float32"), bool(options.get("surprise", False))
+    )
 
 
 def sentence_id(doc_id: str, index: int) -> str:
@@ -65,14 +72,16 @@ def stored(vectors: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     return vectors.astype(dtype, copy=False)
 
 
-def sentence_rows(doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray[Any]) -> pa.Table:
-    """Rows of the `sentences` table."""
+def sentence_rows(
+    doc_id: str, sentences: tuple[Sentence, ...], vectors: NDArray[Any], nll: NDArray[np.float32] | None = None
+) -> pa.Table:
+    """Rows of the `sentences` table. Where `nll` [n] is NaN or was not asked for, the column is null."""
     dimensions = vectors.shape[1]
     schema = tables.sentences(dimensions, vectors.dtype.name)
     columns: dict[str, object] = {
         "id": [sentence_id(doc_id, sentence.index) for sentence in sentences],
         "doc_id": [doc_id] * len(sentences),
-        "nll": [None] * len(sentences),
+        "nll": pa.nulls(len(sentences), pa.float32()) if nll is None else pa.array(nll, from_pandas=True),
         "embedding": pa.FixedSizeListArray.from_arrays(_owned_by_arrow(vectors), dimensions),
     }
     for field in schema.names:

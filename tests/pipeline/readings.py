@@ -28,7 +28,7 @@ BPE_VOCABULARY = 12_288
 WORLD_VOCABULARY = 65_536
 TOKENIZER = Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json"
 TASKS: tuple[Mapping[str, Any], ...] = (
-    {"name": "vectors", "type": "embed", "dims": None},
+    {"name": "vectors", "type": "embed", "dims": None, "surprise": True},
     {"name": "gist", "type": "summarize", "seed": 0, "max_sentences": 3, "every": "section", "at_end": True},
     {"name": "keep", "type": "state", "at": ["end"], "boundary": True},
 )

@@ -103,3 +103,30 @@ def test_the_numeric_fingerprint_is_the_same_in_another_process(model):
     child = [sys.executable, "-c", code.format(threads=torch.get_num_threads())]
     other = subprocess.run(child, capture_output=True, text=True, check=True, timeout=120).stdout
     assert other == Engine(model, window=64, lanes=2).numeric_fingerprint()
+
+
+@given(length=st.integers(1, 130), seed=st.integers(0, 1000), count=st.integers(1, 130))
+@settings(deadline=None, max_examples=20)
+def test_the_nats_of_a_follower_are_those_of_all_logits_and_do_not_depend_on_how_many_are_asked(
+    model, length, seed, count
+):
+    engine = Engine(model, window=256, lanes=1)
+    tokens, start = tokens_of(length + 1, seed), model.initial_state()
+    asked = tuple(tokens[1 : 1 + count])
+    fed, all_of_them = (
+        engine.feed([Feed(tuple(tokens[:length]), start, False, followers)])[0]
+        for followers in (asked, tuple(tokens[1:]))
+    )
+    logits = model.forward(tokens[:length], start, logits="all").logits
+    expected = -torch.log_softmax(logits.double(), dim=-1)[torch.arange(len(asked)), list(asked)]
+    np.testing.assert_allclose(fed.surprise, expected, rtol=1e-4, atol=1e-5)
+    assert fed.surprise.tobytes() == all_of_them.surprise[: len(asked)].tobytes()
+    assert fed.state.to_bytes() == engine.feed([Feed(tuple(tokens[:length]), start, False)])[0].state.to_bytes()
+
+
+def test_more_followers_than_tokens_and_tokens_outside_the_vocabulary_are_refused(model):
+    engine = Engine(model, window=64, lanes=1)
+    with pytest.raises(ShapeError, match="3 tokens cannot each follow one of 2"):
+        engine.feed([Feed((1, 2), model.initial_state(), False, (2, 3, 4))])
+    with pytest.raises(ShapeError, match="outside"):
+        engine.feed([Feed((1, 2), model.initial_state(), False, (257,))])
