@@ -46,11 +46,12 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
         folder = Path(scratch)
         path = _document(shot.source, folder)
         result = run_job(_job(shot, path, folder), [], options)
-        if result.exit_code is ExitCode.FAILURES:
-            [row] = result.table("failures").to_table().to_pylist()
-            message = f"{row['message']} ({row['error_type']})"
+        failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
+        if failed:
+            others = f"; so have {len(failed) - 1} more documents in it" if len(failed) > 1 else ""
+            message = f"{failed[0]['message']} ({failed[0]['error_type']}){others}"
             raise JobError("DOCUMENT", message, exit_code=ExitCode.FAILURES, where=shot.source)
-        if result.exit_code is not ExitCode.OK:
+        if result.exit_code not in (ExitCode.OK, ExitCode.FAILURES):
             raise JobError("INTERRUPTED", "nothing was kept; run it again", exit_code=result.exit_code)
         yield result
 
@@ -59,6 +60,14 @@ def rows_of(result: RunResult, table: str) -> Iterator[dict[str, Any]]:
     """The rows of a table, a few at a time."""
     for batch in result.table(table).to_batches():
         yield from batch.to_pylist()
+
+
+def check_target(target: Path) -> None:
+    """Raise JobError (exit 2) before anything is read, if rows cannot be written there."""
+    if target.suffix not in (".parquet", ".jsonl"):
+        raise usage_error(
+            "OUTPUT", "rows are written as Parquet or JSON Lines; end it in .parquet or .jsonl", str(target)
+        )
 
 
 def write(result: RunResult, table: str, target: Path) -> int:

@@ -255,6 +255,8 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
     path = entry.path(root)
     try:
         facts = path.stat()
+        if entry.member:  # its size and hash are its own; what is known of its file is the time
+            return facts.st_mtime_ns != entry.mtime_ns
         unchanged = (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.mtime_ns)
         return not unchanged and sha256_file(path) != document.source_sha256
     except OSError:

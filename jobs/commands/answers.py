@@ -12,9 +12,7 @@ from jobs.commands.options import AsJson, Model, NoProgress, Quiet, RunPath, dat
 from jobs.errors import safe
 
 Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
-Rows = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write the rows there: Parquet, or JSONL by its suffix.")
-]
+Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
 _TEXT_WIDTH = 300
 
 
@@ -124,9 +122,11 @@ def _once(
     quiet: bool,
     no_progress: bool,
 ) -> None:
-    from jobs.oneshot import OneShot, rows_of, run_once, write
+    from jobs.oneshot import OneShot, check_target, rows_of, run_once, write
     from jobs.run import RunOptions
 
+    if output is not None:
+        check_target(output)
     progress = "none" if quiet else "silent" if no_progress else "auto"
     shot = OneShot(document, task, model or "default")
     with run_once(shot, RunOptions(progress=progress, handle_signals=True)) as result:

@@ -29,6 +29,9 @@ PASSAGES: Final = 4
 REREAD: Final = 12
 """Passages that are read again to choose among them."""
 
+USUAL_PASSAGES: Final = 100
+"""A word's rarity is judged as in a text of so many at least: in one of a single passage no word would be rare."""
+
 LEAST_CONFIDENCE: Final = 0.5
 """Below it the answer is that it is not known."""
 
@@ -88,7 +91,7 @@ def ask(lines: Iterable[Line], question: str, reading: Reading, languages: Mappi
     before = fingerprint(state)
     read = [_reread(passages[place], vector, set(asked), reading, terms) for place in chosen]
     scores = weighted_mean([words[chosen], np.array([one.cosine for one in read])], [0.5, 0.5])
-    rarity = {term: idf(len(passages), index.having(term)) for term in asked}
+    rarity = {term: idf(max(len(passages), USUAL_PASSAGES), index.having(term)) for term in asked}
     ranked = [
         _passage(passages[chosen[at]], read[at], float(scores[at]), rarity, terms) for at in best(scores, PASSAGES)
     ]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -103,6 +104,16 @@ def test_what_is_not_in_the_document_is_not_known(project: Project) -> None:
     assert said.out.startswith("Not known")
 
 
+def test_a_text_of_one_passage_is_asked_as_a_long_one_is(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("The booking ID is IBZY2087. The guest is called Sanjay.", "utf-8")
+
+    assert (
+        unspool("ask", str(note), "What is the booking ID?", "--json").data["answer"] == "The booking ID is IBZY2087."
+    )
+    assert unspool("ask", str(note), "Who won the world cup in 2014?", "--json").data["answer"] is None
+
+
 @pytest.mark.parametrize("target", ["nowhere.txt", "x.arrow"])
 def test_what_cannot_be_asked_is_refused_in_one_line(tmp_path: Path, target: str) -> None:
     if target.endswith(".arrow"):
@@ -160,6 +171,27 @@ def test_rows_may_go_into_a_file(project: Project, tmp_path: Path, name: str) ->
         else [json.loads(x) for x in target.read_text("utf-8").splitlines()]
     )
     assert [row["field"] for row in rows] == ["date", "money"]
+
+
+def test_a_file_of_another_kind_is_refused_before_anything_is_read(project: Project, tmp_path: Path) -> None:
+    said = unspool("extract", str(document(project)), "-o", str(tmp_path / "rows.csv"))
+
+    assert (said.code, said.out) == (2, "")
+    assert "end it in .parquet or .jsonl" in said.err
+    assert not (tmp_path / "rows.csv").exists()
+
+
+def test_a_packed_document_is_read_and_two_packed_ones_that_cannot_be_are_told_in_one_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
+    for path, content in ((good, "Rain falls."), (bad, "")):
+        with zipfile.ZipFile(path, "w") as made:
+            made.writestr("one.txt", content)
+            made.writestr("two.txt", content)
+    read, refused = unspool("embed", str(good), "-q"), unspool("embed", str(bad), "-q")
+
+    assert (read.code, read.err, len(read.out.splitlines())) == (0, "", 2)
+    assert refused.code == 3
+    assert refused.err.count("error[DOCUMENT]") == 1 and "1 more" in refused.err
 
 
 def test_a_document_that_cannot_be_read_ends_with_its_reason(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,20 @@ def test_a_job_that_changes_only_how_it_runs_is_noted_once_in_the_ledger_and_goe
     assert (first.code, second.code, len(notes)) == (3, 3, 1)
     assert "note: on_error.retries: 2 → 1" in first.err and "note: on_error" not in second.err
     assert project.output() == before
+
+
+def test_documents_that_lie_within_a_file_have_changed_only_when_the_file_has(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", plain=prose(2, 1))
+    docs = project.folder / "docs"
+    (docs / "notes.jsonl").write_text('{"text": "Rain falls."}\n{"text": "Lamps burn late."}\n', "utf-8")
+    with zipfile.ZipFile(docs / "both.zip", "w") as made:
+        made.writestr("one.txt", "The river rises.")
+    project.write_job(model={"source": str(project.write_model())}, inputs=ALL)
+
+    first = project.run()
+    assert (first.code, "have changed" in first.err) == (0, False), first.err
+    assert again(project, "resume").code == 0
+
+    os.utime(docs / "notes.jsonl", ns=(1, 1))
+    touched = again(project, "resume")
+    assert (touched.code, "2 input(s) have changed" in touched.err) == (3, True), touched.err
