@@ -132,7 +132,7 @@ class Reader:
         yield from self._finish()
 
     def _stands_at_boundary(self) -> bool:
-        return self._now.tokens > 0 and self._now.boundary is self._now.state
+        return self._now.boundary.tokens_seen == self._now.state.tokens_seen and self._now.tokens > 0
 
     def _visit(self, segment: Segment, fed: Fed) -> Reading:
         vectors, open_span = None, self._now.open_span
