@@ -49,11 +49,17 @@ def description_of(job: Job, view: LedgerView) -> Description:
                 "dtype": facts.get("dtype", "fp32"),
             },
             "tokenizer": job.model.tokenizer_sha256,
-            "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": "document"},
+            "embedding": {"pooling": facts.get("pooling", ""), "normalized": True, "context": _context(job)},
             "spec": job.spec.semantic(),
             "offsets": "half-open; bytes and code points of the decoded document text, tokens of its encoding",
         },
     )
+
+
+def _context(job: Job) -> str:
+    """What the model had read of a document when it met a sentence: all before it, or the sentence alone."""
+    isolated = any(task.type == "embed" and task.pooling == "isolated" for task in job.spec.tasks)
+    return "sentence" if isolated else "document"
 
 
 def _worker_facts(view: LedgerView) -> Mapping[str, str]:
@@ -78,7 +84,7 @@ def _marks(job: Job, facts: Mapping[str, str], dimensions: int, dtype: str) -> d
                 "pooling": facts.get("pooling", ""),
                 "normalized": True,
                 "metric": "cosine",
-                "context": "document",
+                "context": _context(job),
             },
             sort_keys=True,
         ),

@@ -390,7 +390,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         threads=threads,
         window=spec.run.window,
         lanes=lanes_of(spec),
-        pooling="auto",  # the only mode that there is, `span`, under the name that the runtime gives it
+        pooling="auto",  # how tokens become one vector follows the weights; what is read for it is the task's
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),

@@ -284,8 +284,8 @@ class EmbedTask(Section):
     type: Literal["embed"]
     unit: Annotated[Literal["sentence"], _later("section", "document", instead="write sentence")] = "sentence"
     """What gets a vector."""
-    pooling: Literal["auto", "span"] = "auto"
-    """How the vectors of a sentence's tokens become one; `auto` follows the model."""
+    pooling: Literal["auto", "span", "isolated"] = "auto"
+    """`auto` and `span` take a sentence's vector off the stream; `isolated` reads each sentence again, by itself."""
     normalize: Annotated[bool, AfterValidator(_always)] = True
     """Vectors have length 1; nothing else in this version."""
     dtype: Literal["float32", "float16", "int8"] = "float32"

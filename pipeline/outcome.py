@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.parts import Attempt, Part, PartWriter
+from rwkv_runtime.errors import NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def failed(
     tokens_fed: int = 0,
 ) -> Outcome:
     """Rows that say why a document could not be read, as parts. Raises OSError."""
+    if isinstance(error, NotFiniteError):
+        error = DocumentError("read", "nonfinite_state", str(error))
     if not isinstance(error, DocumentError):
         trace = "".join(traceback.format_exception(error))
         error = DocumentError("read", "internal_error", f"{type(error).__name__}: {error}")

@@ -19,8 +19,21 @@ from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
 from pipeline.surprise import OpenSurprise, followers, measured
-from pipeline.tasks import Emit, Ending, Memory, Moment, Queries, Request, Steps, Task, wants_boundary, wants_surprise
+from pipeline.tasks import (
+    Emit,
+    Ending,
+    Memory,
+    Moment,
+    Queries,
+    Request,
+    Steps,
+    Task,
+    wants_boundary,
+    wants_isolated,
+    wants_surprise,
+)
 from pipeline.values import Value
+from pipeline.vectors import Aside
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
@@ -86,7 +99,9 @@ class Reader:
         options: SplitOptions,
         start: State | Standing,
         queries: Queries | None = None,
+        anchor: State | None = None,
     ) -> None:
+        """`anchor` is what sentences are read from that a task wants read by themselves, by default `start`."""
         self._document = document
         self._queries = queries or {}
         self._tasks = tasks
@@ -97,6 +112,7 @@ class Reader:
             nothing = OpenSpan(np.zeros(pooler.feature_size, np.float32))
             self._now = Standing(start, start, {}, nothing, {})
         self._keeps_boundary = wants_boundary(tasks)
+        self._aside = Aside(tokenizer, pooler, options.window, anchor or self._now.state)
         self._segmenter = Segmenter(document, tokenizer, options, self._now.segmenter or None)
 
     @property
@@ -141,11 +157,15 @@ class Reader:
         surprise, open_surprise = None, self._now.open_surprise
         if wants_surprise(self._tasks):
             surprise, open_surprise = measured(segment, fed.surprise, open_surprise)
+        isolated = None
+        if wants_isolated(self._tasks):
+            texts = [sentence.text for sentence in segment.sentences]
+            isolated = yield from _needed(self._aside.vectors(texts))
         memories: dict[str, Memory] = {}
         ref, facts = self._document.ref, self._document.facts
         for task in self._tasks:
             memory = self._now.memories.get(task.name, {})
-            moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise)
+            moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise, isolated)
             memories[task.name] = yield from _run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
         # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
@@ -173,6 +193,18 @@ class Reader:
                 state_path=f"states/{ref.doc_id}.end.arrow" if "end" in kept else None,
             ),
         )
+
+
+def _needed(
+    steps: Generator[Feed, Fed, NDArray[np.float32]],
+) -> Generator[Request, Fed | None, NDArray[np.float32]]:
+    """Pass on what vectors beside the document need computed; what is asked for always comes."""
+    try:
+        feed = next(steps)
+        while True:
+            feed = steps.send(cast(Fed, (yield feed)))
+    except StopIteration as stop:
+        return cast("NDArray[np.float32]", stop.value)
 
 
 def _run(steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:

@@ -5,13 +5,51 @@ Each text is read on a fork of a state, by itself, so its vector depends on mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rwkv_runtime.engine import Engine, Feed
+from rwkv_runtime.engine import Engine, Fed, Feed
+from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
+from rwkv_runtime.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What texts beside a document are read with: from `anchor` on, in feeds of up to `window` tokens."""
+
+    tokenizer: Tokenizer
+    pooler: SpanPooler
+    window: int
+    anchor: State
+
+    def vector(self, text: str) -> Generator[Feed, Fed, NDArray[np.float32]]:
+        """The unit vector [dimensions] of one text of any length, read as a sentence behind others.
+
+        Yields what must be computed. White space is collapsed and one space stands in front, as in the stream that
+        the shipped model was trained on.
+        """
+        tokens, state, size = self.tokenizer.encode(" " + " ".join(text.split())), self.anchor, self.pooler.feature_size
+        sums, last = np.zeros((1, size), np.float32), np.zeros((1, size), np.float32)
+        for begin in range(0, len(tokens), self.window):
+            fed = yield Feed(tuple(tokens[begin : begin + self.window]), state, True)
+            assert fed.features is not None  # they were asked for
+            state = fed.state
+            sums += fed.features.sum(axis=0, dtype=np.float32)
+            last[0] = fed.features[-1]
+        found: NDArray[np.float32] = self.pooler.finish(sums, last, np.array([len(tokens)], np.int64))[0]
+        return found
+
+    def vectors(self, texts: Sequence[str]) -> Generator[Feed, Fed, NDArray[np.float32]]:
+        """Unit vectors [n, dimensions] of texts, each read from the anchor on."""
+        found = np.zeros((len(texts), self.pooler.dimensions), np.float32)
+        for place, text in enumerate(texts):
+            found[place] = yield from self.vector(text)
+        return found
 
 
 def vectors_after(engine: Engine, state: State, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -26,21 +64,14 @@ def isolated(engine: Engine, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def vector_after(engine: Engine, state: State, text: str) -> NDArray[np.float32]:
-    """The unit vector [dimensions] of one text of any length, read from `state` on as a sentence behind others.
-
-    White space is collapsed and one space stands in front, as in the stream that the shipped model was trained on.
-    """
-    tokens = engine.model.tokenizer.encode(" " + " ".join(text.split()))
-    pooler = engine.pooler
-    sums, last = np.zeros((1, pooler.feature_size), np.float32), np.zeros((1, pooler.feature_size), np.float32)
-    for begin in range(0, len(tokens), engine.window):
-        fed = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0]
-        assert fed.features is not None  # they were asked for
-        state = fed.state
-        sums += fed.features.sum(axis=0, dtype=np.float32)
-        last[0] = fed.features[-1]
-    vector: NDArray[np.float32] = pooler.finish(sums, last, np.array([len(tokens)], np.int64))[0]
-    return vector
+    """The unit vector [dimensions] of one text of any length, read from `state` on; see `Aside.vector`."""
+    steps = Aside(engine.model.tokenizer, engine.pooler, engine.window, state).vector(text)
+    try:
+        feed = next(steps)
+        while True:
+            feed = steps.send(engine.feed([feed])[0])
+    except StopIteration as stop:
+        return cast("NDArray[np.float32]", stop.value)
 
 
 def vectors_together(engine: Engine, state: State, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:

@@ -208,6 +208,7 @@ class Worker:
             SplitOptions(spec.window, spec.max_chars, spec.language),
             start,
             self._queries,
+            self._model.initial_state(),
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 

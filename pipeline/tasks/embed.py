@@ -21,22 +21,32 @@ class Embed:
     """`dims` keeps that many leading dimensions of each vector, scaled back to unit length; None keeps all.
 
     `dtype` is how they are stored: float32, float16, or int8, which is 127 times each number, rounded. `surprise`
-    fills the column `nll`: the mean of -ln p over a sentence's tokens.
+    fills the column `nll`: the mean of -ln p over a sentence's tokens. `pooling` "isolated" reads each sentence by
+    itself, from the initial state, so its vector depends on model and sentence alone; "span" takes it off the stream.
     """
 
     name: str
     dims: int | None = None
     dtype: str = "float32"
     surprise: bool = False
-    wants_vectors: bool = True
+    pooling: str = "span"
+
+    @property
+    def wants_vectors(self) -> bool:
+        return not self.wants_isolated
+
+    @property
+    def wants_isolated(self) -> bool:
+        return self.pooling == "isolated"
 
     @property
     def wants_surprise(self) -> bool:
         return self.surprise
 
     def visit(self, moment: Moment) -> Steps:
-        if moment.vectors is not None and moment.segment.sentences:
-            vectors = stored(shortened(moment.vectors, self.dims), self.dtype)
+        found = moment.isolated if self.wants_isolated else moment.vectors
+        if found is not None and moment.segment.sentences:
+            vectors = stored(shortened(found, self.dims), self.dtype)
             nll = moment.surprise if self.surprise else None
             yield Emit("sentences", sentence_rows(moment.ref.doc_id, moment.segment.sentences, vectors, nll))
         return moment.memory
@@ -48,7 +58,11 @@ class Embed:
 
 def make(options: Options) -> Embed:
     return Embed(
-        options["name"], options.get("dims"), options.get("dtype", "float32"), bool(options.get("surprise", False))
+        options["name"],
+        options.get("dims"),
+        options.get("dtype", "float32"),
+        bool(options.get("surprise", False)),
+        "isolated" if options.get("pooling") == "isolated" else "span",
     )
 
 

@@ -11,60 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.checkpoints import Checkpoint, Identity, from_bytes, to_bytes
-from pipeline.lane import memory_of, standing_of
-from pipeline.reading import Reader, SavePoint, Standing
-from pipeline.segments import SplitOptions
 from pipeline.surprise import OpenSurprise
-from pipeline.tasks import Emit, make_tasks
-from rwkv_runtime import Model, State, load
-from rwkv_runtime.engine import Engine, Feed
-from tests.pipeline.memory_document import MemoryDocument
+from rwkv_runtime import Model, load
+from tests.pipeline.embedded import rows
 from tests.pipeline.readings import bpe_tensors, prose, save_model
 
-ASKED = {"name": "vectors", "type": "embed", "surprise": True}
 TEXT = prose(25) + "word and another " * 60 + "end.\n\nA short one."
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(save_model(tmp_path_factory.mktemp("surprise") / "bpe", bpe_tensors()))
-
-
-def rows(
-    model: Model, text: str, *, window: int = 64, block: int = 700, stops: frozenset[int] = frozenset(), **task: Any
-) -> list[dict[str, Any]]:
-    """The rows of `sentences`, of a reading that goes through a checkpoint behind each of the windows `stops`."""
-    document = MemoryDocument(tuple(text[i : i + block] for i in range(0, len(text), block)))
-    engine = Engine(model, window=window, lanes=1)
-    tasks = make_tasks([ASKED | task])
-
-    def reader(start: State | Standing) -> Reader:
-        return Reader(document, tasks, model.tokenizer, engine.pooler, SplitOptions(window, 2000), start)
-
-    now, number = reader(model.initial_state()), 0
-    steps, fed, found = now.steps(), None, list[dict[str, Any]]()
-    while True:
-        try:
-            step = steps.send(fed) if fed is not None else next(steps)
-        except StopIteration:
-            return found
-        fed = None
-        if isinstance(step, Feed):
-            fed = engine.feed([step])[0]
-        elif isinstance(step, SavePoint):
-            if number in stops:
-                now = reader(through_a_checkpoint(now.standing(), model))
-                steps = now.steps()
-            number += 1
-        elif isinstance(step, Emit) and step.table == "sentences":
-            found += step.rows.to_pylist()
-
-
-def through_a_checkpoint(standing: Standing, model: Model) -> Standing:
-    state, boundary = standing.state.to_bytes(), standing.boundary.to_bytes()
-    stored = Checkpoint(Identity(*"abcdef"), standing.tokens, state, boundary, memory_of(standing), {}, ())
-    return standing_of(from_bytes(to_bytes(stored)), lambda data: State.from_bytes(data, model))
 
 
 def directly(model: Model, text: str) -> Iterator[float]:
@@ -79,7 +36,7 @@ def directly(model: Model, text: str) -> Iterator[float]:
 @pytest.mark.parametrize("window", [64, 128, 1024])
 def test_a_sentence_has_the_mean_of_the_nats_of_its_tokens_whatever_the_window(model: Model, window: int) -> None:
     nats = [float("nan"), *directly(model, TEXT)]
-    found = rows(model, TEXT, window=window)
+    found = rows(model, TEXT, surprise=True, window=window)
 
     assert found[-1]["token_end"] == len(nats)
     for row in found:
@@ -92,7 +49,7 @@ def test_where_a_reading_is_interrupted_and_how_the_text_arrives_changes_no_bit(
     model: Model, stops: frozenset[int], block: int
 ) -> None:
     text = TEXT[-1400:]
-    found, straight = rows(model, text, stops=stops, block=block), rows(model, text)
+    found, straight = rows(model, text, surprise=True, stops=stops, block=block), rows(model, text, surprise=True)
 
     assert [row["nll"] for row in found] == [row["nll"] for row in straight]
     assert found == straight
@@ -101,7 +58,7 @@ def test_where_a_reading_is_interrupted_and_how_the_text_arrives_changes_no_bit(
 def test_vectors_are_the_same_bits_with_it_and_without(model: Model) -> None:
     without = rows(model, TEXT, surprise=False)
 
-    assert [row["embedding"] for row in rows(model, TEXT)] == [row["embedding"] for row in without]
+    assert [row["embedding"] for row in rows(model, TEXT, surprise=True)] == [row["embedding"] for row in without]
     assert {row["nll"] for row in without} == {None}
 
 
@@ -118,12 +75,12 @@ def test_the_head_is_not_asked_unless_a_task_asks_and_never_for_more_than_a_few_
     monkeypatch.setattr(network, "logits", watched)
     rows(model, TEXT, surprise=False, window=1024)
     assert not shapes
-    rows(model, TEXT, window=1024)
+    rows(model, TEXT, surprise=True, window=1024)
     assert set(shapes) == {64}
 
 
 def test_a_text_of_one_token_has_nothing_that_could_predict_it(model: Model) -> None:
-    (row,) = rows(model, "a")
+    (row,) = rows(model, "a", surprise=True)
 
     assert (row["token_end"], row["nll"]) == (1, None)
 
