@@ -46,7 +46,8 @@ def read_on(run: Run, ledger: RunLedger, then: ManifestEntry, now: ManifestEntry
     if facts is None or checkpoint is None:
         return False
     text = facts.text_id or facts.source_sha256
-    identity = replace(checkpoint.identity, run_id=run.directory.info.run_id, source_sha256=text)
+    info = run.directory.info
+    identity = replace(checkpoint.identity, run_id=info.run_id, spec=info.spec_fp, source_sha256=text)
     folder = CheckpointFolder(run.directory.path, run.directory.disk)
     folder.save(replace(checkpoint, identity=identity), Attempt(now.doc_id, ledger.epoch, 0))
     return True
@@ -74,12 +75,11 @@ def _standing(run: Run, done: Finished) -> Checkpoint | None:
     """Where the reading stood at the boundary, with the parts of the rows until there."""
     from pipeline.checkpoints import from_bytes
 
-    name, info = standing_name(done.doc_id), run.directory.info
+    name = standing_name(done.doc_id)
     place = next((place for place, part in enumerate(done.parts) if part.name == name), None)
     if place is None:
         return None
     found = from_bytes(read_part(run.directory, done.parts[place]))
-    made_of = (found.identity.doc_id, found.identity.model, found.identity.spec)
-    if made_of != (done.doc_id, info.model_fp, info.spec_fp):  # as in the copy that a twin has
+    if found.identity.doc_id != done.doc_id:  # the copy that a twin has
         return None
     return replace(found, parts=done.parts[:place])

@@ -25,7 +25,7 @@ from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
 from pipeline.documents import DocumentRef
-from pipeline.durable import TEMPORARY, Disk, sha256_file
+from pipeline.durable import TEMPORARY, Disk, sha256_file, sha256_hex
 from pipeline.remote import is_remote
 from rwkv_runtime import auto_dtype
 from rwkv_runtime.errors import RwkvError
@@ -255,12 +255,21 @@ def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
     path = entry.path(root)
     try:
         facts = path.stat()
-        if entry.member:  # its size and hash are its own; what is known of its file is the time
-            return facts.st_mtime_ns != entry.mtime_ns
-        unchanged = (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.mtime_ns)
-        return not unchanged and sha256_file(path) != document.source_sha256
+        if facts.st_mtime_ns == entry.mtime_ns and (entry.member or facts.st_size == entry.size):
+            return False
+        if "start" in entry.options:
+            record = _bytes_of(path, int(entry.options["start"]), int(entry.options["end"]))
+            return sha256_hex(record) != document.source_sha256
+        # What was packed cannot be told without unpacking it.
+        return bool(entry.member) or sha256_file(path) != document.source_sha256
     except OSError:
         return False  # a file that is gone does not make what was read of it wrong
+
+
+def _bytes_of(path: Path, start: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
 
 
 def differs(then: ManifestEntry, now: ManifestEntry) -> bool:

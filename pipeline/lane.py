@@ -177,8 +177,8 @@ class Lane:
     def _keep_standing(self, standing: Standing) -> None:
         """Keep where a grown document is read on. The parts in front of it are those of the rows until there."""
         self._flush()
-        # The file names no run and no part, so its bytes do not depend on how often the reading was interrupted.
-        identity = replace(self.identity, run_id="")
+        # No run, job or part is named: those are the run directory's, and the bytes are the same in every one.
+        identity = replace(self.identity, run_id="", spec="")
         state, memory = standing.state.to_bytes(), memory_of(standing)
         data = to_bytes(Checkpoint(identity, standing.tokens, state, None, memory, {}, ()))
         self._parts.append(self.tools.parts.state(self.attempt, data, standing_name(self.attempt.doc_id)))

@@ -159,3 +159,18 @@ def test_a_crash_between_the_checkpoint_and_the_record_costs_nothing(
 
     assert "has grown and is continued" in refresh(project).err
     assert unspool("verify", str(project.out)).code == 0
+
+
+def test_records_appended_to_a_file_are_read_and_those_that_were_there_are_not_read_again(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": prose(3, number)}) + "\n" for number in range(5)]
+    project = Project(tmp_path / "project")
+    project.write_job(model={"source": str(project.write_model())})
+    project.document("r.jsonl", "".join(lines[:3]))
+    assert project.run().code == 0
+    before = documents(project)
+    project.document("r.jsonl", "".join(lines))
+
+    said = refresh(project)
+
+    assert (said.code, "2 new file(s)" in said.err, "read again" in said.err) == (0, True, False), said.err
+    assert {name: documents(project)[name] for name in before} == before
