@@ -34,7 +34,7 @@ def test_a_run_reads_in_the_dtype_of_its_job_and_says_so(project: Project, dtype
     assert project.run().code == 0
 
     model, exact = rwkv_runtime.load(dtype=dtype), rwkv_runtime.load()
-    kept = [State.from_arrow(path, model) for path in (project.out / "states").glob("*.arrow")]
+    kept = [State.from_arrow(path, model) for path in (project.out / "states").glob("*.end.arrow")]
     tokens = model.tokenizer.encode((project.folder / "docs" / "a.txt").read_text("utf-8"))
     [found] = [one.tensors["wkv"] for one in kept if one.tokens_seen == len(tokens)]
     own, other = (each.forward(tokens, each.initial_state(), "none").state.tensors["wkv"] for each in (model, exact))
