@@ -56,6 +56,6 @@ def test_poison_documents_are_given_up_with_their_cause_and_the_others_lose_no_b
     for table in ("documents", "sentences", "summaries"):
         assert rows_of_good_documents(project, table) == rows_of_good_documents(undisturbed, table)
     states = contents(undisturbed.out / "states")
-    assert len(states) == 6 and states.items() <= contents(project.out / "states").items()
+    assert len(states) == 9 and states.items() <= contents(project.out / "states").items()
     stacks = [path.read_text() for path in (project.out / "quarantine").glob("worker-*.txt")]
     assert stacks and all("poison.py" in stack for stack in stacks)
