@@ -159,13 +159,10 @@ def test_documents_that_lie_within_a_file_have_changed_only_when_the_file_has(tm
     assert again(project, "resume").code == 0
 
     os.utime(docs / "notes.jsonl", ns=(1, 1))
+    os.utime(docs / "both.zip", ns=(1, 1))
     touched = again(project, "resume")
     assert (touched.code, "since they were read" in touched.err) == (0, False), touched.err
 
     (docs / "notes.jsonl").write_text('{"text": "Rain falls."}\n{"text": "Lamps burn soon."}\n', "utf-8")
     edited = again(project, "resume")
     assert (edited.code, "1 input(s) have changed since they were read" in edited.err) == (3, True), edited.err
-
-    os.utime(docs / "both.zip", ns=(1, 1))
-    packed = again(project, "resume")
-    assert (packed.code, "2 input(s) have changed since they were read" in packed.err) == (3, True), packed.err
