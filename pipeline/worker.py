@@ -20,7 +20,7 @@ from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
 from pipeline.documents import Document
 from pipeline.durable import Disk, Faults
-from pipeline.errors import DocumentError, OptionError
+from pipeline.errors import OptionError
 from pipeline.formats import is_parsed, open_document
 from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
 from pipeline.opening import Opener
@@ -34,7 +34,7 @@ from pipeline.text_store import TextStore
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
-from rwkv_runtime.errors import NotFiniteError, StateError
+from rwkv_runtime.errors import StateError
 from rwkv_runtime.state import State
 
 
@@ -225,7 +225,7 @@ class Worker:
             call.tokens_fed += sum(len(feed.tokens) for _, feed in waiting)
         except Exception as error:
             if len(waiting) == 1:
-                self._drop(waiting[0][0], _as_reading_says(error), call)
+                self._drop(waiting[0][0], error, call)
                 return
             for alone in waiting:
                 yield from self._computed([alone], call)
@@ -291,11 +291,6 @@ def _refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:
                 f"tasks.{task['name']}.dims is {wanted}, but this model's vectors have {dimensions} dimensions; "
                 "lower it or leave it out"
             )
-
-
-def _as_reading_says(error: Exception) -> Exception:
-    """A state or features that are not finite are a reason to give up a document, and no fault of the program."""
-    return DocumentError("read", "nonfinite_state", str(error)) if isinstance(error, NotFiniteError) else error
 
 
 def _report(lane: Lane) -> LaneReport:
