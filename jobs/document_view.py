@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import ExitCode, JobError, safe, usage_error
+from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
 
@@ -35,16 +36,16 @@ def view_of(path: Path, document: str) -> DocumentView:
         message = f"the run is not finished, so it has no tables yet; `unspool resume {path}` goes on with it"
         raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
     named = (ds.field("doc_id") == document) | (ds.field("source_uri") == document)
-    found = _rows(run, "documents", named)
+    found = rows_of(run, "documents", named)
     if not found:
         message = f"{document!r} is no document of this run; the table output/documents names them"
         raise usage_error("RUN-NO-DOCUMENT", message)
     mine = ds.field("doc_id") == found[0]["doc_id"]
     return DocumentView(
         document=found[0],
-        summaries=_rows(run, "summaries", mine),
-        extractions=_rows(run, "extractions", mine),
-        failures=_rows(run, "failures", mine),
+        summaries=rows_of(run, "summaries", mine),
+        extractions=rows_of(run, "extractions", mine),
+        failures=rows_of(run, "failures", mine),
     )
 
 
@@ -72,13 +73,3 @@ def _passage(label: str, text: str, width: int) -> Iterator[str]:
     yield safe(f"[{label}]")
     for paragraph in text.splitlines():
         yield from (safe(line) for line in textwrap.wrap(" ".join(paragraph.split()), max(width - 2, 20)))
-
-
-def _rows(run: RunDirectory, table: str, where: Any) -> list[dict[str, Any]]:
-    import pyarrow.dataset as ds
-
-    folder = run.output / table
-    if not folder.is_dir():
-        return []
-    rows: list[dict[str, Any]] = ds.dataset(folder, format="parquet").to_table(filter=where).to_pylist()
-    return rows

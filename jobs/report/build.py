@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import ExitCode, JobError
 from jobs.ledger import LedgerView, RunLedger
+from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def _page(run: RunDirectory, view: LedgerView, budget: Budget) -> bytes:
 
 
 def _data(run: RunDirectory, view: LedgerView, budget: Budget) -> dict[str, Any]:
-    rows = _rows(run, "documents", None)
+    rows = rows_of(run, "documents")
     shown = rows[: budget.documents]
     seen = _overview(run, {row["doc_id"]: row["chars"] or 0 for row in shown}, budget.points)
     each = max(budget.passages // max(len(shown), 1), 2)
     passages = _Passages(run, frozenset(row["doc_id"] for row in shown), each, budget.passage_chars)
     sections = max(budget.sections // max(len(shown), 1), 4)
-    failures = {row["doc_id"]: row for row in _rows(run, "failures", None)}
+    failures = {row["doc_id"]: row for row in rows_of(run, "failures")}
     documents = [_document(row, view, seen.lines.get(row["doc_id"]), sections, passages, failures) for row in shown]
     places = {row["doc_id"]: place for place, row in enumerate(shown)}
     return {
@@ -216,8 +217,8 @@ class _Passages:
 
     def __init__(self, run: RunDirectory, doc_ids: frozenset[str], each: int, longest: int) -> None:
         self.left_out: dict[str, int] = {}
-        self.summaries = self._few((_summary(row, longest) for row in _rows(run, "summaries", None)), doc_ids, each)
-        rows = _rows(run, "extractions", None)
+        self.summaries = self._few((_summary(row, longest) for row in rows_of(run, "summaries")), doc_ids, each)
+        rows = rows_of(run, "extractions")
         texts = _sentence_texts(run, [row["sentence_id"] for row in rows if row["doc_id"] in doc_ids])
         self.extractions = self._few((_extraction(row, texts) for row in rows), doc_ids, each)
 
@@ -278,21 +279,8 @@ def _sentence_texts(run: RunDirectory, ids: Sequence[str | None]) -> dict[str, t
         return {}
     import pyarrow.dataset as ds
 
-    rows = _rows(run, "sentences", ["id", "char_start", "text"], ds.field("id").isin(wanted))
+    rows = rows_of(run, "sentences", ds.field("id").isin(wanted), ["id", "char_start", "text"])
     return {row["id"]: (row["char_start"], row["text"]) for row in rows}
-
-
-def _rows(run: RunDirectory, table: str, columns: list[str] | None, where: Any = None) -> list[dict[str, Any]]:
-    """A table's rows in the order of the output; none if the run has no such table."""
-    import pyarrow.dataset as ds
-
-    folder = run.output / table
-    if not folder.is_dir():
-        return []
-    rows: list[dict[str, Any]] = (
-        ds.dataset(folder, format="parquet").to_table(columns=columns, filter=where).to_pylist()
-    )
-    return rows
 
 
 def _overview(run: RunDirectory, chars: Mapping[str, int], points: int) -> Overview:
