@@ -23,7 +23,7 @@ from torch import Tensor
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import WeightsError
 from rwkv_runtime.lengths import Lengths
-from rwkv_runtime.matrices import Matrix, small
+from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import Norm
 from rwkv_runtime.operations import Entered, Operations, Step, Stream
@@ -33,19 +33,19 @@ from rwkv_runtime.weights import Weights
 
 @dataclass(frozen=True)
 class LowRank:
-    """bias + (x @ down) @ up, with room for an activation between the two. Always float32."""
+    """bias + (x @ down) @ up, with room for an activation between the two. The bias is float32."""
 
     down: Matrix
     up_matrix: Matrix
     bias: Tensor
 
     @classmethod
-    def read(cls, weights: Weights, down: str, up: str, bias: str, width: int, out: int) -> LowRank:
-        """Take the three tensors, from `width` to `out` channels; the rank is what the file has."""
+    def read(cls, weights: Weights, names: tuple[str, str, str], width: int, out: int, place: Placement) -> LowRank:
+        """Take down, up and bias by their names, from `width` to `out` channels; the rank is what the file has."""
+        down, up, bias = names
         rank = weights.shape(down)[-1]
-        return cls(
-            small_matrix(weights, down, width, rank), small_matrix(weights, up, rank, out), channels(weights, bias, out)
-        )
+        matrices = place.low_rank(weights, down, width, rank), place.low_rank(weights, up, rank, out)
+        return cls(*matrices, channels(weights, bias, out))
 
     def up(self, hidden: Tensor) -> Tensor:
         """The second product, with the bias: [..., rank] to [..., out]."""
@@ -365,11 +365,6 @@ def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) 
     """Take how much of the token itself each mix has; returns how much of the previous one: [mixes, 1, 1, D]."""
     stored = [channels(weights, prefix + letter, width) for letter in letters]
     return 1 - torch.stack(stored).view(-1, 1, 1, width)
-
-
-def small_matrix(weights: Weights, name: str, columns: int, rows: int) -> Matrix:
-    """Take one of the low-rank matrices, which are stored as [in, out]."""
-    return small(weights.take(name, columns, rows).T)
 
 
 def is_finite(x: Tensor) -> bool:

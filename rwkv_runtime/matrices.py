@@ -10,7 +10,8 @@ What is multiplied, for a weight matrix W [rows, columns] and x [..., columns]:
     fp16  as kept: W in float16; on a CPU x W^T in float32, else in float16 after each row of x is scaled by a power of
           two, so that nothing overflows
     int8  W by one scale a row; on a CPU also x by one scale a row, and their product exactly, else x in bfloat16
-    int4  W by a scale and a minimum for every 32 columns of a row, x in bfloat16; on a CPU only
+    int4  W by a scale and a middle for every 32 columns of a row; x in bfloat16, or, of a single row in native kernels,
+          in int8 with a scale for every 32 columns; on a CPU only
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from rwkv_runtime.errors import UnsupportedModelError
 
 GROUP = 32
 """Columns that share a scale in int4."""
-INT4_ROWS = 16
-"""torch packs int4 in blocks of so many rows."""
+PAIR, BLOCK = 2 * GROUP, 4 * GROUP
+"""Columns of int4 whose steps share bytes: those of a block, or, at the end of a row, of a pair of groups."""
+BLOCK_ROWS = 8192
+"""Rows of int4 that are unpacked at a time."""
+TORCH_INT4_ROWS = 16
+"""torch's own kernel for int4 wants rows in blocks of so many."""
 SMALLEST = 1e-30
 """Stands for a scale of 0, which a row of zeros has."""
 
@@ -199,12 +204,66 @@ class Int8Matrix(_Shaped):
 
 @dataclass(frozen=True)
 class Int4Matrix:
+    """int4 weights in groups of 32 columns, unpacked to bfloat16 for each product.
+
+    Of a block of 128 columns, byte i holds the steps of columns i (low half) and 64 + i; of the pair of groups that may
+    be left at the end of a row, those of columns i and 32 + i.
+    """
+
+    packed: Tensor  # [rows, columns / 2] uint8
+    scales: Tensor  # [rows, 2, columns / 32] bfloat16: the scale of each group and the value of its middle step
+    precision: str = "int4"
+    activations: torch.dtype = torch.float32
+
+    @property
+    def rows(self) -> int:
+        """Channels of the result."""
+        return self.packed.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.packed.shape[1] * 2
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.packed.nbytes + self.scales.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        return self.by_blocks(x, self.unpacked)
+
+    def by_blocks(self, x: Tensor, unpacked: Callable[[int, int], Tensor]) -> Tensor:
+        """Apply with the rows that `unpacked` gives for a range of them, so that few are in memory at a time."""
+        short = x.bfloat16()
+        blocks = [
+            F.linear(short, unpacked(begin, min(begin + BLOCK_ROWS, self.rows))).float()
+            for begin in range(0, self.rows, BLOCK_ROWS)
+        ]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+
+    def unpacked(self, begin: int, end: int) -> Tensor:
+        """The values of some rows: [end - begin, columns] bfloat16."""
+        scale, middle = self.scales[begin:end].float().unsqueeze(-1).unbind(1)
+        steps = unpacked_steps(self.packed[begin:end]).float().sub_(8).view(*scale.shape[:2], GROUP)
+        return steps.mul_(scale).add_(middle).bfloat16().flatten(-2)
+
+
+@dataclass(frozen=True)
+class TorchInt4Matrix:
     """int4 weights in groups of 32 columns, packed as torch's CPU kernel wants them."""
 
     packed: Tensor
     scales: Tensor  # [columns / 32, rows, 2] bfloat16: a scale and the value of the middle step
     precision: str = "int4"
     activations: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, matrix: Int4Matrix) -> TorchInt4Matrix:
+        """The same matrix, whose rows are a multiple of 16."""
+        packed = torch._convert_weight_to_int4pack_for_cpu(unpacked_steps(matrix.packed).int(), 1)
+        return cls(packed, matrix.scales.permute(2, 0, 1).contiguous())
 
     @property
     def rows(self) -> int:
@@ -252,18 +311,41 @@ def int4_groups(weight: Tensor) -> Int4Groups:
     return Int4Groups(steps.to(torch.uint8).flatten(-2), scale, middle)
 
 
+def packed_steps(steps: Tensor) -> Tensor:
+    """Steps [rows, columns] of 0 to 15, two to a byte as `Int4Matrix` has them: [rows, columns / 2]."""
+    rows, columns = steps.shape
+    whole = columns // BLOCK * BLOCK
+    blocks = steps[:, :whole].reshape(rows, whole // BLOCK, 2, PAIR)
+    pair = steps[:, whole:].reshape(rows, (columns - whole) // PAIR, 2, GROUP)
+    return torch.cat([(part[:, :, 0] | part[:, :, 1] << 4).flatten(1) for part in (blocks, pair)], dim=1)
+
+
+def unpacked_steps(packed: Tensor) -> Tensor:
+    """The inverse of `packed_steps`."""
+    rows, size = packed.shape
+    whole = size // PAIR * PAIR
+    blocks = packed[:, :whole].reshape(rows, whole // PAIR, PAIR)
+    pair = packed[:, whole:].reshape(rows, (size - whole) // GROUP, GROUP)
+    return torch.cat([torch.stack([part & 15, part >> 4], dim=2).flatten(1) for part in (blocks, pair)], dim=1)
+
+
 def fp32(weight: Tensor) -> Matrix:
     """Keep in float32, to be multiplied by what is fastest where it lies."""
     weight = weight.float().contiguous()
     return OneDnnMatrix(weight) if weight.device.type == "cpu" and _has_onednn() else PlainMatrix(weight)
 
 
-def small(weight: Tensor) -> Matrix:
-    """Keep a small matrix: in float32 whatever the model's precision."""
+def low_rank(weight: Tensor) -> Matrix:
+    """Keep a low-rank matrix in float32, on a GPU in bfloat16 as well."""
     if weight.device.type != "cuda":
         return fp32(weight)
     whole = weight.float().contiguous()
     return SmallGpuMatrix(whole, whole.bfloat16())
+
+
+def short_low_rank(weight: Tensor) -> Matrix:
+    """Keep a low-rank matrix beside large ones that are shorter than float32: on a CPU in bfloat16."""
+    return low_rank(weight) if weight.device.type == "cuda" else bf16(weight)
 
 
 def bf16(weight: Tensor) -> Matrix:
@@ -286,30 +368,35 @@ def int8(weight: Tensor) -> Matrix:
 
 
 def int4(weight: Tensor) -> Matrix:
-    """Keep in int4, or in int8 what does not fit torch's blocks. Raises UnsupportedModelError off the CPU."""
+    """Keep in int4, or in int8 what has no pairs of groups. Raises UnsupportedModelError off the CPU."""
     if weight.device.type != "cpu":
         raise UnsupportedModelError(f"int4 on {weight.device} is not supported; use int8 or bf16 there")
-    if weight.shape[0] % INT4_ROWS or weight.shape[1] % GROUP:
+    if weight.shape[1] % PAIR:
         return int8(weight)
     groups = int4_groups(weight)
-    packed = torch._convert_weight_to_int4pack_for_cpu(groups.steps.int(), 1)
-    scales = torch.stack([groups.scale.T, groups.middle.T], dim=-1)
-    return Int4Matrix(packed, scales.contiguous())
+    return Int4Matrix(packed_steps(groups.steps), torch.stack([groups.scale, groups.middle], dim=1))
+
+
+def for_torch(matrix: Matrix) -> Matrix:
+    """The matrix as torch alone multiplies it fastest."""
+    if isinstance(matrix, Int4Matrix) and matrix.rows % TORCH_INT4_ROWS == 0:
+        return TorchInt4Matrix.of(matrix)
+    return matrix
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How large matrices are kept: a name, and what makes a `Matrix` of a stored tensor [rows, columns]."""
+    """How matrices are kept: a name, and what makes a `Matrix` of a stored one [rows, columns], large or low-rank."""
 
     name: str
     keep: Callable[[Tensor], Matrix]
+    keep_low_rank: Callable[[Tensor], Matrix] = low_rank
 
 
-FP32 = Precision("fp32", fp32)
+FP32, FP16 = Precision("fp32", fp32), Precision("fp16", fp16)
+BF16, INT8, INT4 = (Precision(keep.__name__, keep, short_low_rank) for keep in (bf16, int8, int4))
 
-PRECISIONS: Mapping[str, Precision] = MappingProxyType(
-    {one.name: one for one in (FP32, *(Precision(keep.__name__, keep) for keep in (bf16, fp16, int8, int4)))}
-)
+PRECISIONS: Mapping[str, Precision] = MappingProxyType({one.name: one for one in (FP32, BF16, FP16, INT8, INT4)})
 
 
 def _has_onednn() -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from rwkv_runtime.kernels.wkv4 import Sums, wkv4_chunked, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
-from rwkv_runtime.matrices import Matrix
+from rwkv_runtime.matrices import Matrix, for_torch
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HeadNorm, Norm
 
@@ -193,8 +193,8 @@ class TorchOperations:
     name: str = "torch"
 
     def keep(self, matrix: Matrix) -> Matrix:
-        """The matrix as it is."""
-        return matrix
+        """The matrix as torch multiplies it."""
+        return for_torch(matrix)
 
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
         """None: layer by layer is the way."""

@@ -72,6 +72,10 @@ class Placement:
         """Take a matrix [rows, columns]. Raises WeightsError."""
         return self.keep(weights.take(name, rows, columns))
 
+    def low_rank(self, weights: Weights, name: str, columns: int, rows: int) -> Matrix:
+        """Take one of the low-rank matrices, which are stored as [in, out]; they always lie on the device."""
+        return self.operations.keep(self.precision.keep_low_rank(weights.take(name, columns, rows).T.to(self.device)))
+
     def keep(self, weight: Tensor) -> Matrix:
         """Make a matrix of a stored tensor [rows, columns]."""
         matrix = self.operations.keep(self.precision.keep(weight.to(self.device)))

@@ -23,7 +23,6 @@ from rwkv_runtime.layers import (
     configuration,
     matrix_memory,
     matrix_shape,
-    small_matrix,
 )
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
@@ -80,13 +79,13 @@ class TimeMix:
         rank = weights.shape(f"{prefix}time_maa_w1")[-1] // len(MIXED)
         mixes = [channels(weights, f"{prefix}time_maa_{letter}", width) for letter in MIXED]
         names = (f"{prefix}time_decay_w1", f"{prefix}time_decay_w2", f"{prefix}time_decay")
-        decay = LowRank.read(weights, *names, width, width)
+        decay = LowRank.read(weights, names, width, width, place)
         first_mix = channels(weights, f"{prefix}time_maa_x", width)
         bonus = weights.take(f"{prefix}time_faaaa", config.n_head, config.head_size).float()
         return cls(
             mix=torch.stack([first_mix, torch.zeros_like(first_mix)]).view(2, 1, 1, width),
             base=torch.stack(mixes).unsqueeze(1),
-            mix_down=small_matrix(weights, f"{prefix}time_maa_w1", width, len(MIXED) * rank),
+            mix_down=place.low_rank(weights, f"{prefix}time_maa_w1", width, len(MIXED) * rank),
             mix_up=weights.take(f"{prefix}time_maa_w2", len(MIXED), rank, width).float(),
             decay=decay,
             receptance=matrix("receptance"),

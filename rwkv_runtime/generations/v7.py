@@ -23,7 +23,6 @@ from rwkv_runtime.layers import (
     configuration,
     matrix_memory,
     matrix_shape,
-    small_matrix,
 )
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
@@ -118,8 +117,8 @@ class TimeMix:
             return channels(weights, prefix + name, width)
 
         def low_rank(letter: str) -> LowRank:
-            down, up, bias = (f"{prefix}{letter}{number}" for number in "120")
-            return LowRank.read(weights, down, up, bias, width, width)
+            names = (f"{prefix}{letter}1", f"{prefix}{letter}2", f"{prefix}{letter}0")
+            return LowRank.read(weights, names, width, width, place)
 
         gate_rank = weights.shape(f"{prefix}g1")[-1]
         decay, rate, blend = low_rank("w"), low_rank("a"), low_rank("v") if layer else None
@@ -141,8 +140,8 @@ class TimeMix:
             output=matrix("output"),
             decay=decay,
             rate=rate,
-            gate_down=small_matrix(weights, f"{prefix}g1", width, gate_rank),
-            gate_up=small_matrix(weights, f"{prefix}g2", gate_rank, width),
+            gate_down=place.low_rank(weights, f"{prefix}g1", width, gate_rank),
+            gate_up=place.low_rank(weights, f"{prefix}g2", gate_rank, width),
             blend=blend,
             own=own,
             operations=place.operations,

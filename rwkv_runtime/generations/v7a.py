@@ -51,10 +51,11 @@ class ChannelMix:
         """Take the tensors of `blocks.{layer}.ffn.`."""
         width, prefix = config.n_embd, f"blocks.{layer}.ffn."
         rank = weights.shape(f"{prefix}s1")[-1]
+        names = (f"{prefix}s1", f"{prefix}s2", f"{prefix}s0")
         plain = v7.ChannelMix.read(weights, layer, config, place)
         return cls(
             plain=plain,
-            scale=LowRank.read(weights, f"{prefix}s1", f"{prefix}s2", f"{prefix}s0", width, config.n_ffn),
+            scale=LowRank.read(weights, names, width, config.n_ffn, place),
             embedding=weights.on(CPU).take(f"{prefix}s_emb.weight", config.vocab_size, rank * rank),
             from_embedded=FP32.keep(weights.take(f"{prefix}s_emb_x.weight", rank * rank, width)),
             mix=torch.cat([plain.mix, torch.zeros_like(plain.mix)]),

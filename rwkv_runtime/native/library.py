@@ -16,14 +16,15 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 2
+ABI = 3
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
 LARGEST_HEAD = 256
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 ANY = (torch.float32, torch.bfloat16)
-FLOAT, INT8, INT32, INT64 = (torch.float32,), (torch.int8,), (torch.int32,), (torch.int64,)
+FLOAT, BFLOAT = (torch.float32,), (torch.bfloat16,)
+UINT8, INT8, INT32, INT64 = (torch.uint8,), (torch.int8,), (torch.int32,), (torch.int64,)
 
 
 class LibraryError(RwkvError):
@@ -137,6 +138,7 @@ CALLS = {
         "",
         {"dtype": "after"},
     ),
+    "unpack_int4": _struct("UnpackInt4", "rows columns", _all("packed", UINT8) | _all("scales values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
 KERNELS = (*CALLS, "matvec", "decode7")

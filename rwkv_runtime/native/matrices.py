@@ -1,4 +1,4 @@
-"""Matrices that native kernels multiply: any with one row, and int8 with their rounding. Knows no layer."""
+"""Matrices that native kernels multiply: any with one row, int8 with their rounding, int4 unpacked. Knows no layer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rwkv_runtime.matrices import BFloat16Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
 from rwkv_runtime.native.library import Library, Threads
 
-KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8 = range(3)
+KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8, KIND_INT4 = range(4)
 
 
 class MatrixStruct(Structure):
@@ -42,9 +42,9 @@ class MatVecStruct(Structure):
 
 @dataclass(frozen=True)
 class NativeMatrix:
-    """A matrix in float32 or bfloat16 on the CPU, which a kernel multiplies where there is one row of input."""
+    """A matrix of float32, bfloat16 or int4 on the CPU, which a kernel multiplies where there is one row of input."""
 
-    kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix
+    kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
     library: Library
 
     @property
@@ -75,9 +75,26 @@ class NativeMatrix:
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
         if x.numel() != self.columns:
-            return self.kept(x)
+            return self._many(x)
         result = multiplied(self.library, self.kept, x.float().contiguous())
         return result.view(*x.shape[:-1], self.rows).to(x.dtype if x.dtype == self.activations else torch.float32)
+
+    def _many(self, x: Tensor) -> Tensor:
+        return self.kept.by_blocks(x, self._unpacked) if isinstance(self.kept, Int4Matrix) else self.kept(x)
+
+    def _unpacked(self, begin: int, end: int) -> Tensor:
+        """Some rows of int4 weights in bfloat16."""
+        assert isinstance(self.kept, Int4Matrix)
+        values = torch.empty(end - begin, self.columns, dtype=torch.bfloat16)
+        self.library.call(
+            "unpack_int4",
+            rows=end - begin,
+            columns=self.columns,
+            packed=self.kept.packed[begin:end],
+            scales=self.kept.scales[begin:end],
+            values=values,
+        )
+        return values
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,9 @@ class NativeInt8Matrix:
 
 def multipliable(matrix: Matrix) -> bool:
     """Whether a kernel multiplies this matrix with a vector."""
-    return isinstance(matrix, NativeMatrix | NativeInt8Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix)
+    return isinstance(
+        matrix, NativeMatrix | NativeInt8Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
+    )
 
 
 def described(matrix: Matrix) -> MatrixStruct:
@@ -160,6 +179,9 @@ def described(matrix: Matrix) -> MatrixStruct:
     if isinstance(matrix, NativeInt8Matrix):
         pointers = (matrix.weight.data_ptr(), matrix.scales.data_ptr(), matrix.sums.data_ptr())
         return MatrixStruct(KIND_INT8, matrix.rows, matrix.columns, *pointers)
+    if isinstance(matrix, Int4Matrix):
+        pointers4 = (matrix.packed.data_ptr(), matrix.scales.data_ptr(), None)
+        return MatrixStruct(KIND_INT4, matrix.rows, matrix.columns, *pointers4)
     assert isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix)
     kind = KIND_BFLOAT16 if isinstance(matrix, BFloat16Matrix) else KIND_FLOAT32
     return MatrixStruct(kind, matrix.rows, matrix.columns, matrix.weight.data_ptr(), None, None)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
-from rwkv_runtime.matrices import BFloat16Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
 from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
 from rwkv_runtime.native.matrices import NativeInt8Matrix, NativeMatrix
@@ -46,7 +46,7 @@ class NativeOperations:
 
     def keep(self, matrix: Matrix) -> Matrix:
         """The matrix with a kernel for single rows and, of int8, for its rounding; or as it is."""
-        if isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix):
+        if isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix):
             return NativeMatrix(matrix, self.library)
         return NativeInt8Matrix.of(matrix, self.library) if isinstance(matrix, Int8Matrix) else matrix
 

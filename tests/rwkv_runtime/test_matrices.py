@@ -18,10 +18,15 @@ from rwkv_runtime.matrices import (
     OneDnnMatrix,
     PlainMatrix,
     Precision,
+    TorchInt4Matrix,
+    for_torch,
     fp16,
+    int4,
     int4_groups,
     int8,
     int8_rows,
+    packed_steps,
+    unpacked_steps,
 )
 from rwkv_runtime.model import Model
 from rwkv_runtime.placement import CPU, Plan
@@ -105,6 +110,30 @@ def test_int4_values_are_within_a_step_of_the_weights(rows, groups, offset, seed
     assert bool((((kept.steps.float() - 8) * scale + middle - weight).abs() <= scale * 1.2).all())
 
 
+@pytest.mark.parametrize("columns", [64, 128, 192, 320])
+def test_packed_int4_steps_come_back(columns):
+    steps = torch.randint(0, 16, (9, columns), dtype=torch.uint8, generator=torch.Generator().manual_seed(columns))
+    packed = packed_steps(steps)
+    assert packed.shape == (9, columns // 2)
+    assert torch.equal(unpacked_steps(packed), steps)
+
+
+def test_int4_rows_are_the_same_whether_unpacked_at_once_or_in_blocks(monkeypatch):
+    matrix, x = int4(normal(50, 64)), normal(3, 64, seed=1)
+    whole = matrix(x)
+    monkeypatch.setattr("rwkv_runtime.matrices.BLOCK_ROWS", 16)
+    assert torch.allclose(matrix(x), whole, rtol=1e-2, atol=1e-2)
+
+
+def test_torchs_own_int4_is_the_same_matrix_within_bfloat16():
+    matrix, x = int4(normal(48, 192)), normal(5, 192, seed=1)
+    other = for_torch(matrix)
+    assert isinstance(other, TorchInt4Matrix)
+    assert (other.rows, other.columns, other.nbytes) == (matrix.rows, matrix.columns, matrix.nbytes)
+    assert relative(other(x), matrix(x)) < 5e-3
+    assert for_torch(ragged := int4(normal(49, 192))) is ragged
+
+
 def test_float32_through_onednn_is_float32():
     weight, x = normal(384, 256), normal(64, 256, seed=1)
     for matrix in (OneDnnMatrix(weight), PlainMatrix(weight)):
@@ -175,9 +204,9 @@ def test_a_dtype_is_loaded_by_name():
     assert rwkv_runtime.load(dtype="bf16").dtype == "bf16"
 
 
-def test_large_matrices_are_kept_in_the_precision_and_small_ones_in_float32():
+def test_large_matrices_are_kept_in_the_precision_and_low_rank_ones_in_no_less_than_bfloat16():
     model = model_of("7", "int8")
     layer = model._network.layers[0]
     mixes = [layer.time_mix.receptance, layer.time_mix.key, layer.time_mix.value, layer.time_mix.output]
     assert {one.precision for one in (*mixes, layer.channel_mix.key, layer.channel_mix.value)} == {"int8"}
-    assert {layer.time_mix.decay.down.precision, layer.time_mix.gate_up.precision} == {"fp32"}
+    assert {layer.time_mix.decay.down.precision, layer.time_mix.gate_up.precision} == {"bf16"}

@@ -18,7 +18,7 @@ from rwkv_runtime import native
 from rwkv_runtime.kernels.wkv4 import EMPTY, Sums, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_recurrent
-from rwkv_runtime.matrices import PRECISIONS
+from rwkv_runtime.matrices import PRECISIONS, unpacked_steps
 from rwkv_runtime.native import matrices as native_matrices
 from rwkv_runtime.native.library import INSTRUCTION_SETS, Library, LibraryError
 from rwkv_runtime.native.operations import NativeOperations
@@ -389,6 +389,41 @@ def test_a_matrix_times_one_row_is_its_product_with_many(library, rows, columns,
     matrix, x = NativeOperations(library).keep(plain), draw.vector(4, columns)
     for row in x:
         assert_near(matrix(row), plain(row.repeat(4, 1))[0].double(), within=5e-3 if dtype == "bf16" else 1e-5)
+
+
+WIDTHS_OF_INT4 = [64, 128, 192, 576, 768, 3072]  # with and without a pair of groups at the end, and sixteen groups
+
+
+@pytest.mark.parametrize("columns", WIDTHS_OF_INT4)
+def test_int4_values_are_those_of_the_definition(library, columns):
+    out, matrix = Guarded(), PRECISIONS["int4"].keep(Draw(columns).vector(37, columns))
+    values = out.output(37, columns, dtype=torch.bfloat16)
+    library.call(
+        "unpack_int4", rows=37, columns=columns, packed=matrix.packed, scales=matrix.scales, values=values,
+    )  # fmt: skip
+    assert torch.equal(values, matrix.unpacked(0, 37))
+    assert out.intact()
+
+
+@pytest.mark.parametrize("columns", WIDTHS_OF_INT4)
+def test_int4_times_one_row_is_the_product_with_the_row_in_int8_by_groups(library, columns):
+    plain = PRECISIONS["int4"].keep(Draw(columns).vector(37, columns))
+    matrix, x = NativeOperations(library).keep(plain), Draw(1).vector(columns)
+    x[:32] = 0
+    groups = x.double().view(-1, 32)
+    sizes = (groups.abs().amax(1, keepdim=True) / 127).clamp_min(1e-30)
+    rounded = ((groups / sizes).round() * sizes).flatten()
+    scale, middle = (one.repeat_interleave(32, 1) for one in plain.scales.double().unbind(1))
+    weight = (unpacked_steps(plain.packed).double() - 8) * scale + middle
+    assert_near(matrix(x), weight @ rounded, within=1e-5)
+    assert (matrix(x).double() - weight @ x.double()).norm() < 0.01 * (weight @ x.double()).norm()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so_through_int4(library, bad):
+    matrix, x = NativeOperations(library).keep(PRECISIONS["int4"].keep(Draw(4).vector(20, 192))), Draw(5).vector(192)
+    x[190] = bad
+    assert not torch.isfinite(matrix(x)).any()
 
 
 def test_an_output_of_one_row_is_written_and_nothing_beside_it(library):

@@ -124,13 +124,14 @@ struct DequantiseSums {
     int32_t dtype;
 };
 
-// A weight matrix. Of int8, a row is its scale times its steps, and `sums` are the sums of each row's steps.
-enum Kind : int64_t { KIND_FLOAT32 = 0, KIND_BFLOAT16 = 1, KIND_INT8 = 2 };
+// A weight matrix. Of int8, a row is its scale times its steps, and `sums` are the sums of each row's steps. Of int4, see
+// int4.hpp.
+enum Kind : int64_t { KIND_FLOAT32 = 0, KIND_BFLOAT16 = 1, KIND_INT8 = 2, KIND_INT4 = 3 };
 struct Matrix {
     int64_t kind, rows, columns;
-    const void* weight;   // [rows, columns]
-    const float* scales;  // [rows] of int8
-    const int32_t* sums;  // [rows] of int8
+    const void* weight;   // [rows, columns]; of int4 [rows, columns / 2] bytes
+    const void* scales;   // of int8: [rows] floats; of int4: [rows, 2, columns / 32] bfloat16
+    const int32_t* sums;  // of int8: [rows]
 };
 
 // y = matrix x.
@@ -140,6 +141,15 @@ struct MatVec {
     const float* x;  // [columns]
     float* y;        // [rows]
     float* space;    // [columns], for the kernel
+};
+
+// The values of int4 weights in bfloat16.
+struct UnpackInt4 {
+    Threads threads;
+    int64_t rows, columns;
+    const uint8_t* packed;  // [rows, columns / 2]
+    const void* scales;     // [rows, 2, columns / 32] bfloat16
+    void* values;           // [rows, columns] bfloat16
 };
 
 struct Norm7 {
@@ -181,6 +191,7 @@ struct Kernels {
     void (*squared_relu)(const SquaredRelu*);
     void (*quantise_rows)(const QuantiseRows*);
     void (*dequantise_sums)(const DequantiseSums*);
+    void (*unpack_int4)(const UnpackInt4*);
     void (*matvec)(const MatVec*);
     void (*decode7)(const Decode7*);
 };

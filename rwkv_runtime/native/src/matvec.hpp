@@ -1,7 +1,8 @@
 // A weight matrix times one vector, as the matrices of rwkv_runtime/matrices.py multiply a row: bfloat16 with the vector
-// and the result rounded to it, int8 with the vector in int8 and exact sums.
+// and the result rounded to it, int8 with the vector in int8 and exact sums, int4 with the vector in int8 by groups.
 #pragma once
 #include "abi.hpp"
+#include "int4.hpp"
 #include "rows.hpp"
 #include "vec.hpp"
 
@@ -54,6 +55,7 @@ struct Product {
     float* y;
     const uint8_t* steps;  // of int8: the vector's, with 128 added
     float scale;           // of one of these steps
+    VectorInGroups groups;  // of int4
 
     void operator()(int64_t task) const {
         const int64_t begin = task * ROWS_OF_A_PRODUCT, columns = matrix.columns;
@@ -62,7 +64,10 @@ struct Product {
             if (matrix.kind == KIND_INT8) {
                 const int8_t* weights = static_cast<const int8_t*>(matrix.weight) + row * columns;
                 const int32_t exact = dot(weights, steps, columns) - 128 * matrix.sums[row];
-                y[row] = exact * scale * matrix.scales[row];
+                y[row] = exact * scale * static_cast<const float*>(matrix.scales)[row];
+            } else if (matrix.kind == KIND_INT4) {
+                const uint8_t* packed = static_cast<const uint8_t*>(matrix.weight);
+                y[row] = dot(RowOfInt4(packed, matrix.scales, row, columns), groups, columns);
             } else if (matrix.kind == KIND_BFLOAT16) {
                 y[row] = rounded(dot(static_cast<const Bf16*>(matrix.weight) + row * columns, x, columns));
             } else {
@@ -74,7 +79,7 @@ struct Product {
 
 // `space` holds a vector's length of floats: the vector as the matrix wants it.
 inline void multiply(const Threads& threads, const Matrix& matrix, const float* x, float* y, float* space) {
-    Product product{matrix, x, y, nullptr, 0.0f};
+    Product product{matrix, x, y, nullptr, 0.0f, {}};
     if (matrix.kind == KIND_BFLOAT16) {
         along(matrix.columns, [&](int64_t c, auto at) {
             Bf16 halves[WIDTH];
@@ -88,6 +93,8 @@ inline void multiply(const Threads& threads, const Matrix& matrix, const float* 
         quantise_rows(&call);
         for (int64_t c = 0; c < matrix.columns; ++c) steps[c] = static_cast<int8_t>(steps[c] ^ 0x80);
         product.steps = reinterpret_cast<const uint8_t*>(steps);
+    } else if (matrix.kind == KIND_INT4) {
+        product.groups = in_groups(x, matrix.columns, space);
     }
     for_each_task(threads, (matrix.rows + ROWS_OF_A_PRODUCT - 1) / ROWS_OF_A_PRODUCT, product);
 }
