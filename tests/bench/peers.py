@@ -1,10 +1,12 @@
 """Compares prefill and decode with llama.cpp and the `rwkv` package, on the same weights, one thread each.
 
-    python -m tests.bench.peers MODEL.pth MODEL-BF16.gguf ... [--dtypes fp32 bf16 int8] [--rounds 3]
+    python -m tests.bench.peers FOLDER [--dtypes fp32 bf16 int8 int4] [--rounds 5]
 
-Speeds are tokens per second of processor time, so that other processes on the machine hardly count; all take turns in
-every round. llama.cpp (llama-cpp-python) reads the GGUF files, the `rwkv` package the .pth in float32, where they are
-installed. The precisions are first held to float32. Prints one JSON line.
+FOLDER receives random weights in the shape of RWKV-7 0.1B. Speeds are tokens per second of processor time, so that
+other processes on the machine hardly count; all take turns in every round. llama.cpp (llama-cpp-python) reads the GGUF
+files, the `rwkv` package the .pth in float32, where they are installed. The precisions are first held to float32.
+Beside them stands the ceiling: the large products of a window alone, at the rate of the library that computes them.
+Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -12,75 +14,110 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 import rwkv_runtime
-from jobs.bench import processor
+from rwkv_runtime.synthetic import Shape
+from tests.bench.peer_models import SIZE, facts, made, seconds_in_turns
 
-PROMPT, WRITTEN = 512, 8
-LARGEST_ERROR = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.03}
-Work = dict[str, tuple[Callable[[], object], Callable[[], object]]]
+PROMPT, WRITTEN, LANES, STEPS = 512, 16, 32, 2
+LARGEST_ERROR = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.03, "int4": 0.2}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What is timed: a prompt, single tokens, and tokens in many lanes."""
+
+    prefill: Callable[[], object]
+    decode: Callable[[], object]
+    batch: Callable[[], object] | None = None
 
 
 def main() -> int:
     arguments = _arguments()
     torch.set_num_threads(1)
+    pth, ggufs = made(arguments.folder)
     tokens = [(place * 7919 + 13) % 65000 + 1 for place in range(PROMPT)]
-    work, errors = ours(arguments.pth, arguments.dtypes, tokens)
+    contestants, errors = ours(pth, arguments.dtypes, tokens)
     if bad := [name for name, error in errors.items() if error > LARGEST_ERROR[name]]:
         print(f"{bad[0]} is {errors[bad[0]]:.1e} off; no speed is worth measuring", file=sys.stderr)
         return 1
     if find_spec("llama_cpp"):
-        work |= {f"llama.cpp {path.stem}": llama(path, tokens) for path in arguments.gguf}
+        contestants |= {f"llama.cpp {path.stem.rpartition('-')[2]}": llama(path, tokens) for path in ggufs}
     if find_spec("rwkv"):
-        work["rwkv package fp32"] = package(arguments.pth, tokens)
-    found = {name: {} for name in work}
-    for place, (what, count) in enumerate((("prefill", PROMPT), ("decode", WRITTEN))):
-        for name, speed in in_turns({name: pair[place] for name, pair in work.items()}, arguments.rounds).items():
-            found[name][what] = round(count * speed, 1)
-    machine = f"{processor()}, 1 thread, load {os.getloadavg()[0]:.0f}"
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    result = {"bench": "peers", "commit": head.stdout.strip() or "unknown"}
-    result |= {"machine": machine, "torch": torch.__version__, "rounds": arguments.rounds}
-    print(json.dumps({**result, "errors": errors, "tokens_per_processor_second": found}))
+        contestants["rwkv package fp32"] = package(pth, tokens)
+    found = measured(contestants, arguments.rounds) | {"ceiling": {"bf16": ceiling(arguments.rounds)}}
+    print(json.dumps({**facts("peers", arguments.rounds), "errors": errors, "tokens_per_processor_second": found}))
     return 0
 
 
-def ours(path: Path, dtypes: list[str], tokens: list[int]) -> tuple[Work, dict[str, float]]:
+def measured(contestants: dict[str, Contestant], rounds: int) -> dict[str, dict[str, float]]:
+    """Tokens a second of processor time of each contestant."""
+    kinds = {
+        "prefill": (PROMPT, {name: one.prefill for name, one in contestants.items()}),
+        "decode": (WRITTEN, {name: one.decode for name, one in contestants.items()}),
+        f"decode of {LANES}": (LANES * STEPS, {n: one.batch for n, one in contestants.items() if one.batch}),
+    }
+    found: dict[str, dict[str, float]] = {name: {} for name in contestants}
+    for kind, (count, work) in kinds.items():
+        for name, seconds in seconds_in_turns(work, rounds).items():
+            found[name][kind] = round(count / seconds, 1)
+    return found
+
+
+def ceiling(rounds: int) -> float:
+    """Tokens a second if the large bfloat16 products of a window were all there is to do."""
+    shape = Shape.named(SIZE)
+    width, rows = shape.width, torch.randn(PROMPT, shape.width).bfloat16()
+    square, key = torch.randn(width, width).bfloat16(), torch.randn(4 * width, width).bfloat16()
+    value, hidden = torch.randn(width, 4 * width).bfloat16(), torch.randn(PROMPT, 4 * width).bfloat16()
+
+    def products() -> None:
+        for _ in range(shape.layers):
+            for _ in range(4):
+                F.linear(rows, square)
+            F.linear(rows, key)
+            F.linear(hidden, value)
+
+    return round(PROMPT / seconds_in_turns({"products": products}, rounds)["products"], 1)
+
+
+def ours(path: Path, dtypes: list[str], tokens: list[int]) -> tuple[dict[str, Contestant], dict[str, float]]:
     """Our precisions, and the relative error of each one's hidden states against torch in float32."""
     exact = rwkv_runtime.load(path, kernels="torch")
     expected = exact.forward(tokens, exact.initial_state()).hidden
-    work, errors = {}, {}
+    contestants, errors = {}, {}
     for dtype in dtypes:
         model = rwkv_runtime.load(path, dtype=dtype)
         hidden = model.forward(tokens, model.initial_state()).hidden
         errors[dtype] = float((hidden - expected).norm() / expected.norm())
-        work[f"unspool {dtype}"] = (_prefill(model, tokens), _decode(model))
-    return work, errors
+        contestants[f"unspool {dtype}"] = _our_own(model, tokens)
+    return contestants, errors
 
 
-def _prefill(model: rwkv_runtime.Model, tokens: list[int]) -> Callable[[], object]:
-    return lambda: model.forward(tokens, model.initial_state())
-
-
-def _decode(model: rwkv_runtime.Model) -> Callable[[], object]:
+def _our_own(model: rwkv_runtime.Model, tokens: list[int]) -> Contestant:
     def write() -> None:
         state = model.initial_state()
         for token in range(1, WRITTEN + 1):
             state = model.forward([token], state).state
 
-    return write
+    def write_many() -> None:
+        lanes = {name: torch.stack([tensor] * LANES, dim=1) for name, tensor in model.initial_state().tensors.items()}
+        for _ in range(STEPS):
+            _, lanes = model.step(range(1, LANES + 1), lanes)
+
+    return Contestant(lambda: model.forward(tokens, model.initial_state()), write, write_many)
 
 
-def llama(path: Path, tokens: list[int]) -> tuple[Callable[[], object], Callable[[], object]]:
+def llama(path: Path, tokens: list[int]) -> Contestant:
+    """llama.cpp, as its Python package calls it; batches by its C interface."""
     import llama_cpp
 
     model = llama_cpp.Llama(
@@ -91,10 +128,34 @@ def llama(path: Path, tokens: list[int]) -> tuple[Callable[[], object], Callable
         model.reset()
         model.eval(tokens)
 
-    return prefill, lambda: [model.eval([token]) for token in range(1, WRITTEN + 1)]
+    return Contestant(prefill, lambda: [model.eval([token]) for token in range(1, WRITTEN + 1)], _llama_lanes(path))
 
 
-def package(path: Path, tokens: list[int]) -> tuple[Callable[[], object], Callable[[], object]]:
+def _llama_lanes(path: Path) -> Callable[[], object]:
+    import llama_cpp
+
+    options = llama_cpp.llama_context_default_params()
+    options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = 8192, LANES, LANES, LANES
+    options.n_threads = options.n_threads_batch = 1
+    weights = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    context = llama_cpp.llama_init_from_model(weights, options)
+    batch, written = llama_cpp.llama_batch_init(LANES, 0, 1), [0]
+
+    def write() -> None:
+        for _ in range(STEPS):
+            batch.n_tokens = LANES
+            for lane in range(LANES):
+                batch.token[lane], batch.pos[lane], batch.logits[lane] = lane + 1, written[0], 1
+                batch.n_seq_id[lane], batch.seq_id[lane][0] = 1, lane
+            if llama_cpp.llama_decode(context, batch):
+                raise RuntimeError(f"llama.cpp could not decode {LANES} lanes of {path.name}")
+            written[0] += 1
+
+    return write
+
+
+def package(path: Path, tokens: list[int]) -> Contestant:
+    """The official package, in float32 as on every CPU."""
     os.environ |= {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
     from rwkv.model import RWKV
 
@@ -105,27 +166,14 @@ def package(path: Path, tokens: list[int]) -> tuple[Callable[[], object], Callab
         for token in range(1, WRITTEN + 1):
             _, state = model.forward([token], state)
 
-    return lambda: model.forward(tokens, None), write
-
-
-def in_turns(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """How often each can be done in a second of processor time: medians, after one round to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(rounds + 1):
-        for name, one in work.items():
-            started = time.process_time()
-            one()
-            if number:
-                taken[name].append(time.process_time() - started)
-    return {name: 1 / statistics.median(found) for name, found in taken.items()}
+    return Contestant(lambda: model.forward(tokens, None), write)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prefill and decode beside llama.cpp and the rwkv package.")
-    parser.add_argument("pth", type=Path)
-    parser.add_argument("gguf", type=Path, nargs="*")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16", "int8"], choices=list(LARGEST_ERROR))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dtypes", nargs="+", default=[*LARGEST_ERROR], choices=list(LARGEST_ERROR))
+    parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
 
