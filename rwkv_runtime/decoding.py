@@ -151,6 +151,7 @@ class _Lanes:
         self._count = count
         start = model.initial_state().tensors
         self._tensors: Tensors = {name: torch.stack([tensor] * count, dim=1) for name, tensor in start.items()}
+        self._older: Tensors | None = None  # of the step before, whose room the next one takes
 
     def start(self, text: _Text) -> None:
         """Read the prompt, choose the first token, and give the text a lane if it goes on."""
@@ -171,7 +172,8 @@ class _Lanes:
         if not self.taken:
             return
         tokens = [self.taken[lane].tokens[-1] if lane in self.taken else None for lane in range(self._count)]
-        logits, self._tensors = self._model.step(tokens, self._tensors)
+        logits, after = self._model.step(tokens, self._tensors, self._older)
+        self._tensors, self._older = after, self._tensors
         rows = logits.cpu()
         for lane, text in list(self.taken.items()):
             if not text.goes_on_with(rows[lane]):

@@ -192,7 +192,7 @@ class Stack:
     head_weight: Tensor  # [vocabulary, D], as stored, on the CPU
     head_place: Placement
     start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
-    step: Step | None = None  # a shorter way through all layers for one token
+    step: Step | None = None  # a shorter way through all layers for one token of each lane
 
     @classmethod
     def read(
@@ -249,21 +249,25 @@ class Stack:
         """The state before the first token, of one sequence: without the axis of lanes."""
         return {name: tensor.clone() for name, tensor in self.start.items()}
 
-    def window(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+    def window(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int], room: Tensors | None = None
+    ) -> tuple[Tensor, Tensors]:
         """Read tokens [B, T]; returns (the residual stream after the last layer [B, T, D], the new state).
 
-        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
+        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing. `room` is
+        an older state of the same shapes that nobody needs: the new one may be written there.
         """
-        if self.step is not None and tokens.numel() == 1 and lengths[0] == 1:
-            return self._stepped(self.step, tokens, state)
+        if self.step is not None and _is_step(tokens, self.step):
+            residual, after = self.step(self._embedded(tokens).squeeze(1), state, lengths, room)
+            return residual.unsqueeze(1), after
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
         return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
 
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
-        if self.step is not None and tokens.numel() == 1 and lengths[0] == 1:
-            return self._stepped(self.step, tokens, state)[1]
+        if self.step is not None and _is_step(tokens, self.step):
+            return self.step(self._embedded(tokens).squeeze(1), state, lengths)[1]
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
@@ -280,11 +284,6 @@ class Stack:
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""
         return self._head(hidden)
-
-    def _stepped(self, step: Step, token: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
-        """Read one token of one lane; what `window` returns."""
-        residual, after = step(self._embedded(token).flatten(), state)
-        return residual.view(1, 1, -1), after
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         """The embeddings of tokens [B, T] after the first norm."""
@@ -317,6 +316,12 @@ class Stack:
     @cached_property
     def _head(self) -> Matrix:
         return self.head_place.keep(self.head_weight)
+
+
+def _is_step(tokens: Tensor, step: Step) -> bool:
+    """Whether tokens [B, T] are one for each of no more lanes than a step takes."""
+    lanes, length = tokens.shape
+    return length == 1 and 0 < lanes <= step.most_lanes
 
 
 def _beside_layer(place: Placement) -> torch.device:

@@ -154,18 +154,21 @@ class Model:
                 raise NotFiniteError(_bad_head(f"before token {followers[place]} in row {place}"))
             return found
 
-    def step(self, tokens: Sequence[int | None], lanes: Tensors) -> tuple[Tensor, Tensors]:
+    def step(self, tokens: Sequence[int | None], lanes: Tensors, room: Tensors | None = None) -> tuple[Tensor, Tensors]:
         """Read one token in each of B lanes; in a lane with None, none.
 
         `lanes` holds a state's tensors [L, B, ...]; they are left as they were. Returns (logits [B, vocabulary], of
-        which those of a lane without a token mean nothing, the new tensors). Raises ShapeError for a token outside the
+        which those of a lane without a token mean nothing, the new tensors). `room` may hold tensors of an earlier step
+        that nobody needs any more: the new ones may be written there, which saves their memory from being asked for
+        anew. Raises ShapeError for a token outside the
         vocabulary, StateError for tensors of other shapes, NotFiniteError for a NaN or an infinity.
         """
         self._check_tokens([token for token in tokens if token is not None])
         self._check_state(lanes, len(tokens))
         lengths = [int(token is not None) for token in tokens]
         with torch.inference_mode():
-            residual, after = self._network.window(torch.tensor([[token or 0] for token in tokens]), lanes, lengths)
+            given = torch.tensor([[token or 0] for token in tokens])
+            residual, after = self._network.window(given, lanes, lengths, room)
             logits = self._network.logits(self._network.final_norm(residual[:, 0]))
             taken = [row for row, length in zip(logits, lengths, strict=True) if length]
             if not all(map(is_finite, [*taken, *after.values()])):

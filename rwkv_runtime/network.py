@@ -11,7 +11,7 @@ from torch import Tensor
 from rwkv_runtime.config import ModelConfig
 
 Tensors = dict[str, Tensor]
-"""A state's tensors by name: [L, ...] of one sequence, [L, B, ...] of B lanes. They are never written."""
+"""A state's tensors by name: [L, ...] of one sequence, [L, B, ...] of B lanes. Only those given as room are written."""
 
 
 class Network(Protocol):
@@ -32,10 +32,13 @@ class Network(Protocol):
     def initial_state(self) -> Tensors:
         """The state before the first token, of one sequence."""
 
-    def window(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+    def window(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int], room: Tensors | None = None
+    ) -> tuple[Tensor, Tensors]:
         """Read tokens [B, T]; returns (the residual stream after the last layer [B, T, D], the new state).
 
-        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
+        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing. `room` is
+        an older state of the same shapes that nobody needs: the new one may be written there.
         """
 
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:

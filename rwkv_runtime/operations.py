@@ -140,10 +140,20 @@ class Parameters4:
 
 
 class Step(Protocol):
-    """One token through all layers."""
+    """One token of each lane through all layers."""
 
-    def __call__(self, stream: Tensor, state: Tensors, /) -> tuple[Tensor, Tensors]:
-        """From an embedding [D] and a state [L, ...]; returns (the residual stream [D], the new state)."""
+    @property
+    def most_lanes(self) -> int:
+        """How many lanes it takes."""
+
+    def __call__(
+        self, stream: Tensor, state: Tensors, lengths: Sequence[int], room: Tensors | None = None, /
+    ) -> tuple[Tensor, Tensors]:
+        """From embeddings [B, D] and a state [L, B, ...]; returns (the residual stream [B, D], the new state).
+
+        A lane of length 0 has no token: its state stays, and its row means nothing. The new state is written to `room`,
+        if that is given.
+        """
 
 
 class Operations(Protocol):

@@ -1,4 +1,4 @@
-"""One token through all layers of RWKV-7 in one call.
+"""One token of each of a few lanes through all layers of RWKV-7 in one call.
 
 The structs are those of src/abi.hpp. Knows matrices and the operations' values; nothing of how layers are read.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library, Threads, address
+from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, MOST_LANES, Library, Threads, address
 from rwkv_runtime.native.matrices import MatrixStruct, described, multipliable
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS
@@ -47,8 +47,9 @@ _STATE = ("att_shift", "wkv", "ffn_shift")
 class _Decode7(Structure):
     _fields_ = (
         ("threads", Threads),
-        *((name, c_int64) for name in ("layers", "heads", "size", "hidden")),
+        *((name, c_int64) for name in ("layers", "lanes", "heads", "size", "hidden")),
         ("layer", POINTER(_Layer7)),
+        ("lengths", c_void_p),
         ("stream", c_void_p),
         *((name, c_void_p) for name in _STATE),
         *((f"{name}_after", c_void_p) for name in _STATE),
@@ -60,7 +61,7 @@ class _Decode7(Structure):
 
 @dataclass(frozen=True)
 class Step7:
-    """One token through all layers of an RWKV-7."""
+    """One token of each of a few lanes through all layers of an RWKV-7."""
 
     library: Library
     layers: Sequence[Layer7]
@@ -78,15 +79,25 @@ class Step7:
         hidden = max(max(one.rows, one.columns) for one in matrices)
         return cls(library, layers, hidden, (_Layer7 * len(layers))(*map(_described_layer, layers)))
 
-    def __call__(self, stream: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
-        """From an embedding [D] and a state [L, ...], contiguous; returns (the residual stream [D], the new state)."""
+    @property
+    def most_lanes(self) -> int:
+        """What fits the kernels' buffers."""
+        return MOST_LANES
+
+    def __call__(
+        self, stream: Tensor, state: Tensors, lengths: Sequence[int], room: Tensors | None = None
+    ) -> tuple[Tensor, Tensors]:
+        """From embeddings [B, D] and a state [L, B, ...]; returns (the residual stream [B, D], the new state)."""
         heads, size = self.layers[0].own.bonus.shape
-        residual, scratch = torch.empty_like(stream), torch.empty(18 * heads * size + 2 * self.hidden)
+        residual, scratch = torch.empty_like(stream), torch.empty(len(stream), 18 * heads * size + 2 * self.hidden)
+        taken = torch.tensor(lengths)
         before = {name: state[name].contiguous() for name in _STATE}
-        after = {name: torch.empty_like(tensor) for name, tensor in before.items()}
+        after = {name: torch.empty_like(tensor) for name, tensor in before.items()} if room is None else room
         call = _Decode7(
             threads=self.library.threads(),
             layers=len(self.layers),
+            lanes=len(stream),
+            lengths=taken.data_ptr(),
             heads=heads,
             size=size,
             hidden=self.hidden,

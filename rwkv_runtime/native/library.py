@@ -16,11 +16,12 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 3
+ABI = 4
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
 LARGEST_HEAD = 256
+MOST_LANES = 64
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 ANY = (torch.float32, torch.bfloat16)
 FLOAT, BFLOAT = (torch.float32,), (torch.bfloat16,)
@@ -141,7 +142,7 @@ CALLS = {
     "unpack_int4": _struct("UnpackInt4", "rows columns", _all("packed", UINT8) | _all("scales values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
-KERNELS = (*CALLS, "matvec", "decode7")
+KERNELS = (*CALLS, "products", "decode7")
 """All of the table. The last two take structs of structs, see decoding.py."""
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
 from rwkv_runtime.native.library import Library, Threads
 
+FEW_ROWS = 32
+"""Rows of input up to which our kernels are faster than torch's library; at most `MOST_LANES`."""
 KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8, KIND_INT4 = range(4)
 
 
@@ -28,12 +30,13 @@ class MatrixStruct(Structure):
     )
 
 
-class MatVecStruct(Structure):
-    """A matrix times a vector."""
+class ProductsStruct(Structure):
+    """A matrix times a few vectors."""
 
     _fields_ = (
         ("threads", Threads),
         ("matrix", POINTER(MatrixStruct)),
+        ("lanes", c_int64),
         ("x", c_void_p),
         ("y", c_void_p),
         ("space", c_void_p),
@@ -42,7 +45,7 @@ class MatVecStruct(Structure):
 
 @dataclass(frozen=True)
 class NativeMatrix:
-    """A matrix of float32, bfloat16 or int4 on the CPU, which a kernel multiplies where there is one row of input."""
+    """A matrix of float32, bfloat16 or int4 on the CPU, which a kernel multiplies where the input has few rows."""
 
     kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
     library: Library
@@ -74,10 +77,10 @@ class NativeMatrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
-        if x.numel() != self.columns:
+        if x.numel() > FEW_ROWS * self.columns:
             return self._many(x)
-        result = multiplied(self.library, self.kept, x.float().contiguous())
-        return result.view(*x.shape[:-1], self.rows).to(x.dtype if x.dtype == self.activations else torch.float32)
+        result = multiplied(self.library, self.kept, x)
+        return result.to(x.dtype if x.dtype == self.activations else torch.float32)
 
     def _many(self, x: Tensor) -> Tensor:
         return self.kept.by_blocks(x, self._unpacked) if isinstance(self.kept, Int4Matrix) else self.kept(x)
@@ -137,9 +140,8 @@ class NativeInt8Matrix:
         return self._applied(x, squared_relu=1)
 
     def _applied(self, x: Tensor, squared_relu: int) -> Tensor:
-        if x.numel() == self.columns and not squared_relu:
-            result = multiplied(self.library, self, x.float().contiguous())
-            return result.view(*x.shape[:-1], self.rows).to(x.dtype)
+        if x.numel() <= FEW_ROWS * self.columns and not squared_relu:
+            return multiplied(self.library, self, x).to(x.dtype)
         flat = x.reshape(-1, self.columns)
         steps, sizes = torch.empty(flat.shape, dtype=torch.int8), torch.empty(len(flat))
         self.library.call(
@@ -166,7 +168,7 @@ class NativeInt8Matrix:
 
 
 def multipliable(matrix: Matrix) -> bool:
-    """Whether a kernel multiplies this matrix with a vector."""
+    """Whether a kernel multiplies this matrix with a few vectors."""
     return isinstance(
         matrix, NativeMatrix | NativeInt8Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
     )
@@ -188,9 +190,10 @@ def described(matrix: Matrix) -> MatrixStruct:
 
 
 def multiplied(library: Library, matrix: Matrix, x: Tensor) -> Tensor:
-    """A `multipliable` matrix times a float32 vector: [rows]."""
-    result, space = torch.empty(matrix.rows), torch.empty(matrix.columns)
-    shown = described(matrix)
-    pointers = (x.data_ptr(), result.data_ptr(), space.data_ptr())
-    library.call_filled("matvec", MatVecStruct(library.threads(), ctypes.pointer(shown), *pointers))
+    """A `multipliable` matrix times at most `MOST_LANES` vectors [..., columns]: [..., rows] float32."""
+    given = x.float().contiguous()
+    lanes, shown = given.numel() // matrix.columns, described(matrix)
+    result, space = torch.empty(*x.shape[:-1], matrix.rows), torch.empty(lanes * matrix.columns)
+    pointers = (given.data_ptr(), result.data_ptr(), space.data_ptr())
+    library.call_filled("products", ProductsStruct(library.threads(), ctypes.pointer(shown), lanes, *pointers))
     return result

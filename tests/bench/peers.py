@@ -27,7 +27,7 @@ import rwkv_runtime
 from rwkv_runtime.synthetic import Shape
 from tests.bench.peer_models import SIZE, facts, made, seconds_in_turns
 
-PROMPT, WRITTEN, LANES, STEPS = 512, 16, 32, 2
+PROMPT, WRITTEN, LANES, STEPS = 512, 16, 32, 8
 LARGEST_ERROR = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.03, "int4": 0.2}
 
 
@@ -110,8 +110,10 @@ def _our_own(model: rwkv_runtime.Model, tokens: list[int]) -> Contestant:
 
     def write_many() -> None:
         lanes = {name: torch.stack([tensor] * LANES, dim=1) for name, tensor in model.initial_state().tensors.items()}
+        older = None
         for _ in range(STEPS):
-            _, lanes = model.step(range(1, LANES + 1), lanes)
+            _, after = model.step(range(1, LANES + 1), lanes, older)
+            lanes, older = after, lanes
 
     return Contestant(lambda: model.forward(tokens, model.initial_state()), write, write_many)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rwkv_runtime import generations
+from rwkv_runtime import generations, native
 from rwkv_runtime.errors import UnsupportedModelError
+from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
 from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD
+from rwkv_runtime.native.operations import NativeOperations
+from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.weights import Weights
 from tests.rwkv_runtime.tiny import ByteTokenizer, plan_of, tiny_tensors
 
@@ -49,6 +52,28 @@ def test_a_head_beyond_what_the_kernels_hold_is_refused_for_single_tokens_too():
     for tokens in ([1], [1, 2]):
         with pytest.raises(UnsupportedModelError, match="heads of a size of 512 is beyond the native kernels' 256"):
             native.forward(tokens, native.initial_state())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
+def test_a_step_of_many_lanes_is_to_the_bit_that_of_each_alone_and_leaves_those_without_a_token(dtype):
+    plan = Plan.uniform(CPU, PRECISIONS[dtype]).computed_by(NativeOperations(native.load()))
+    model = Model(generations.read(Weights("tiny", tiny_tensors()), plan), ByteTokenizer(), "tiny")
+    prompts = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14], [15]]
+    tokens = [20, None, 21, 22, 23]
+    states = [model.forward(prompt, model.initial_state()).state for prompt in prompts]
+    lanes = {name: torch.stack([state.tensors[name] for state in states], dim=1) for name in states[0].tensors}
+    logits, after = model.step(tokens, lanes)
+    room = {name: torch.full_like(tensor, float("nan")) for name, tensor in lanes.items()}
+    again, after_again = model.step(tokens, lanes, room)
+
+    assert torch.equal(logits, again)
+    for lane, (token, state) in enumerate(zip(tokens, states, strict=True)):
+        own = state if token is None else model.forward([token], state).state
+        for name, tensor in own.tensors.items():
+            assert torch.equal(after[name][:, lane], tensor)
+            assert torch.equal(after_again[name][:, lane], tensor)
+        if token is not None:
+            assert torch.equal(logits[lane], model.forward([token], state).logits)
 
 
 @pytest.mark.parametrize("generation", ["5.1", "6", "7"])

@@ -391,6 +391,17 @@ def test_a_matrix_times_one_row_is_its_product_with_many(library, rows, columns,
         assert_near(matrix(row), plain(row.repeat(4, 1))[0].double(), within=5e-3 if dtype == "bf16" else 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("columns", [64, 67, 192, 768])
+def test_a_row_has_the_same_bits_alone_and_at_any_place_among_a_few(library, dtype, columns):
+    draw = Draw(columns)
+    matrix = NativeOperations(library).keep(PRECISIONS[dtype].keep(draw.vector(41, columns)))
+    x = draw.vector(32, columns)
+    alone = torch.stack([matrix(row) for row in x])
+    for count in (1, 2, 3, 4, 5, 9, 32):
+        assert torch.equal(matrix(x[-count:]), alone[-count:])
+
+
 WIDTHS_OF_INT4 = [64, 128, 192, 576, 768, 3072]  # with and without a pair of groups at the end, and sixteen groups
 
 
@@ -430,10 +441,10 @@ def test_an_output_of_one_row_is_written_and_nothing_beside_it(library):
     out, matrix = Guarded(), NativeOperations(library).keep(PRECISIONS["bf16"].keep(Draw(2).vector(37, 50)))
     result, space, described = out.output(37), out.output(50), native_matrices.described(matrix)
     pointers = (Draw(3).vector(50), result, space)
-    call = native_matrices.MatVecStruct(
-        library.threads(), ctypes.pointer(described), *(tensor.data_ptr() for tensor in pointers)
+    call = native_matrices.ProductsStruct(
+        library.threads(), ctypes.pointer(described), 1, *(tensor.data_ptr() for tensor in pointers)
     )
-    library.call_filled("matvec", call)
+    library.call_filled("products", call)
     assert torch.isfinite(result).all()
     assert out.intact()
 

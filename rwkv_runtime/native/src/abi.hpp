@@ -134,13 +134,14 @@ struct Matrix {
     const int32_t* sums;  // of int8: [rows]
 };
 
-// y = matrix x.
-struct MatVec {
+// y = x matrix^T, for a few vectors x.
+struct Products {
     Threads threads;
     const Matrix* matrix;
-    const float* x;  // [columns]
-    float* y;        // [rows]
-    float* space;    // [columns], for the kernel
+    int64_t lanes;   // at most MOST_LANES
+    const float* x;  // [lanes, columns]
+    float* y;        // [lanes, rows]
+    float* space;    // [lanes, columns], for the kernel
 };
 
 // The values of int4 weights in bfloat16.
@@ -167,17 +168,18 @@ struct Layer7 {
     const float *decay_bias, *rate_bias, *blend_bias, *removal_scale, *key_rate, *bonus, *norm_weight, *norm_bias;
 };
 
-// One token through all layers of RWKV-7.
+// One token of each of a few lanes through all layers of RWKV-7.
 struct Decode7 {
     Threads threads;
-    int64_t layers, heads, size;
+    int64_t layers, lanes, heads, size;               // at most MOST_LANES
     int64_t hidden;                                   // the most rows or columns of any matrix
     const Layer7* layer;                              // [layers]
-    const float* stream;                              // [width]: the embedding after the first norm
-    const float *att_shift, *memory, *ffn_shift;      // [layers, width], [layers, heads, value, key], [layers, width]
+    const int64_t* lengths;                           // [lanes]: 1, or 0 for a lane without a token
+    const float* stream;                              // [lanes, width]: the embeddings after the first norm
+    const float *att_shift, *memory, *ffn_shift;      // [layers, lanes, width], [layers, lanes, heads, value, key], ...
     float *att_shift_after, *memory_after, *ffn_shift_after;
-    float* residual;                                  // [width]
-    float* scratch;                                   // [18 * width + 2 * hidden], for the kernel
+    float* residual;                                  // [lanes, width]
+    float* scratch;                                   // [lanes, 18 * width + 2 * hidden], for the kernel
     float epsilon, head_epsilon, decay_scale;
 };
 
@@ -192,13 +194,14 @@ struct Kernels {
     void (*quantise_rows)(const QuantiseRows*);
     void (*dequantise_sums)(const DequantiseSums*);
     void (*unpack_int4)(const UnpackInt4*);
-    void (*matvec)(const MatVec*);
+    void (*products)(const Products*);
     void (*decode7)(const Decode7*);
 };
 
 // Bounds of the buffers on the stack; Python refuses what is beyond them.
 constexpr int64_t LARGEST_WIDTH = 16384;
 constexpr int64_t LARGEST_HEAD = 256;
+constexpr int64_t MOST_LANES = 64;
 
 // Call work(data, task) for every task below `tasks`, each once, on up to `threads.count` threads.
 void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data);

@@ -16,20 +16,53 @@ struct Memory {
     alignas(64) float cells[LARGEST_HEAD * LARGEST_HEAD];
 };
 
-// Take it from, or put it to, an array in which a step along the key, and one along the value, are so many cells.
-inline void take_memory(Memory& memory, const float* from, int64_t size, int64_t by_key, int64_t by_value) {
-    const int64_t stride = padded(size);
-    for (int64_t key = 0; key < size; ++key) {
-        for (int64_t value = 0; value < size; ++value)
-            memory.cells[key * stride + value] = from[key * by_key + value * by_value];
-        for (int64_t value = size; value < stride; ++value) memory.cells[key * stride + value] = 0.0f;
-    }
+// to[column][row] = from[row][column]. Of single tokens this is half of the work, so it goes by tiles of 4 by 4.
+inline void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t size) {
+    int64_t whole = 0;
+#if defined(__x86_64__)
+    whole = size / 4 * 4;
+    for (int64_t row = 0; row < whole; row += 4)
+        for (int64_t column = 0; column < whole; column += 4) {
+            const float* corner = from + row * from_stride + column;
+            __m128 a = _mm_loadu_ps(corner), b = _mm_loadu_ps(corner + from_stride);
+            __m128 c = _mm_loadu_ps(corner + 2 * from_stride), d = _mm_loadu_ps(corner + 3 * from_stride);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            float* turned = to + column * to_stride + row;
+            _mm_storeu_ps(turned, a);
+            _mm_storeu_ps(turned + to_stride, b);
+            _mm_storeu_ps(turned + 2 * to_stride, c);
+            _mm_storeu_ps(turned + 3 * to_stride, d);
+        }
+#endif
+    for (int64_t row = 0; row < size; ++row)
+        for (int64_t column = row < whole ? whole : 0; column < size; ++column)
+            to[column * to_stride + row] = from[row * from_stride + column];
 }
-inline void put_memory(const Memory& memory, float* to, int64_t size, int64_t by_key, int64_t by_value) {
+
+inline void clear_past_values(Memory& memory, int64_t size) {
     const int64_t stride = padded(size);
     for (int64_t key = 0; key < size; ++key)
-        for (int64_t value = 0; value < size; ++value)
-            to[key * by_key + value * by_value] = memory.cells[key * stride + value];
+        for (int64_t value = size; value < stride; ++value) memory.cells[key * stride + value] = 0.0f;
+}
+
+// Take it from, or put it to, an array [key][value].
+inline void take_by_key(Memory& memory, const float* from, int64_t size) {
+    for (int64_t key = 0; key < size; ++key)
+        memcpy(memory.cells + key * padded(size), from + key * size, size * sizeof(float));
+    clear_past_values(memory, size);
+}
+inline void put_by_key(const Memory& memory, float* to, int64_t size) {
+    for (int64_t key = 0; key < size; ++key)
+        memcpy(to + key * size, memory.cells + key * padded(size), size * sizeof(float));
+}
+
+// Take it from, or put it to, an array [value][key].
+inline void take_by_value(Memory& memory, const float* from, int64_t size) {
+    transpose(from, size, memory.cells, padded(size), size);
+    clear_past_values(memory, size);
+}
+inline void put_by_value(const Memory& memory, float* to, int64_t size) {
+    transpose(memory.cells, padded(size), to, size, size);
 }
 
 // The cells past a head's size become 0, so that they do not count in sums over whole vectors.

@@ -34,8 +34,6 @@ struct HalvesOfBytes {
     }
 };
 
-inline float number(Bf16 x) { return as<float>(static_cast<uint32_t>(x.bits) << 16); }
-
 // A vector in int8: each group is `sizes` times its steps, and `sums` is what that comes to in sum.
 struct VectorInGroups {
     const int8_t* steps;  // [columns]

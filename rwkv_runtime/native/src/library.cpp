@@ -88,4 +88,4 @@ extern "C" __attribute__((visibility("default"))) const unspool::Kernels* unspoo
 }
 
 // So that Python can tell a library of another version from its own.
-extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 3; }
+extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 4; }

@@ -48,7 +48,7 @@ struct TimeMixer6 {
         Memory memory;
         Token6 token;
         alignas(64) Row read, same_decay;
-        take_memory(memory, call.memory + task * size * size, size, size, 1);
+        take_by_key(memory, call.memory + task * size * size, size);
         if (!call.decay)
             along(size, [&](int64_t c, auto at) {
                 at.put(same_decay + c, exponential(-exponential(at.get(call.decay_bias + head * size + c))));
@@ -59,7 +59,7 @@ struct TimeMixer6 {
             by_block(stride, Step6{memory.cells, token, decay, read, size, stride});
             finish(start + t * width, head, read);
         }
-        put_memory(memory, call.memory_after + task * size * size, size, size, 1);
+        put_by_key(memory, call.memory_after + task * size * size, size);
         clear_rows(static_cast<T*>(call.mixed) + start, length, call.tokens, width, size);
     }
 

@@ -58,7 +58,7 @@ struct TimeMixer7 {
         Memory memory;
         Token7 tokens[2];
         alignas(64) Row recalled = {}, read;
-        take_memory(memory, call.memory + task * size * size, size, 1, size);
+        take_by_value(memory, call.memory + task * size * size, size);
         if (length) prepare(start, head, tokens[0]);
         recall(memory, tokens[0].removal, length ? size : 0, recalled);
         for (int64_t t = 0; t < length; ++t) {
@@ -69,7 +69,7 @@ struct TimeMixer7 {
             by_block(stride, Step7{memory.cells, now, removal, recalled, read, size, stride});
             finish(start + t * width, head, now, read);
         }
-        put_memory(memory, call.memory_after + task * size * size, size, 1, size);
+        put_by_value(memory, call.memory_after + task * size * size, size);
         clear_rows(static_cast<T*>(call.mixed) + start, length, call.tokens, width, size);
     }
 

@@ -40,6 +40,8 @@ inline To as(From from) {
     return to;
 }
 
+inline float number(Bf16 x) { return as<float>(static_cast<uint32_t>(x.bits) << 16); }
+
 inline Vec widened(Halves halves) { return as<Vec>(__builtin_convertvector(halves, Bits) << 16); }
 
 inline Halves narrowed(Vec x) {
