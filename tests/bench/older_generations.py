@@ -9,6 +9,7 @@ Prints one JSON line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -31,7 +32,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    found = {name: compared(arguments.folder, name, arguments.rounds) for name in GENERATIONS}
+    with contextlib.redirect_stdout(sys.stderr):  # the package prints every tensor
+        found = {name: compared(arguments.folder, name, arguments.rounds) for name in GENERATIONS}
     print(json.dumps({**facts("older_generations", arguments.rounds), "prefill": found}))
     return int(any(one["error"] > LARGEST_ERROR for one in found.values()))
 
