@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
@@ -17,19 +18,29 @@ from pipeline.durable import TEMPORARY, Disk, Point
 from tests.jobs.project import Project, contents, prose, unspool
 
 KILLED = -9
+DONE = 3  # one document cannot be read
 STOPPED = 6
 LIVES_AT_MOST = 300
 FAILS = 0.05
 ACTIONS = ("kill", "raise:EIO", "raise:ENOSPC")
-_PATIENCE_SECONDS = 120
+KILLS_A_RUN = 8
+NTH_AT_MOST = 6
+_PATIENCE_SECONDS = 120.0
+_PRELOADED = (
+    "pandas",
+    "pyarrow.parquet",
+    "torch",
+    "rwkv_runtime.triton.operations",
+    "pipeline.worker",
+    "jobs.run",
+    "tests.faults.real_runs",
+)
 
 
 def processes() -> ForkServerContext:
     """Where new processes come from: one that has loaded everything, so that each costs little."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["pyarrow.parquet", "torch", "pipeline.worker", "jobs.run", "tests.faults.real_runs"]
-    )
+    context.set_forkserver_preload([*_PRELOADED])
     return context
 
 
@@ -49,11 +60,14 @@ class Runs:
         runs.live(folder / "golden", "")
         return cls(runs.context, project, results(folder / "golden"))
 
-    def live(self, out: Path, faults: str) -> int:
-        """One life of the command in a process of its own; its exit code, or minus the signal that ended it."""
+    def live(self, out: Path, faults: str, seconds: float = _PATIENCE_SECONDS) -> int:
+        """One life of the command in a process of its own; its exit code, or minus the signal that ended it.
+
+        It is killed after so many `seconds`.
+        """
         child = self.context.Process(target=run_command, args=(str(self.project.job), str(out), faults))
         child.start()
-        child.join(_PATIENCE_SECONDS)
+        child.join(seconds)
         child.kill()
         child.join()
         return child.exitcode or 0
@@ -75,6 +89,57 @@ def results(out: Path) -> dict[str, str]:
     return contents(out / "output") | contents(out / "states")
 
 
+class Killed:
+    """One run after another, each killed a number of times and then left alone: half at points, half at moments."""
+
+    def __init__(self, runs: Runs, folder: Path) -> None:
+        self._runs, self._folder = runs, folder
+        self._number = self._kills = 0
+        self._usual_seconds = 1.0
+
+    def kill(self, seed: int) -> str:
+        """Start the command until it has been killed once more; what is wrong with a run that is over by then."""
+        chance = random.Random(seed)
+        while True:
+            code, seconds = self._live(chance)
+            if code == KILLED:
+                self._kills += 1
+                return self.finish() if self._kills == KILLS_A_RUN else ""
+            self._usual_seconds = seconds
+            if wrong := self._over(code):
+                return wrong
+
+    def finish(self) -> str:
+        """Leave the run alone; what is wrong at its end."""
+        return self._over(self._runs.live(self._out, ""))
+
+    @property
+    def _out(self) -> Path:
+        return self._folder / f"killed-{self._number}"
+
+    def _live(self, chance: random.Random) -> tuple[int, float]:
+        started = time.monotonic()
+        if chance.random() < 0.5:
+            code = self._runs.live(self._out, f"{chance.choice([*Point])}=kill@{chance.randint(1, NTH_AT_MOST)}")
+        else:
+            code = self._runs.live(self._out, "", chance.uniform(0, self._usual_seconds))
+        return code, time.monotonic() - started
+
+    def _over(self, code: int) -> str:
+        wrong = self._runs.wrong(self._out) if code == DONE else f"exit code {code}"
+        shutil.rmtree(self._out, ignore_errors=True)
+        self._number, self._kills = self._number + 1, 0
+        return wrong
+
+
+def killed_runs(seeds: range, folder: Path) -> Iterator[str]:
+    """Kill the command once for each seed; what was wrong with the runs that came to their end."""
+    killed = Killed(Runs.over(folder), folder)
+    for seed in seeds:
+        yield killed.kill(seed)
+    yield killed.finish()
+
+
 def draw_faults(chance: random.Random) -> str:
     """A plan in which every point fails each time with the same small probability, until the first one has."""
     return ";".join(f"{point}={chance.choice(ACTIONS)}@{_first_failure(chance)}" for point in Point)
@@ -92,7 +157,7 @@ def flaky(runs: Runs, seed: int, out: Path) -> str:
     chance = random.Random(seed)
     for _ in range(LIVES_AT_MOST):
         code = runs.live(out, draw_faults(chance))
-        if code == 3:  # one document cannot be read
+        if code == DONE:
             return runs.wrong(out)
         if code not in (KILLED, STOPPED):
             return f"exit code {code}"
