@@ -81,6 +81,8 @@ class RayPool:
         try:
             _start_ray(options, self._temp)
         except BaseException:
+            with contextlib.suppress(Exception):  # it may not even be imported
+                self.close()
             self._remove_folder()
             raise
 

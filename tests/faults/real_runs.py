@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from jobs.run_directory import RunDirectory
 from jobs.verify import verify
 from pipeline.durable import TEMPORARY, Disk, Point
 from tests.jobs.project import Project, contents, prose, unspool
+from tests.processes import state_of
 
 KILLED = -9
 DONE = 3  # one document cannot be read
@@ -65,12 +68,24 @@ class Runs:
 
         It is killed after so many `seconds`.
         """
+        child = self._begin(out, faults)
+        return _end(child, seconds)
+
+    def interrupt(self, out: Path, point: Point) -> int:
+        """A life that gets SIGTERM when it reaches a point for the first time; its exit code."""
+        child = self._begin(out, f"{point}=stop")
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while child.is_alive() and state_of(child.pid or 0) != "T" and time.monotonic() < until:
+            time.sleep(0.005)
+        if child.is_alive():
+            os.kill(child.pid or 0, signal.SIGTERM)
+            os.kill(child.pid or 0, signal.SIGCONT)
+        return _end(child, _PATIENCE_SECONDS)
+
+    def _begin(self, out: Path, faults: str) -> ForkServerProcess:
         child = self.context.Process(target=run_command, args=(str(self.project.job), str(out), faults))
         child.start()
-        child.join(seconds)
-        child.kill()
-        child.join()
-        return child.exitcode or 0
+        return child
 
     def wrong(self, out: Path) -> str:
         """What should not be, once a run has come to its end."""
@@ -78,6 +93,14 @@ class Runs:
             return "other bytes"
         left = [path.name for path in out.rglob(f"*{TEMPORARY}*")]
         return "; ".join([*left, *verify(RunDirectory.open(out, Disk()))])
+
+
+def _end(child: ForkServerProcess, seconds: float) -> int:
+    """Wait for a process; kill it after so many seconds."""
+    child.join(seconds)
+    child.kill()
+    child.join()
+    return child.exitcode or 0
 
 
 def run_command(job: str, out: str, faults: str) -> None:
