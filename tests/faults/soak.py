@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.faults import syscalls
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
 from tests.faults.real_power_loss import in_namespace
@@ -24,6 +25,7 @@ KILLS = 1_000
 POWER_LOSSES = 10_000
 REAL_POWER_LOSSES = 100
 CONTROLS = 10
+SYSTEM_CALLS = 300
 DAMAGES = 10_000
 RIVAL_ROUNDS = 100
 FLAKY_RUNS = 50
@@ -38,6 +40,10 @@ def real_power_losses(seeds: range, folder: Path) -> Iterator[str]:
     yield from (verdict.wrong for verdict in in_namespace(seeds, folder))
     if not any(verdict.wrong for verdict in in_namespace(range(CONTROLS), folder, careless=True)):
         yield "a program that never flushes lost nothing"
+
+
+def system_calls(seeds: range, folder: Path) -> Iterator[str]:
+    return (f"{trial.fault}: {trial.wrong}" if trial.wrong else "" for trial in syscalls.trials(seeds, folder))
 
 
 def damaged_files(seeds: range, folder: Path) -> Iterator[str]:
@@ -61,6 +67,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "kills": (killed_runs, KILLS),
     "power_losses": (power_losses, POWER_LOSSES),
     "real_power_losses": (real_power_losses, REAL_POWER_LOSSES),
+    "system_calls": (system_calls, SYSTEM_CALLS),
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
     "flaky_machines": (flaky_machines, FLAKY_RUNS),

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.faults.histories import Verdict
+from tests.faults.memory_disk import folder_in_memory
 from tests.faults.real_power_loss import NotPermittedError, in_namespace
 
 HISTORIES = 8
 CONTROLS = 6
 
 
-def verdicts(trials: int, folder: Path, careless: bool = False) -> list[Verdict]:
+def verdicts(trials: int, careless: bool = False) -> list[Verdict]:
     try:
-        return list(in_namespace(range(trials), folder, careless))
+        with folder_in_memory() as folder:
+            return list(in_namespace(range(trials), folder, careless))
     except NotPermittedError as error:
         pytest.skip(str(error))
 
 
-def test_no_power_loss_on_ext4_takes_a_reported_document_or_leaves_a_run_that_cannot_be_resumed(tmp_path: Path) -> None:
-    found = verdicts(HISTORIES, tmp_path)
+def test_no_power_loss_on_ext4_takes_a_reported_document_or_leaves_a_run_that_cannot_be_resumed() -> None:
+    found = verdicts(HISTORIES)
 
     assert [verdict for verdict in found if verdict.wrong] == []
     assert sum(verdict.cuts for verdict in found) >= HISTORIES - 1, "the power hardly ever went: nothing was shown"
 
 
-def test_without_flushes_documents_are_lost_on_ext4(tmp_path: Path) -> None:
-    assert any(verdict.wrong for verdict in verdicts(CONTROLS, tmp_path, careless=True))
+def test_without_flushes_documents_are_lost_on_ext4() -> None:
+    assert any(verdict.wrong for verdict in verdicts(CONTROLS, careless=True))
