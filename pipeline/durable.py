@@ -317,6 +317,16 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def forget_cached(path: Path) -> None:
+    """Have a file come from the disk when it is read next: after a failed flush, memory may hold what no disk does.
+
+    Nothing happens where the system cannot do that, or where there is no such file.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError), _regular_file(path) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -73,12 +73,16 @@ class Runs:
 
     def interrupt(self, out: Path, point: Point) -> int:
         """A life that gets SIGTERM when it reaches a point for the first time; its exit code."""
-        child = self._begin(out, f"{point}=stop")
+        return self.stand_still(out, f"{point}=stop", lambda pid: os.kill(pid, signal.SIGTERM))
+
+    def stand_still(self, out: Path, faults: str, meanwhile: Callable[[int], object]) -> int:
+        """A life that stands still as `faults` say, and goes on after `meanwhile(pid)`; its exit code."""
+        child = self._begin(out, faults)
         until = time.monotonic() + _PATIENCE_SECONDS
         while child.is_alive() and state_of(child.pid or 0) != "T" and time.monotonic() < until:
             time.sleep(0.005)
         if child.is_alive():
-            os.kill(child.pid or 0, signal.SIGTERM)
+            meanwhile(child.pid or 0)
             os.kill(child.pid or 0, signal.SIGCONT)
         return _end(child, _PATIENCE_SECONDS)
 

@@ -50,5 +50,20 @@ def test_a_run_killed_over_and_over_loses_doubles_and_changes_nothing(runs: Runs
     assert [*filter(None, [*wrong, killed.finish()])] == []
 
 
+@pytest.mark.parametrize("point", ["commit.before_link=stop@4", "finalize.before_rename=stop"])
+def test_a_driver_that_stood_still_while_another_took_over_stops_and_harms_nothing(
+    runs: Runs, tmp_path: Path, point: str
+) -> None:
+    out = tmp_path / "out"
+
+    def taken_over(_: int) -> None:
+        (out / "LOCK").unlink()  # as if the machine with the first driver were gone, and its lock with it
+        assert runs.live(out, "") == DONE
+
+    assert runs.stand_still(out, point, taken_over) in (ExitCode.OTHER_RUNNER, ExitCode.ENVIRONMENT)
+    assert runs.live(out, "") == DONE
+    assert runs.wrong(out) == ""
+
+
 def test_a_run_on_a_machine_where_every_step_may_fail_ends_with_the_same_bytes(runs: Runs, tmp_path: Path) -> None:
     assert flaky(runs, 0, tmp_path / "out") == ""
