@@ -35,6 +35,8 @@ class Signals:
         self._wanted = wanted
         self._received: list[int] = []
         self._is_noted_only = False
+        self._last_resort = threading.Timer(SECONDS_TO_SAVE, _leave)
+        self._last_resort.daemon = True
 
     @property
     def requested(self) -> bool:
@@ -54,8 +56,9 @@ class Signals:
         try:
             yield
         finally:
+            self._last_resort.cancel()
             for number, handler in before.items() if self._wanted else ():
-                signal.signal(number, handler)
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     @contextmanager
     def noted_only(self) -> Iterator[None]:
@@ -92,9 +95,7 @@ class Signals:
         self._received.append(number)
         if not self._is_noted_only:
             raise StopRequested
-        last_resort = threading.Timer(SECONDS_TO_SAVE, _leave)
-        last_resort.daemon = True
-        last_resort.start()
+        self._last_resort.start()
 
 
 def _leave() -> None:

@@ -1,5 +1,5 @@
-"""How output reaches its reader: consoles that behave when he goes away, as in `unspool plan JOB | head`, and JSON that
-cannot steer a terminal.
+"""How output reaches whoever reads it: consoles that behave when nobody does any more, as in `unspool plan JOB | head`,
+and JSON that cannot steer a terminal.
 """
 
 from __future__ import annotations

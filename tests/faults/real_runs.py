@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from jobs.errors import ExitCode
 from jobs.run_directory import RunDirectory
 from jobs.verify import verify
 from pipeline.durable import TEMPORARY, Disk, Point
@@ -145,6 +146,7 @@ class Killed:
         return self._folder / f"killed-{self._number}"
 
     def _live(self, chance: random.Random) -> tuple[int, float]:
+        """One life; how it ended and how long it took."""
         started = time.monotonic()
         if chance.random() < 0.5:
             code = self._runs.live(self._out, f"{chance.choice([*Point])}=kill@{chance.randint(1, NTH_AT_MOST)}")
@@ -165,6 +167,18 @@ def killed_runs(seeds: range, folder: Path) -> Iterator[str]:
     for seed in seeds:
         yield killed.kill(seed)
     yield killed.finish()
+
+
+def told_to_stop(seeds: range, folder: Path) -> Iterator[str]:
+    """What was wrong with runs each of which was told to stop at a point, one after another."""
+    runs = Runs.over(folder)
+    points = [point for point in Point if point is not Point.FINALIZE_MOVED_ASIDE]  # it takes a crash to get there
+    for seed in seeds:
+        out = folder / f"stopped-{seed}"
+        code = runs.interrupt(out, points[seed % len(points)])
+        again = runs.live(out, "")
+        yield runs.wrong(out) if (code, again) == (ExitCode.INTERRUPTED, DONE) else f"exit codes {code}, {again}"
+        shutil.rmtree(out)
 
 
 def draw_faults(chance: random.Random) -> str:

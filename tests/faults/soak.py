@@ -18,10 +18,11 @@ from tests.faults import syscalls
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
 from tests.faults.real_power_loss import in_namespace
-from tests.faults.real_runs import flaky_machines, killed_runs
+from tests.faults.real_runs import flaky_machines, killed_runs, told_to_stop
 from tests.faults.rivals import processes, round_of_rivals
 
 KILLS = 1_000
+STOPS = 140
 POWER_LOSSES = 10_000
 REAL_POWER_LOSSES = 100
 CONTROLS = 10
@@ -65,6 +66,7 @@ Harness = Callable[[range, Path], Iterator[str]]
 
 HARNESSES: dict[str, tuple[Harness, int]] = {
     "kills": (killed_runs, KILLS),
+    "told_to_stop": (told_to_stop, STOPS),
     "power_losses": (power_losses, POWER_LOSSES),
     "real_power_losses": (real_power_losses, REAL_POWER_LOSSES),
     "system_calls": (system_calls, SYSTEM_CALLS),

@@ -16,6 +16,16 @@ KILLS = 60
 # What is moved aside is an old output, and there is one only where a new one had already got its name.
 FIRST = {Point.FINALIZE_MOVED_ASIDE: f"{Point.FINALIZE_AFTER_RENAME}=kill"}
 
+TOLD_TO_STOP_AT = (
+    Point.PUBLISH_BEFORE_RENAME,  # of the list of inputs
+    Point.COMMIT_AFTER_LINK,  # of run.json
+    Point.CHECKPOINT_BEFORE_WRITE,
+    Point.FINALIZE_AFTER_FILE,
+    Point.FINALIZE_BEFORE_RENAME,
+    Point.FINALIZE_AFTER_RECORD,
+)
+"""Before anything is read, while it is read, and while tables are written; the soak goes over all points."""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
@@ -32,8 +42,8 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bytes(runs: Runs, tmp_path
     assert runs.wrong(tmp_path / "out") == ""
 
 
-@pytest.mark.parametrize("point", [point for point in Point if point not in FIRST])
-def test_a_run_told_to_stop_at_any_point_does_so_and_ends_with_the_same_bytes(
+@pytest.mark.parametrize("point", TOLD_TO_STOP_AT)
+def test_a_run_told_to_stop_at_a_point_does_so_and_ends_with_the_same_bytes(
     runs: Runs, tmp_path: Path, point: Point
 ) -> None:
     assert runs.interrupt(tmp_path / "out", point) == ExitCode.INTERRUPTED

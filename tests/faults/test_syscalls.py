@@ -7,7 +7,7 @@ import pytest
 from tests.faults.memory_disk import folder_in_memory
 from tests.faults.syscalls import is_possible, trials
 
-FAULTS = 4
+FAULTS = 3
 
 
 def test_whatever_system_call_fails_the_run_ends_with_the_same_bytes() -> None:

@@ -136,7 +136,7 @@ def test_names_and_texts_steer_the_terminal_in_no_command(everything: Everything
         assert [character for character in said.out + said.err if steers(character) and character != "\n"] == []
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
 def test_json_for_a_terminal_is_read_back_as_it_was_and_holds_nothing_that_steers(value: object) -> None:
     text = json_text(value, indent=1)
