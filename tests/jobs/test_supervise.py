@@ -104,7 +104,15 @@ class ScriptedPool:
 class Run:
     """A run directory and a supervisor over a scripted pool."""
 
-    def __init__(self, folder: Path, names: Sequence[str], hangs: Hangs, places: int = 1, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        hangs: Hangs,
+        places: int = 1,
+        lanes: int = 1,
+        max_failed: float = 1.0,
+    ) -> None:
         self.directory: RunDirectory = new_run(folder, quick_disk())
         self.directory.prepare()
         view = RunLedger.read(self.directory.ledger)
@@ -119,7 +127,7 @@ class Run:
             self.ledger,
             refs,
             lanes,
-            Limits(retries=2, max_failed=1.0, documents=len(refs)),
+            Limits(retries=2, max_failed=max_failed, documents=len(refs)),
             writer,
             Watchers(()),
             self.directory.quarantine,
@@ -206,6 +214,24 @@ def test_workers_that_all_hang_stop_the_run_and_are_not_blamed_on_the_documents(
 
     assert stopped.value.exit_code is ExitCode.ABORTED
     assert len(run.pool.abandoned) == 5
+
+
+@pytest.mark.parametrize(("documents", "seen"), [(49, 49), (200, 50)])
+def test_too_large_a_share_of_failures_stops_the_run_once_fifty_documents_were_seen(
+    tmp_path: Path, documents: int, seen: int
+) -> None:
+    run = Run(tmp_path, [f"{n}" for n in range(documents)], lambda *_: False, max_failed=0.05)
+
+    if documents < 50:
+        assert run.supervisor.run()
+    else:
+        with pytest.raises(
+            JobError, match=r"50 of 200 documents have failed, more than on_error\.max_failed"
+        ) as stopped:
+            run.supervisor.run()
+        assert stopped.value.exit_code is ExitCode.ABORTED
+
+    assert len(run.reasons()) == seen, "what was found wrong until then stays"
 
 
 def ref(size: int) -> DocumentRef:
