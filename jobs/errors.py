@@ -90,8 +90,13 @@ def safe(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
 
 
+def steers(character: str) -> bool:
+    """Whether a terminal may take a character for something else than text."""
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
 def _visible(character: str) -> str:
-    if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+    if not steers(character):
         return character
     point = ord(character)
     if point <= 0xFF:

@@ -6,6 +6,7 @@ Nothing is decided by these files and nothing is lost with them. They name docum
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,7 +59,8 @@ class EventLog:
 
     def finished(self, outcome: Outcome) -> None:
         failed = outcome.status == "failed"
-        why = {"error_type": outcome.error_type, "message": outcome.message} if failed else {}
+        # Not the message, which may quote the document: it stands in the ledger and in the table of failures.
+        why = {"error_type": outcome.error_type} if failed else {}
         self.note(
             "document_failed" if failed else "document_done",
             "warning" if failed else "info",
@@ -93,5 +95,10 @@ class EventLog:
     def _append(self, path: Path, fields: dict[str, Any]) -> None:
         stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
         # Nothing depends on it: a full disk is to be noticed where what counts is written, so that the run ends well.
-        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+        with suppress(OSError), open(path, "a", encoding="utf-8", opener=_private) as file:
             file.write(json.dumps(stamped, ensure_ascii=False) + "\n")
+
+
+def _private(path: str, flags: int) -> int:
+    """For its owner only, whatever the umask."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -17,7 +17,7 @@ import secrets
 import socket
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -451,22 +451,39 @@ def _plain(value: Any) -> Any:
 
 def _value(kind: Any, data: Any) -> Any:
     """`data` from JSON as a value of the annotated type `kind`. Raises ValueError if it is none."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # only `… | None` occurs
-        return None if data is None else _value(arguments[0], data)
-    if origin is tuple and isinstance(data, list):
-        return tuple(_value(arguments[0], item) for item in data)
-    if origin is Mapping and isinstance(data, dict):
-        return {key: _value(arguments[1], item) for key, item in data.items()}
-    if kind in (str, int, float, bool):
-        if type(data) is kind:
-            return data
-    elif isinstance(data, dict) and data.keys() == _field_types(kind).keys():
-        return kind(**{name: _value(of, data[name]) for name, of in _field_types(kind).items()})
-    raise ValueError(f"{str(data)[:80]!r} stands where {getattr(kind, '__name__', kind)} is expected")
+    return _reader(kind)(data)
 
 
 @cache
-def _field_types(kind: type[Any]) -> Mapping[str, Any]:
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What `_value` does for one type, put together once: a ledger may hold millions of values."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # only `… | None` occurs
+        inner = _reader(arguments[0])
+        return lambda data: None if data is None else inner(data)
+    if origin is tuple:
+        item = _reader(arguments[0])
+        return lambda data: tuple([item(one) for one in data]) if type(data) is list else _refuse(kind, data)
+    if origin is Mapping:
+        item = _reader(arguments[1])
+        return lambda data: {key: item(one) for key, one in data.items()} if type(data) is dict else _refuse(kind, data)
+    if kind in (str, int, float, bool):
+        return lambda data: data if type(data) is kind else _refuse(kind, data)
+    return _dataclass_reader(kind)
+
+
+def _dataclass_reader(kind: type[Any]) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
-    return {item.name: hints[item.name] for item in fields(kind)}
+    readers = [(item.name, _reader(hints[item.name])) for item in fields(kind)]
+    names = {name for name, _ in readers}
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict or data.keys() != names:
+            return _refuse(kind, data)
+        return kind(*[reader(data[name]) for name, reader in readers])
+
+    return read
+
+
+def _refuse(kind: Any, data: Any) -> typing.NoReturn:
+    raise ValueError(f"{str(data)[:80]!r} stands where {getattr(kind, '__name__', kind)} is expected")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, 
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
+from jobs.signals import Signals, StopRequested
 from jobs.spec import JobSpec, load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
 from jobs.terminal import people_console
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 _VERIFIED_ON_RESUME: Final = 64
 LANES_ON_GPU: Final = 8
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,9 @@ class RunResult:
 def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
     """Run a job file, or resume it where it stands. `overrides` are `--set` texts. Raises JobError."""
     options = options or RunOptions(progress="none")
-    job = load_job(Path(path), overrides)
-    return _execute(open_or_create(job, _disk(options)), options)
+    with _stoppable(options) as signals:
+        job = load_job(Path(path), overrides)
+        return _execute(open_or_create(job, _disk(options)), options, signals)
 
 
 def resume_run(
@@ -113,8 +113,9 @@ def resume_run(
     With `refresh`, files that are new are read too, and those that have changed are read again. Raises JobError.
     """
     options = options or RunOptions(progress="none")
-    run = open_run_directory(Path(path), _disk(options), workers)
-    return _execute(run, options, _refreshed if refresh else None)
+    with _stoppable(options) as signals:
+        run = open_run_directory(Path(path), _disk(options), workers)
+        return _execute(run, options, signals, _refreshed if refresh else None)
 
 
 def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
@@ -125,7 +126,8 @@ def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptio
         found = retry(ledger, manifest, documents)
         return [f"{len(found)} document(s) are read again"] if found else ["no document has failed; nothing to do"]
 
-    return _execute(open_run_directory(Path(path), _disk(options)), options, again)
+    with _stoppable(options) as signals:
+        return _execute(open_run_directory(Path(path), _disk(options)), options, signals, again)
 
 
 Asked = Callable[[Run, RunLedger, Sequence[ManifestEntry]], list[str]]
@@ -154,7 +156,19 @@ def _disk(options: RunOptions) -> Disk:
     return Disk(Faults.parse(options.faults))
 
 
-def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunResult:
+@contextmanager
+def _stoppable(options: RunOptions) -> Iterator[Signals]:
+    """Raises JobError (exit 75) where a signal stops the command before it has read anything."""
+    signals = Signals(options.handle_signals)
+    try:
+        with signals.listening():
+            yield signals
+    except StopRequested:
+        message = "interrupted before anything was read; run again to go on"
+        raise JobError("INTERRUPTED", message, exit_code=ExitCode.INTERRUPTED) from None
+
+
+def _execute(run: Run, options: RunOptions, signals: Signals, asked: Asked | None = None) -> RunResult:
     directory = run.directory
     directory.prepare()
     say = _Say(options)
@@ -174,7 +188,7 @@ def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunRe
             say(line)
         manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
-        return _Execution(run, manifest, ledger, options, say).carry_out()
+        return _Execution(run, manifest, ledger, options, signals, say).carry_out()
 
 
 class _Say:
@@ -252,40 +266,51 @@ class _Execution:
         manifest: Sequence[ManifestEntry],
         ledger: RunLedger,
         options: RunOptions,
+        signals: Signals,
         say: Callable[[str], None],
     ) -> None:
         self._run = run
         self._manifest = manifest
         self._ledger = ledger
         self._options = options
+        self._signals = signals
         self._say = say
-        self._signals: list[int] = []
         info = run.directory.info
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
 
     def carry_out(self) -> RunResult:
         """Read what is left, then write `output/`."""
-        view = self._ledger.view
         dtype = self._run.directory.info.dtype
         self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
-        with _listening(self._signals, self._options.handle_signals):
-            if view.final is not None and not _output_is_whole(self._run, view):
-                self._say("warning: the finished tables are damaged or missing; they are written again")
-                self._finalize()
-            while view.final is None:
-                waiting = settle(self._run, self._ledger, self._manifest)
-                left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
-                if left and not self._read(left):
-                    self._events.note("run_interrupted", signal=self._signals[:1])
-                    return self._result(ExitCode.INTERRUPTED)
-                if not waiting:
-                    self._finalize()
-            self._write_summary()
-            write_report(self._run.directory)
+        try:
+            is_over = self._read_and_finalize()
+        except StopRequested:
+            is_over = False
+        if not is_over:
+            self._events.note("run_interrupted", signal=self._signals.received[:1])
+            return self._result(ExitCode.INTERRUPTED)
         self._run.directory.release_reserve()
-        self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
+        failed = len(self._ledger.view.quarantined)
+        self._events.note("run_finished", documents=len(self._manifest), failed=failed)
         return self._result(self._verdict())
+
+    def _read_and_finalize(self) -> bool:
+        """False if a signal ended the reading. Raises StopRequested if one comes later."""
+        view = self._ledger.view
+        if view.final is not None and not _output_is_whole(self._run, view):
+            self._say("warning: the finished tables are damaged or missing; they are written again")
+            self._finalize()
+        while view.final is None:
+            waiting = settle(self._run, self._ledger, self._manifest)
+            left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
+            if left and not self._read(left):
+                return False
+            if not waiting:
+                self._finalize()
+        self._write_summary()
+        write_report(self._run.directory)
+        return True
 
     def _verdict(self) -> ExitCode:
         view = self._ledger.view
@@ -309,11 +334,11 @@ class _Execution:
         refs = [reference(entry, self._run.job.root) for entry in entries]
         workers = workers_of(spec, len(refs))
         worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
-        pool = open_pool(worker_spec, workers, spec.ray.address)
+        with self._signals.answered_by_others():
+            pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
-            # Once more: starting Ray has replaced the handlers.
-            listening = _listening(self._signals, self._options.handle_signals)
-            with listening, Watch(self._tally(), _display(self._options), self._options.verbose) as watch:
+            watching = Watch(self._tally(), _display(self._options), self._options.verbose)
+            with self._signals.noted_only(), watching as watch:
                 supervisor = Supervisor(
                     pool,
                     self._ledger,
@@ -326,10 +351,10 @@ class _Execution:
                     Watchers((self._events, watch)),
                     directory.quarantine,
                     CheckpointFolder(directory.path, directory.disk).clear,
-                    lambda: bool(self._signals),
+                    lambda: self._signals.requested,
                     Patience(spec.on_error.stall_timeout),
                 )
-                return supervisor.run()
+                return supervisor.run() and not self._signals.requested
         except RwkvError as error:
             raise model_error(error) from error
         except OptionError as error:
@@ -464,23 +489,3 @@ def _display(options: RunOptions) -> Display:
 def _result(run: RunDirectory, view: LedgerView, code: ExitCode, tokens_fed: int, seconds: float) -> RunResult:
     tokens = sum(document.tokens for document in view.done.values())
     return RunResult(run.path, code, len(view.finished_ids()), len(view.quarantined), tokens, tokens_fed, seconds)
-
-
-@contextmanager
-def _listening(received: list[int], wanted: bool) -> Iterator[None]:
-    """Note the first SIGINT or SIGTERM, so that the run stops in good order; the second one stops it at once."""
-    if not wanted:
-        yield
-        return
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

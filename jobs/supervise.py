@@ -35,7 +35,7 @@ _GROUP_SECONDS: Final = 1.0
 _GROUP_DOCUMENTS: Final = 64
 _LOSSES_WITHOUT_PROGRESS: Final = 5
 _FAILURES_COUNT_FROM: Final = 50
-_DRAIN_SECONDS: Final = 30.0
+_DRAIN_SECONDS: Final = 25.0
 _WHY_LOST: Final = MappingProxyType(
     {"crashed": "it crashed", "memory": "there was no memory left", "hung": "it stopped answering"}
 )
@@ -72,6 +72,7 @@ class _Place:
     ready: bool = False
     called: bool = False
     draining: bool = False
+    fresh: bool = True
     reading: dict[str, Attempt] = field(default_factory=dict)
 
 
@@ -144,16 +145,26 @@ class Supervisor:
         for number, place in self._places.items():
             if not place.ready or place.called:
                 continue
+            if self._wants_a_fresh_worker(place):
+                self._pool.abandon(number, "replaced before it reads what has lost a worker")
+                self._start(number)
+                continue
             new = self._next_for(place)
             if new or place.reading:
                 self._call(number, place, new)
 
+    def _wants_a_fresh_worker(self, place: _Place) -> bool:
+        """Whether a suspect is next, and all workers have read something that may be to blame for its loss."""
+        if not self._queue or not self._is_suspect(self._queue[0].doc_id):
+            return False
+        return not place.reading and not any(one.fresh for one in self._places.values())
+
     def _next_for(self, place: _Place) -> list[DocumentRef]:
-        """Documents for a place with room. One that has lost a worker is read alone: it may lose another."""
+        """Documents for a place with room. One that has lost a worker may lose another: a fresh one reads it alone."""
         if not self._queue or any(map(self._is_suspect, place.reading)):
             return []
         if self._is_suspect(self._queue[0].doc_id):
-            return [] if place.reading else [self._queue.popleft()]
+            return [self._queue.popleft()] if place.fresh else []
         new: list[DocumentRef] = []
         while self._queue and len(place.reading) + len(new) < self._lanes:
             if self._is_suspect(self._queue[0].doc_id):
@@ -171,7 +182,7 @@ class Supervisor:
         for given in assignments:
             place.reading[given.ref.doc_id] = Attempt(given.ref.doc_id, given.epoch, given.attempt)
             self._started[given.ref.doc_id] = time.monotonic()
-        place.called = True
+        place.called, place.fresh = True, False
         self._patience.begin(number, new)
         self._pool.advance(number, assignments, _CALL_SECONDS)
 

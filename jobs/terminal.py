@@ -1,8 +1,15 @@
-"""Consoles that behave when whoever reads them goes away: `unspool plan JOB | head` is no failure of anything."""
+"""How output reaches whoever reads it: consoles that behave when nobody does any more, as in `unspool plan JOB | head`,
+and JSON that cannot steer a terminal.
+"""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from rich.console import Console
+
+from jobs.errors import steers
 
 
 class DataConsole(Console):
@@ -25,3 +32,12 @@ def data_console() -> Console:
 
 def people_console() -> Console:
     return PeopleConsole(stderr=True, highlight=False)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON in which what could steer a terminal stands as an escape; it is read back as it was."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    for character in sorted(set(text) - {"\n"}):
+        if steers(character):
+            text = text.replace(character, json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f")
+    return text

@@ -18,7 +18,7 @@ from jobs.finalize import FILE_LIST, part_tables, read_part, state_path
 from jobs.ledger import Finished, LedgerView, Output, RunLedger
 from jobs.manifest import ManifestEntry, read_manifests
 from jobs.run_directory import RunDirectory
-from pipeline.durable import read_bytes, sha256_file
+from pipeline.durable import forget_cached, read_bytes, sha256_file
 from pipeline.parts import STATES
 
 
@@ -43,11 +43,15 @@ def verify(run: RunDirectory) -> list[str]:
 
 
 def damaged_documents(run: RunDirectory, documents: Iterable[Finished]) -> dict[str, str]:
-    """Of these documents, those with a part that is not what the ledger says: their ids, and what is wrong."""
+    """Of these documents, those with a part that is not what the ledger says: their ids, and what is wrong.
+
+    Parts are read from the disk, whatever the system holds of them in memory.
+    """
     damaged: dict[str, str] = {}
     for document in documents:
         for part in document.parts:
             try:
+                forget_cached(run.locate(part.path))
                 read_part(run, part)
             except JobError as error:
                 damaged.setdefault(document.doc_id, f"{part.path}: {error.message}")

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.poison import Poisons
@@ -40,6 +41,7 @@ _NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_C
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _HASH_BLOCK: Final = 1 << 20
 _POISONS: Final = "documents="
+_SENT: Final = MappingProxyType({"kill": signal.SIGKILL, "stop": signal.SIGSTOP})
 
 
 class Point(StrEnum):
@@ -64,11 +66,12 @@ class Point(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens the `nth` time (from 1) that `point` is reached: OSError(`error`), or SIGKILL if it is None."""
+    """What happens the `nth` time (from 1) that `point` is reached: OSError(`error`), or `signal` if it is None."""
 
     point: Point
     nth: int
     error: int | None
+    signal: signal.Signals = signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Faults:
     def parse(cls, text: str) -> Faults:
         """From text such as `commit.before_link=kill@3;publish.before_rename=raise:ENOSPC@2`.
 
-        Without `@n` the first time is meant. `documents=segfault:URI,hang:URI,memory:URI` makes documents do harm.
+        Without `@n` the first time is meant; `stop` has the process stand still until it gets SIGCONT.
+        `documents=segfault:URI,hang:URI,memory:URI` makes documents do harm.
         Raises ValueError with the piece that is wrong.
         """
         pieces = [piece.strip() for piece in text.split(";") if piece.strip()]
@@ -151,7 +155,7 @@ class Disk:
         for fault in self._faults.planned:
             if (fault.point, fault.nth) == (point, self._reached[point]):
                 if fault.error is None:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), fault.signal)
                 else:
                     raise OSError(fault.error, f"{os.strerror(fault.error)} (injected at {point})")
 
@@ -313,6 +317,16 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def forget_cached(path: Path) -> None:
+    """Have a file come from the disk when it is read next: after a failed flush, memory may hold what no disk does.
+
+    Nothing happens where the system cannot do that, or where there is no such file.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError), _regular_file(path) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -353,11 +367,14 @@ def _fault(piece: str) -> Fault:
     action, _, nth = what.partition("@")
     verb, _, name = action.partition(":")
     code = getattr(errno, name, None) if verb == "raise" else None
-    known = place in set(Point) and (action == "kill" or isinstance(code, int))
+    known = place in set(Point) and (action in _SENT or isinstance(code, int))
     if not known or not (nth or "1").isdecimal() or int(nth or 1) < 1:
         points = ", ".join(Point)
-        raise ValueError(f"{piece!r} is no fault; write POINT=kill@N or POINT=raise:ERRNO@N with POINT from {points}")
-    return Fault(Point(place), int(nth or 1), code)
+        message = (
+            f"{piece!r} is no fault; write POINT=kill@N, POINT=stop@N or POINT=raise:ERRNO@N with POINT from {points}"
+        )
+        raise ValueError(message)
+    return Fault(Point(place), int(nth or 1), code, _SENT.get(action, signal.SIGKILL))
 
 
 @contextmanager

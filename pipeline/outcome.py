@@ -33,6 +33,14 @@ class Outcome:
     traceback: str = ""
 
 
+def _where(ref: DocumentRef, error: Exception) -> str:
+    """What is said of a bug of ours: what it says itself may quote the document, and stays with the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}" if frames else ""
+    kept = f"the traceback is in quarantine/{ref.doc_id}.txt"
+    return f"{type(error).__name__}{place}: a bug of unspool's; please report it, {kept}"
+
+
 def failed(
     ref: DocumentRef,
     attempt: Attempt,
@@ -45,7 +53,7 @@ def failed(
         error = DocumentError("read", "nonfinite_state", str(error))
     if not isinstance(error, DocumentError):
         trace = "".join(traceback.format_exception(error))
-        error = DocumentError("read", "internal_error", f"{type(error).__name__}: {error}")
+        error = DocumentError("read", "internal_error", _where(ref, error))
     else:
         trace = ""
     import pyarrow as pa

@@ -50,7 +50,7 @@ class PoolError(Exception):
 class Pool(Protocol):
     """A number of places for workers. `start` fills a place, also again after a loss.
 
-    `abandon` ends the worker of a place whose call has not been answered, at once and whatever it is doing.
+    `abandon` ends the worker of a place, at once and whatever it is doing; a call that is out is not answered.
     """
 
     @property

@@ -81,6 +81,8 @@ class RayPool:
         try:
             _start_ray(options, self._temp)
         except BaseException:
+            with contextlib.suppress(Exception):  # it may not even be imported
+                self.close()
             self._remove_folder()
             raise
 
@@ -111,6 +113,8 @@ class RayPool:
 
         if not self._calls:
             return []
+        if self._temp is not None and (gone := _gone_processes()):
+            raise PoolError(f"Ray on this machine has died ({', '.join(gone)}); run again to resume")
         ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         answered, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [self._answer(call, self._calls.pop(call)) for call in answered]
@@ -171,6 +175,14 @@ class RayPool:
         with contextlib.suppress(Exception):  # it may be alive and only out of reach
             ray.kill(self._actors.pop(place))
         return Loss(place, cause, message, _reason_in(self._last_words[place]))
+
+
+def _gone_processes() -> list[str]:
+    """The processes of the private cluster that have ended. Without its head Ray goes on for a minute, then aborts."""
+    from ray._private import worker
+
+    node = worker._global_node
+    return sorted({kind for kind, _ in node.dead_processes()}) if node is not None else []
 
 
 def cause_of(error: Exception) -> str:

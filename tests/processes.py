@@ -72,6 +72,20 @@ def descendants(pid: int) -> set[int]:
     return {child for child in _descendants(pid, {pid}) - {pid} if _is_running(child)}
 
 
+def state_of(pid: int) -> str:
+    """The letter for what a process does: R running, S sleeping, T stopped, Z dead; nothing if there is none."""
+    status = _status(pid)
+    return status[0] if status is not None else ""
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; nothing if there is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def listening_addresses(pids: set[int]) -> set[IPv4Address | IPv6Address]:
     """The addresses at which any of the processes accepts TCP connections."""
     inodes = {inode for pid in pids for inode in _socket_inodes(pid)}

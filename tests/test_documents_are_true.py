@@ -185,7 +185,7 @@ def _normal(name: str) -> str:
 _NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
-@pytest.mark.parametrize("page", ["COMPLAINTS.md", "SECURITY.md"])
+@pytest.mark.parametrize("page", ["COMPLAINTS.md", "RELIABILITY.md", "SECURITY.md"])
 def test_every_test_that_a_promise_rests_on_exists(page: str) -> None:
     named = _NAMED_TEST.findall((REPOSITORY / page).read_text("utf-8"))
 

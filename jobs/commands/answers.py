@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from jobs.commands.options import AsJson, Model, NoProgress, Quiet, RunPath, data, say
 from jobs.errors import safe
+from jobs.terminal import json_text
 
 Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
 Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
@@ -146,7 +146,7 @@ def _once(
 def _text(kind: str, row: dict[str, Any]) -> str:
     """A row for people who read along; of vectors, for programs."""
     if kind == "embed":
-        return json.dumps(row, ensure_ascii=False)
+        return json_text(row)
     if kind == "extract":
         span = f"[{row['char_start']}, {row['char_end']})"
         return f"{row['field']}\t{row['normalized']}\t{span}\t{row['confidence']:.2f}\t{_shown(row['quote'], 120)}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from jobs.terminal import people_console
+from jobs.terminal import json_text, people_console
 
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", metavar="JOB.yaml")]
 RunPath = Annotated[Path, typer.Argument(help="The run directory.", metavar="RUN")]
@@ -30,7 +29,7 @@ FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first d
 
 def data(value: Any) -> None:
     """Print one JSON value on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(json_text(value, indent=2))
 
 
 def say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -31,7 +30,7 @@ from jobs.commands.options import (
 )
 from jobs.errors import ExitCode, JobError, safe, usage_error
 from jobs.progress import human_bytes, human_seconds
-from jobs.terminal import data_console
+from jobs.terminal import data_console, json_text
 
 FAULT_VARIABLE = "UNSPOOL_FAULT"
 """The one environment variable that is read here: places at which tests make the program fail."""
@@ -128,7 +127,7 @@ def status(
     while True:
         now = status_of(run)
         if as_json and watch:
-            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))  # one line each, for whoever reads along
+            typer.echo(json_text(now.to_json()))  # one line each, for whoever reads along
         elif as_json:
             data(now.to_json())
         else:

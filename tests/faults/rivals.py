@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -22,18 +23,20 @@ def processes() -> ForkServerContext:
     return context
 
 
-def drive_without_lock(folder: str) -> None:
+def drive_without_lock(folder: str, disk: Callable[[], Disk]) -> None:
     """A driver that removes whatever lock there is before it takes its own."""
     (Path(folder) / "run" / "LOCK").unlink(missing_ok=True)
     try:
-        drive(Path(folder), quick_disk())
+        drive(Path(folder), disk())
     except JobError as error:
         sys.exit(int(error.exit_code))
 
 
-def round_of_rivals(context: ForkServerContext, folder: Path, expected: dict[str, bytes]) -> str:
-    """Have them all run at once, then go on alone; what is wrong then."""
-    rivals = [context.Process(target=drive_without_lock, args=(str(folder),)) for _ in range(DRIVERS)]
+def round_of_rivals(
+    context: ForkServerContext, folder: Path, expected: dict[str, bytes], disk: Callable[[], Disk] = quick_disk
+) -> str:
+    """Have them all run at once, each with its own `disk`, then go on alone; what is wrong then."""
+    rivals = [context.Process(target=drive_without_lock, args=(str(folder), disk)) for _ in range(DRIVERS)]
     for rival in rivals:
         rival.start()
     for rival in rivals:
@@ -41,8 +44,11 @@ def round_of_rivals(context: ForkServerContext, folder: Path, expected: dict[str
     codes = [rival.exitcode for rival in rivals]
     if any(code not in (0, 5, 6) for code in codes):
         return f"exit codes {codes}"
-    drive(folder, quick_disk())
-    view = RunLedger.read(RunDirectory.open(folder / "run", Disk()).ledger)  # raises unless it is one unbroken chain
+    try:
+        drive(folder, quick_disk())
+        view = RunLedger.read(RunDirectory.open(folder / "run", Disk()).ledger)  # raises unless it is one chain
+    except JobError as error:
+        return f"cannot be resumed: {error}"
     if view.final is None:
         return "not finished"
     return "" if result(folder) == expected else "other bytes"

@@ -14,12 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.faults import syscalls
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
-from tests.faults.real_runs import flaky_machines
+from tests.faults.real_power_loss import in_namespace
+from tests.faults.real_runs import flaky_machines, killed_runs, told_to_stop
 from tests.faults.rivals import processes, round_of_rivals
 
+KILLS = 1_000
+STOPS = 140
 POWER_LOSSES = 10_000
+REAL_POWER_LOSSES = 100
+CONTROLS = 10
+SYSTEM_CALLS = 300
 DAMAGES = 10_000
 RIVAL_ROUNDS = 100
 FLAKY_RUNS = 50
@@ -27,6 +34,18 @@ FLAKY_RUNS = 50
 
 def power_losses(seeds: range, folder: Path) -> Iterator[str]:
     return (verdict.wrong for verdict in histories(seeds, folder))
+
+
+def real_power_losses(seeds: range, folder: Path) -> Iterator[str]:
+    """On a real file system, then without any flush: if that harms nothing, nothing was shown."""
+    yield from (verdict.wrong for verdict in in_namespace(seeds, folder))
+    control = list(in_namespace(range(CONTROLS), folder, careless=True))
+    if not any(verdict.wrong for verdict in control):
+        yield "a program that never flushes lost nothing"
+
+
+def system_calls(seeds: range, folder: Path) -> Iterator[str]:
+    return (f"{trial.fault}: {trial.wrong}" if trial.wrong else "" for trial in syscalls.trials(seeds, folder))
 
 
 def damaged_files(seeds: range, folder: Path) -> Iterator[str]:
@@ -47,7 +66,11 @@ Harness = Callable[[range, Path], Iterator[str]]
 """What was wrong in each trial, or nothing; given the seeds and a folder to work in."""
 
 HARNESSES: dict[str, tuple[Harness, int]] = {
+    "kills": (killed_runs, KILLS),
+    "told_to_stop": (told_to_stop, STOPS),
     "power_losses": (power_losses, POWER_LOSSES),
+    "real_power_losses": (real_power_losses, REAL_POWER_LOSSES),
+    "system_calls": (system_calls, SYSTEM_CALLS),
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
     "flaky_machines": (flaky_machines, FLAKY_RUNS),

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.syscalls import is_possible
 from tests.faults.test_full_disk import in_namespace
 from tests.jobs.project import REPOSITORY, Project, contents, prose
+from tests.pipeline.samples import PAGE
 
 # The interface is down in a new namespace; SIOCSIFFLAGS with IFF_UP brings it up without a program for it.
 UP = (
@@ -36,3 +38,19 @@ def test_a_run_works_where_there_is_no_network(tmp_path: Path, workers: str) -> 
 
     assert said.returncode == 0, said.stderr
     assert project.output() == contents(tmp_path / "golden" / "output")
+
+
+def test_a_run_without_ray_opens_no_socket_to_anywhere(tmp_path: Path) -> None:
+    if not is_possible():
+        pytest.skip("strace is not there or may not be used")
+    project, calls = Project(tmp_path / "project", first=prose(5)), tmp_path / "calls"
+    project.document("page.html", PAGE)
+    trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(calls), "-e", "trace=connect,bind,listen,sendto,execve"]
+    command = [*trace, sys.executable, "-m", "jobs.cli", "run", str(project.job), "--no-progress"]
+
+    said = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
+
+    assert said.returncode == 0, said.stderr
+    found = calls.read_text("utf-8").splitlines()
+    assert sum("execve(" in call for call in found) >= 2, "the parser was not looked at"
+    assert [call for call in found if "AF_INET" in call] == []

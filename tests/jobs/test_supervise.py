@@ -42,19 +42,26 @@ class ScriptedPool:
 
     def __init__(self, clock: Clock, writer: PartWriter, places: int, hangs: Hangs) -> None:
         self.size = places
+        self.loss: Callable[[int, Sequence[Assignment]], Loss | None] | None = None
         self.abandoned: list[tuple[str, ...]] = []
         self.handed_out: list[tuple[str, ...]] = []
+        self.readers: list[int] = []
+        self.started = 0
         self._clock = clock
         self._writer = writer
         self._hangs = hangs
         self._starting: list[int] = []
+        self._worker_at: dict[int, int] = {}
         self._calls: dict[int, tuple[float, list[Assignment]]] = {}
 
     def start(self, place: int) -> None:
         self._starting.append(place)
+        self._worker_at[place] = self.started
+        self.started += 1
 
     def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
         self.handed_out.append(tuple(given.ref.uri for given in new))
+        self.readers.append(self._worker_at[place])
         self._calls[place] = (self._clock.now, list(new))
 
     def drain(self, place: int) -> None:
@@ -67,9 +74,12 @@ class ScriptedPool:
         self._clock.now += seconds
         return [*self._answers()]
 
-    def _answers(self) -> Iterator[Answer]:
+    def _answers(self) -> Iterator[Answer | Loss]:
         for place, (_, documents) in list(self._calls.items()):
-            if not any(self._hangs(one.ref.uri, one.attempt) for one in documents):
+            if self.loss is not None and (loss := self.loss(place, documents)):
+                del self._calls[place]
+                yield loss
+            elif not any(self._hangs(one.ref.uri, one.attempt) for one in documents):
                 del self._calls[place]
                 outcomes = tuple(self._outcome(one) for one in documents)
                 yield Answer(place, progress=Progress(outcomes, (), 0, 0, 0))
@@ -82,8 +92,9 @@ class ScriptedPool:
         return failed(given.ref, attempt, DocumentError("decode", "empty", "nothing in it"), self._writer)
 
     def abandon(self, place: int, message: str) -> Loss:
-        _, given = self._calls.pop(place)
-        self.abandoned.append(tuple(one.ref.uri for one in given))
+        if place in self._calls:
+            _, given = self._calls.pop(place)
+            self.abandoned.append(tuple(one.ref.uri for one in given))
         return Loss(place, "hung", message)
 
     def close(self) -> None:
@@ -93,12 +104,21 @@ class ScriptedPool:
 class Run:
     """A run directory and a supervisor over a scripted pool."""
 
-    def __init__(self, folder: Path, names: Sequence[str], hangs: Hangs, places: int = 1, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        hangs: Hangs,
+        places: int = 1,
+        lanes: int = 1,
+        max_failed: float = 1.0,
+    ) -> None:
         self.directory: RunDirectory = new_run(folder, quick_disk())
         self.directory.prepare()
         view = RunLedger.read(self.directory.ledger)
         self.ledger = RunLedger.take_over(view, self.directory.disk, folder, Epoch.of_this_process("start", {}))
         self.clock = Clock()
+        self.stops: Callable[[], bool] = lambda: False
         writer = PartWriter(self.directory.path, self.directory.disk)
         self.pool = ScriptedPool(self.clock, writer, places, hangs)
         refs = [DocumentRef(f"d{name}", name, f"/{name}", 0, 0, "text") for name in names]
@@ -107,12 +127,12 @@ class Run:
             self.ledger,
             refs,
             lanes,
-            Limits(retries=2, max_failed=1.0, documents=len(refs)),
+            Limits(retries=2, max_failed=max_failed, documents=len(refs)),
             writer,
             Watchers(()),
             self.directory.quarantine,
             lambda _: None,
-            lambda: False,
+            lambda: self.stops(),
             Patience(STALL, self.clock),
         )
 
@@ -131,7 +151,7 @@ def test_a_document_at_which_every_worker_hangs_is_given_up_after_three_and_the_
     assert run.reasons() == {"da": "empty", "db": "empty", "dpoison": "worker_hung"}
 
 
-def test_a_document_at_which_a_worker_hung_once_is_tried_again_alone(tmp_path: Path) -> None:
+def test_documents_at_which_a_worker_hung_are_tried_again_each_alone_by_a_fresh_worker(tmp_path: Path) -> None:
     run = Run(tmp_path, ["a", "b", "c", "d"], lambda name, attempt: name == "b" and attempt == 1, lanes=4)
 
     assert run.supervisor.run()
@@ -139,7 +159,51 @@ def test_a_document_at_which_a_worker_hung_once_is_tried_again_alone(tmp_path: P
     assert run.pool.abandoned == [("a", "b", "c", "d")]
     retried = [names for names in run.pool.handed_out[1:] if names]
     assert sorted(retried) == [("a",), ("b",), ("c",), ("d",)]
+    assert run.pool.readers == [0, 1, 2, 3, 4]
     assert set(run.reasons().values()) == {"empty"}
+
+
+def test_a_try_after_a_loss_is_in_the_ledger_before_it_is_made(tmp_path: Path) -> None:
+    known: list[int] = []
+
+    def hangs(name: str, attempt: int) -> bool:
+        if name == "poison":
+            known.append(attempt - 1 - RunLedger.read(run.directory.ledger).attempts.get("dpoison", 0))
+        return name == "poison"
+
+    run = Run(tmp_path, ["a", "poison"], hangs)
+
+    assert run.supervisor.run()
+
+    assert len(known) >= 3 and set(known) == {0}
+
+
+def test_a_lost_node_is_not_blamed_on_the_documents_that_were_read_there(tmp_path: Path) -> None:
+    run = Run(tmp_path, ["good", "b"], lambda *_: False)
+    losses = iter([Loss(0, "node", "gone")] * 3)
+    run.pool.loss = lambda place, documents: next(losses, None)
+
+    assert run.supervisor.run()
+
+    view = RunLedger.read(run.directory.ledger)
+    assert (dict(view.attempts), view.finished_ids()) == ({}, {"dgood", "db"})
+    assert run.pool.started == 4
+
+
+def test_a_run_told_to_stop_leaves_a_worker_that_hangs_and_says_that_it_is_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.supervise._DRAIN_SECONDS", 0.05)
+    run = Run(tmp_path, ["good", "poison"], lambda name, _: name == "poison", places=2)
+    run.stops = lambda: run.clock.now > 5
+
+    assert not run.supervisor.run()
+
+    assert run.pool.abandoned == [("poison",)]
+    assert run.ledger.view.finished_ids() == {"dgood"}
+    last = max(run.directory.ledger.glob("*.json")).read_text("utf-8")
+    assert '"reason":"interrupted"' in last and '"t":"pause"' in last
+    assert RunLedger.read(run.directory.ledger).attempts == {}, "being told to stop is not the document's fault"
 
 
 def test_workers_that_all_hang_stop_the_run_and_are_not_blamed_on_the_documents(tmp_path: Path) -> None:
@@ -150,6 +214,24 @@ def test_workers_that_all_hang_stop_the_run_and_are_not_blamed_on_the_documents(
 
     assert stopped.value.exit_code is ExitCode.ABORTED
     assert len(run.pool.abandoned) == 5
+
+
+@pytest.mark.parametrize(("documents", "seen"), [(49, 49), (200, 50)])
+def test_too_large_a_share_of_failures_stops_the_run_once_fifty_documents_were_seen(
+    tmp_path: Path, documents: int, seen: int
+) -> None:
+    run = Run(tmp_path, [f"{n}" for n in range(documents)], lambda *_: False, max_failed=0.05)
+
+    if documents < 50:
+        assert run.supervisor.run()
+    else:
+        with pytest.raises(
+            JobError, match=r"50 of 200 documents have failed, more than on_error\.max_failed"
+        ) as stopped:
+            run.supervisor.run()
+        assert stopped.value.exit_code is ExitCode.ABORTED
+
+    assert len(run.reasons()) == seen, "what was found wrong until then stays"
 
 
 def ref(size: int) -> DocumentRef:

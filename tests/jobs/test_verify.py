@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -197,6 +199,25 @@ def test_a_document_with_a_damaged_part_is_found_and_read_again(run: RunDirector
     assert len(damaged) == 1
     assert result(run.path.parent) == before
     assert verify(run) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot be told to forget a file")
+def test_parts_are_read_from_the_disk_whatever_the_system_remembers_of_them(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: set[str] = set()
+
+    def forget(descriptor: int, start: int, size: int, advice: int) -> None:
+        assert (start, size, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        forgotten.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "posix_fadvise", forget)
+    view = RunLedger.read(run.ledger)
+
+    assert damaged_documents(run, view.done.values()) == {}
+
+    parts = [part for document in view.done.values() for part in document.parts]
+    assert forgotten == {str(run.locate(part.path)) for part in parts}
 
 
 def test_a_damaged_part_keeps_the_output_from_being_made(tmp_path: Path) -> None:

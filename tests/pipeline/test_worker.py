@@ -364,14 +364,17 @@ class TestOneDocumentFails:
             self: summarize.Summarize, doc_id: str, lens: summarize.Lens, stretch: summarize.Stretch | None
         ) -> object:
             if doc_id == "long":
-                raise ZeroDivisionError("a bug")
+                raise ZeroDivisionError("quoted from the text")
             return close(self, doc_id, lens, stretch)
 
         monkeypatch.setattr(summarize.Summarize, "_close", broken)
         lives = Lives(worker_spec(tmp_path / "run", model, lanes=3), corpus).to_the_end()
 
-        self.assert_failed(lives, "long", "internal_error", message="ZeroDivisionError: a bug")
-        assert "in broken" in lives.outcomes["long"].traceback
+        self.assert_failed(lives, "long", "internal_error")
+        outcome = lives.outcomes["long"]
+        assert outcome.message.startswith("ZeroDivisionError at pipeline/test_worker.py:")
+        assert "in broken" in outcome.traceback
+        assert "quoted" in outcome.traceback and "quoted" not in outcome.message
         assert_same_rows(all_rows(lives), expected, but=["long"])
 
 
