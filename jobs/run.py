@@ -25,6 +25,7 @@ from jobs.finalize import finalize, materialise_states
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
+from jobs.pools import open_pool, ray_error, threads_of, workers_of
 from jobs.prepare import (
     Job,
     Run,
@@ -49,7 +50,7 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
-from pipeline.pool import LocalPool, Pool, PoolError
+from pipeline.pool import PoolError
 from rwkv_runtime.errors import RwkvError
 
 if TYPE_CHECKING:
@@ -307,9 +308,9 @@ class _Execution:
 
         spec, directory = self._run.job.spec, self._run.directory
         refs = [reference(entry, self._run.job.root) for entry in entries]
-        workers = workers_of(spec, len(refs))
-        worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
-        pool = open_pool(worker_spec, workers, spec.ray.address)
+        workers = workers_of(spec, len(refs), _processors())
+        worker_spec = worker_spec_of(self._run, threads_of(spec, workers, _processors()), self._options.faults)
+        pool = open_pool(worker_spec, workers, spec.ray)
         try:
             # Once more: starting Ray has replaced the handlers.
             listening = _listening(self._signals, self._options.handle_signals)
@@ -335,7 +336,7 @@ class _Execution:
         except OptionError as error:
             raise usage_error("SPEC-VALUE", str(error)) from error
         except PoolError as error:
-            raise _ray_error(error) from error
+            raise ray_error(error) from error
         finally:
             pool.close()
 
@@ -410,47 +411,8 @@ def lanes_of(spec: JobSpec) -> int:
     return LANES_ON_GPU if spec.model.device.startswith("cuda") else 1
 
 
-def workers_of(spec: JobSpec, documents: int) -> int:
-    """How many Ray workers a job takes. Raises JobError (exit 2) for several on one graphics card."""
-    if not spec.model.device.startswith("cuda"):
-        return 0 if spec.run.workers == 0 else workers_for(spec.run.workers, documents)
-    if spec.run.workers not in (0, "auto"):
-        message = (
-            f"run.workers is {spec.run.workers}, but device {spec.model.device} is read with by one process; use 0"
-        )
-        raise usage_error("RUN-WORKERS-ON-GPU", message)
-    return 0
-
-
-def workers_for(workers: int | str, documents: int) -> int:
-    """How many Ray workers to start: as asked, or one a processor; never more than there are documents."""
-    asked = _processors() if workers == "auto" else int(workers)
-    return max(1, min(asked, documents))
-
-
-def threads_for(workers: int) -> int:
-    """Threads of each of so many workers (0: this process): they share the processors among them."""
-    return max(1, _processors() // max(workers, 1))
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def open_pool(spec: WorkerSpec, workers: int, address: str) -> Pool:
-    """A pool of so many Ray workers, or of this process alone (0). Raises JobError (exit 6) if Ray cannot start."""
-    if workers == 0:
-        return LocalPool(spec)
-    from pipeline.ray_pool import RayOptions, RayPool
-
-    try:
-        return RayPool(spec, RayOptions(address, workers, spec.threads))
-    except PoolError as error:
-        raise _ray_error(error) from error
-
-
-def _ray_error(error: PoolError) -> JobError:
-    return JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT)
 
 
 def _display(options: RunOptions) -> Display:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
+from tests.faults.nodes import lost_nodes
 from tests.faults.real_runs import flaky_machines
 from tests.faults.rivals import processes, round_of_rivals
 
@@ -23,6 +24,7 @@ POWER_LOSSES = 10_000
 DAMAGES = 10_000
 RIVAL_ROUNDS = 100
 FLAKY_RUNS = 50
+LOST_NODES = 20
 
 
 def power_losses(seeds: range, folder: Path) -> Iterator[str]:
@@ -51,6 +53,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
     "flaky_machines": (flaky_machines, FLAKY_RUNS),
+    "lost_nodes": (lost_nodes, LOST_NODES),
 }
 
 
