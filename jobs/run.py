@@ -41,6 +41,7 @@ from jobs.prepare import (
     versions,
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
+from jobs.publish import Publication
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
@@ -175,7 +176,9 @@ def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunRe
             say(line)
         manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
-        return _Execution(run, manifest, ledger, options, say).carry_out()
+        to = run.job.spec.output.publish
+        publication = Publication(directory, to) if to else None  # before hours are spent
+        return _Execution(run, manifest, ledger, options, say, publication).carry_out()
 
 
 class _Say:
@@ -254,8 +257,10 @@ class _Execution:
         ledger: RunLedger,
         options: RunOptions,
         say: Callable[[str], None],
+        publication: Publication | None,
     ) -> None:
         self._run = run
+        self._publication = publication
         self._manifest = manifest
         self._ledger = ledger
         self._options = options
@@ -284,6 +289,8 @@ class _Execution:
                     self._finalize()
             self._write_summary()
             write_report(self._run.directory)
+            if self._publication and view.final:
+                self._publication.bring_up_to_date(view.final, self._say)
         self._run.directory.release_reserve()
         self._events.note("run_finished", documents=len(self._manifest), failed=len(view.quarantined))
         return self._result(self._verdict())

@@ -269,7 +269,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = Path(os.fsdecode(error.filename)) if error.filename else path
+        where = os.fsdecode(error.filename) if error.filename else path
         raise _environment("RUN-STORAGE", where, _advice(error)) from error
 
 
@@ -284,7 +284,7 @@ def _advice(error: OSError) -> str:
     return f"the disk failed: {reason}; nothing that was committed is lost, run again once it works"
 
 
-def _environment(code: str, where: Path, message: str) -> JobError:
+def _environment(code: str, where: Path | str, message: str) -> JobError:
     return JobError(code, message, exit_code=ExitCode.ENVIRONMENT, where=str(where))
 
 

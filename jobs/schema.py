@@ -29,6 +29,7 @@ from jobs.extract_schema import ExtractTask
 from jobs.ray_section import RaySection, of_a_cluster
 from jobs.sections import LIST, Section, TaskName, auto_or_count, matching, not_yet, problem
 from pipeline.encodings import canonical
+from pipeline.object_store import ADDRESS
 
 Way: TypeAlias = tuple[str | int, ...]
 """Leads to a value of the job: ("tasks", 1, "every")."""
@@ -370,6 +371,8 @@ class OutputSection(Section):
     """The run directory, relative to the job file."""
     mode: Literal["resume", "error", "overwrite"] = "resume"
     """What to do if it has a run already."""
+    publish: Annotated[str, matching(ADDRESS, "s3://bucket/folder, gs://bucket/folder or file:///folder")] | None = None
+    """Where the finished tables are copied to: an empty folder of an object store."""
 
 
 class CheckpointEvery(Section):
