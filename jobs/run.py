@@ -46,6 +46,7 @@ from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import JobSpec, load_spec
+from jobs.stored_runs import disk_for, is_stored
 from jobs.supervise import Limits, Supervisor, Watchers
 from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
@@ -104,7 +105,8 @@ def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions
     """Run a job file, or resume it where it stands. `overrides` are `--set` texts. Raises JobError."""
     options = options or RunOptions(progress="none")
     job = load_job(Path(path), overrides)
-    return _execute(open_or_create(job, _disk(options)), options)
+    with disk_for(job.spec, Faults.parse(options.faults)) as disk:
+        return _execute(open_or_create(job, disk), options)
 
 
 def resume_run(
@@ -408,6 +410,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         doc_timeout=spec.on_error.doc_timeout,
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
+        store=spec.output.path if is_stored(spec.output.path) else "",
     )
 
 

@@ -120,6 +120,10 @@ def _local_path(text: str) -> str:
     return text
 
 
+def _output_path(text: str) -> str:
+    return text if ADDRESS.fullmatch(text) and not text.startswith("file:") else _local_path(text)
+
+
 def _input_path(text: str) -> str:
     scheme = _SCHEME.match(text)
     if scheme is None:
@@ -150,6 +154,7 @@ _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 InputPath = Annotated[str, Field(min_length=1), AfterValidator(_input_path)]
+OutputPath = Annotated[str, Field(min_length=1), AfterValidator(_output_path)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
 ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
 Duration = Annotated[
@@ -367,8 +372,8 @@ class OutputSection(Section):
 
     called = "output"
 
-    path: LocalPath
-    """The run directory, relative to the job file."""
+    path: OutputPath
+    """The run directory, relative to the job file, or an address on an object store such as `s3://b/runs/1`."""
     mode: Literal["resume", "error", "overwrite"] = "resume"
     """What to do if it has a run already."""
     publish: Annotated[str, matching(ADDRESS, "s3://bucket/folder, gs://bucket/folder or file:///folder")] | None = None

@@ -140,6 +140,9 @@ class Disk:
     Tests that pull no plug may hand in a `flush` that does nothing: a killed process loses none of its writes.
     """
 
+    locks: bool = True
+    """Whether a lock on a file keeps everybody away who writes the same folder."""
+
     def __init__(self, faults: Faults | None = None, *, flush: Callable[[int], None] = flush) -> None:
         self._faults = faults or Faults.none()
         self._flush = flush

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ADDRESS: Final = re.compile(r"(?:s3|gs)://[^\s/@:?#]+(?:/[^\s?#]*)?|file:///[^\s?#]+")
 """What an address looks like; it cannot hold a credential."""
 
+_SAID: Final = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>")
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _RETRIES: Final = 5
 _LONGEST_RETRY: Final = timedelta(seconds=60)
@@ -153,4 +154,7 @@ def _named(where: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    """What the store itself says, where it does; else what obstore makes of it."""
+    if found := _SAID.search(str(error)):
+        return f"{found[1]}: {found[2]}"[:240]
     return " ".join(str(error).partition("Debug source:")[0].split())[:240]
