@@ -293,6 +293,8 @@ class Disk:
             os.link(temporary, path, follow_symlinks=False)
             return
         except FileExistsError:
+            if os.stat(temporary).st_nlink > 1:
+                return  # it is ours: on network file systems a request whose answer was lost is sent again
             raise
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
