@@ -24,6 +24,7 @@ from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, w
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
+from jobs.stored_runs import is_stored, place_of
 from pipeline.documents import DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file, sha256_hex
 from pipeline.remote import is_remote
@@ -48,7 +49,7 @@ class Job:
 
     @property
     def run_path(self) -> Path:
-        return Path(self.spec.output.path)
+        return place_of(self.spec.output.path)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def open_or_create(job: Job, disk: Disk) -> Run:
         message = "there is a run already and output.mode is `error`; choose another output.path, or mode: resume"
         raise usage_error("RUN-EXISTS", message, str(path))
     directory = RunDirectory.open(path, disk)
-    if mode == "overwrite" or _has_read_nothing(directory):
+    if mode == "overwrite" or (disk.locks and _has_read_nothing(directory)):
         list_inputs(job)  # what is wrong with them is said before anything is lost
         _remove(directory)
         return _create(job, disk)
@@ -123,6 +124,9 @@ def open_run_directory(path: Path, disk: Disk, workers: int | None = None) -> Ru
     """A run by its directory alone, with the job it was started with. Raises JobError (exit 4, 6, 7)."""
     directory = RunDirectory.open(path, disk)
     spec = load_resolved(directory.info.spec, where=str(path / "run.json"))
+    if is_stored(spec.output.path):
+        message = f"a copy of the run at {spec.output.path}; run its job file to go on with it"
+        raise usage_error("RUN-IS-A-COPY", message, str(path))
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": str(path.absolute())})})
     if workers is not None:
         spec = spec.model_copy(update={"run": spec.run.model_copy(update={"workers": workers})})

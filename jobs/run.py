@@ -24,6 +24,7 @@ from jobs.finalize import finalize, materialise_states
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
+from jobs.pools import open_pool, ray_error, threads_of, workers_of
 from jobs.prepare import (
     Job,
     Run,
@@ -39,17 +40,19 @@ from jobs.prepare import (
     versions,
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
+from jobs.publish import Publication
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.signals import Signals, StopRequested
 from jobs.spec import JobSpec, load_spec
+from jobs.stored_runs import disk_for, is_stored
 from jobs.supervise import Limits, Supervisor, Watchers
 from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
-from pipeline.pool import LocalPool, Pool, PoolError
+from pipeline.pool import PoolError
 from rwkv_runtime.errors import RwkvError
 
 if TYPE_CHECKING:
@@ -102,7 +105,8 @@ def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions
     options = options or RunOptions(progress="none")
     with _stoppable(options) as signals:
         job = load_job(Path(path), overrides)
-        return _execute(open_or_create(job, _disk(options)), options, signals)
+        with disk_for(job.spec, Faults.parse(options.faults)) as disk:
+            return _execute(open_or_create(job, disk), options, signals)
 
 
 def resume_run(
@@ -188,7 +192,9 @@ def _execute(run: Run, options: RunOptions, signals: Signals, asked: Asked | Non
             say(line)
         manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
-        return _Execution(run, manifest, ledger, options, signals, say).carry_out()
+        to = run.job.spec.output.publish
+        publication = Publication(directory, to) if to else None  # before hours are spent
+        return _Execution(run, manifest, ledger, options, signals, say, publication).carry_out()
 
 
 class _Say:
@@ -268,8 +274,10 @@ class _Execution:
         options: RunOptions,
         signals: Signals,
         say: Callable[[str], None],
+        publication: Publication | None,
     ) -> None:
         self._run = run
+        self._publication = publication
         self._manifest = manifest
         self._ledger = ledger
         self._options = options
@@ -310,6 +318,8 @@ class _Execution:
                 self._finalize()
         self._write_summary()
         write_report(self._run.directory)
+        if self._publication and view.final:
+            self._publication.bring_up_to_date(view.final, self._say)
         return True
 
     def _verdict(self) -> ExitCode:
@@ -332,10 +342,10 @@ class _Execution:
 
         spec, directory = self._run.job.spec, self._run.directory
         refs = [reference(entry, self._run.job.root) for entry in entries]
-        workers = workers_of(spec, len(refs))
-        worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
+        workers = workers_of(spec, len(refs), _processors())
+        worker_spec = worker_spec_of(self._run, threads_of(spec, workers, _processors()), self._options.faults)
         with self._signals.answered_by_others():
-            pool = open_pool(worker_spec, workers, spec.ray.address)
+            pool = open_pool(worker_spec, workers, spec.ray)
         try:
             watching = Watch(self._tally(), _display(self._options), self._options.verbose)
             with self._signals.noted_only(), watching as watch:
@@ -360,7 +370,7 @@ class _Execution:
         except OptionError as error:
             raise usage_error("SPEC-VALUE", str(error)) from error
         except PoolError as error:
-            raise _ray_error(error) from error
+            raise ray_error(error) from error
         finally:
             pool.close()
 
@@ -425,6 +435,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         doc_timeout=spec.on_error.doc_timeout,
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
+        store=spec.output.path if is_stored(spec.output.path) else "",
     )
 
 
@@ -435,47 +446,8 @@ def lanes_of(spec: JobSpec) -> int:
     return LANES_ON_GPU if spec.model.device.startswith("cuda") else 1
 
 
-def workers_of(spec: JobSpec, documents: int) -> int:
-    """How many Ray workers a job takes. Raises JobError (exit 2) for several on one graphics card."""
-    if not spec.model.device.startswith("cuda"):
-        return 0 if spec.run.workers == 0 else workers_for(spec.run.workers, documents)
-    if spec.run.workers not in (0, "auto"):
-        message = (
-            f"run.workers is {spec.run.workers}, but device {spec.model.device} is read with by one process; use 0"
-        )
-        raise usage_error("RUN-WORKERS-ON-GPU", message)
-    return 0
-
-
-def workers_for(workers: int | str, documents: int) -> int:
-    """How many Ray workers to start: as asked, or one a processor; never more than there are documents."""
-    asked = _processors() if workers == "auto" else int(workers)
-    return max(1, min(asked, documents))
-
-
-def threads_for(workers: int) -> int:
-    """Threads of each of so many workers (0: this process): they share the processors among them."""
-    return max(1, _processors() // max(workers, 1))
-
-
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def open_pool(spec: WorkerSpec, workers: int, address: str) -> Pool:
-    """A pool of so many Ray workers, or of this process alone (0). Raises JobError (exit 6) if Ray cannot start."""
-    if workers == 0:
-        return LocalPool(spec)
-    from pipeline.ray_pool import RayOptions, RayPool
-
-    try:
-        return RayPool(spec, RayOptions(address, workers, spec.threads))
-    except PoolError as error:
-        raise _ray_error(error) from error
-
-
-def _ray_error(error: PoolError) -> JobError:
-    return JobError("RAY", str(error), exit_code=ExitCode.ENVIRONMENT)
 
 
 def _display(options: RunOptions) -> Display:

@@ -216,17 +216,8 @@ class RunDirectory:
 
         A forked child that lives on keeps the lock; start processes by exec only.
         """
-        path = self.path / "LOCK"
-        with storage_errors(path):
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with storage_errors(path):
-                _flock(descriptor, self.path)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        with held(self.path / "LOCK", str(self.path)):
             yield
-        finally:
-            os.close(descriptor)
 
     def collect_garbage(self, referenced: Set[str], epoch: int) -> list[str]:
         """Remove what earlier epochs left behind, and return the paths of it.
@@ -269,7 +260,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = Path(os.fsdecode(error.filename)) if error.filename else path
+        where = os.fsdecode(error.filename) if error.filename else path
         raise _environment("RUN-STORAGE", where, _advice(error)) from error
 
 
@@ -284,7 +275,7 @@ def _advice(error: OSError) -> str:
     return f"the disk failed: {reason}; nothing that was committed is lost, run again once it works"
 
 
-def _environment(code: str, where: Path, message: str) -> JobError:
+def _environment(code: str, where: Path | str, message: str) -> JobError:
     return JobError(code, message, exit_code=ExitCode.ENVIRONMENT, where=str(where))
 
 
@@ -306,13 +297,29 @@ def _refuse_strangers(path: Path) -> None:
         raise _environment("RUN-NOT-A-RUN", path, message)
 
 
-def _flock(descriptor: int, run: Path) -> None:
+@contextmanager
+def held(path: Path, run: str) -> Iterator[None]:
+    """Hold a lock file. Raises JobError RUN-BUSY (exit 5) naming who holds it; `run` is what they work on."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with storage_errors(path):
+            _flock(descriptor, run)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, run: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip() or "another process"
         message = f"{holder} is working on this run; wait for it or stop it"
-        raise JobError("RUN-BUSY", message, exit_code=ExitCode.OTHER_RUNNER, where=str(run)) from None
+        raise JobError("RUN-BUSY", message, exit_code=ExitCode.OTHER_RUNNER, where=run) from None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

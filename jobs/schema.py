@@ -26,8 +26,10 @@ from pydantic import (
 )
 
 from jobs.extract_schema import ExtractTask
-from jobs.sections import LIST, Section, TaskName, matching, not_yet, problem
+from jobs.ray_section import RaySection, of_a_cluster
+from jobs.sections import LIST, Section, TaskName, auto_or_count, matching, not_yet, problem
 from pipeline.encodings import canonical
+from pipeline.object_store import ADDRESS
 
 Way: TypeAlias = tuple[str | int, ...]
 """Leads to a value of the job: ("tasks", 1, "every")."""
@@ -40,7 +42,6 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_RAY_ADDRESS = re.compile(r"local|auto|ray://[^\s/@]+")
 _LARGEST_COUNT = 2**63 - 1
 _INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
 
@@ -74,16 +75,6 @@ def share(value: object) -> object:
     if not found:
         raise problem("expected", "a share such as 5%, or a number from 0 to 1")
     return float(found[1]) / 100
-
-
-def _auto_or_count(least: int, most: int) -> BeforeValidator:
-    def check(value: object) -> object:
-        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        if value == "auto" or whole:
-            return value
-        raise problem("expected", f"auto or a whole number from {least} to {most}")
-
-    return BeforeValidator(check)
 
 
 def _whole_number(value: object) -> object:
@@ -129,6 +120,10 @@ def _local_path(text: str) -> str:
     return text
 
 
+def _output_path(text: str) -> str:
+    return text if ADDRESS.fullmatch(text) and not text.startswith("file:") else _local_path(text)
+
+
 def _input_path(text: str) -> str:
     scheme = _SCHEME.match(text)
     if scheme is None:
@@ -159,6 +154,7 @@ _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 InputPath = Annotated[str, Field(min_length=1), AfterValidator(_input_path)]
+OutputPath = Annotated[str, Field(min_length=1), AfterValidator(_output_path)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
 ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
 Duration = Annotated[
@@ -376,10 +372,12 @@ class OutputSection(Section):
 
     called = "output"
 
-    path: LocalPath
-    """The run directory, relative to the job file."""
+    path: OutputPath
+    """The run directory, relative to the job file, or an address on an object store such as `s3://b/runs/1`."""
     mode: Literal["resume", "error", "overwrite"] = "resume"
     """What to do if it has a run already."""
+    publish: Annotated[str, matching(ADDRESS, "s3://bucket/folder, gs://bucket/folder or file:///folder")] | None = None
+    """Where the finished tables are copied to: an empty folder of an object store."""
 
 
 class CheckpointEvery(Section):
@@ -424,23 +422,14 @@ class RunSection(Section):
 
     called = "run"
 
-    workers: Annotated[Annotated[int, Field(ge=0, le=1024)] | Literal["auto"], _auto_or_count(0, 1024)] = "auto"
+    workers: Annotated[Annotated[int, Field(ge=0, le=1024)] | Literal["auto"], auto_or_count(0, 1024)] = "auto"
     """Ray workers; 0 reads in this process."""
-    lanes: Annotated[Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], _auto_or_count(1, 4096)] = "auto"
+    lanes: Annotated[Annotated[int, Field(ge=1, le=4096)] | Literal["auto"], auto_or_count(1, 4096)] = "auto"
     """Documents that a worker reads side by side."""
     window: Annotated[int, Field(ge=64, le=8192), AfterValidator(_power_of_two)] = 512
     """Tokens fed at once; a power of two."""
     seed: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
     """Where random choices start."""
-
-
-class RaySection(Section):
-    """The Ray cluster."""
-
-    called = "ray"
-
-    address: Annotated[str, matching(_RAY_ADDRESS, "local, auto or ray://host:port")] = "local"
-    """`local` starts one on this machine, `auto` joins the running one."""
 
 
 def _tasks_fit_together(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
@@ -487,7 +476,7 @@ class JobSpec(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     on_error: OnErrorSection = OnErrorSection()
     run: RunSection = RunSection()
-    ray: RaySection = RaySection()
+    ray: Annotated[RaySection, AfterValidator(of_a_cluster)] = RaySection()
 
     _written: Mapping[Way, str] = PrivateAttr(default_factory=dict)
     """Values that must be written back as they stood in the file, such as `${TOKEN}`, by their way."""

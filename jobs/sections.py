@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 THIS_VERSION = "0.1"
@@ -35,6 +35,18 @@ def matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def auto_or_count(least: int, most: int) -> BeforeValidator:
+    """Takes `auto` and whole numbers in a range, and says so of anything else."""
+
+    def check(value: object) -> object:
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        if value == "auto" or whole:
+            return value
+        raise problem("expected", f"auto or a whole number from {least} to {most}")
+
+    return BeforeValidator(check)
 
 
 TaskName = Annotated[str, matching(_TASK_NAME, "a name of up to 64 letters, digits, - and _, a letter first")]

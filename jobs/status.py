@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.ledger import RunLedger
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import read_manifests
 from jobs.plan import newest_checkpoint
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
 
 _TAIL_BYTES: Final = 65_536
+_LAST_EVENTS: Final = ("run_finished", "run_interrupted")
+_LATELY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ def status_of(path: Path) -> Status:
     event, event_age = _last(run.events)
     sample, sample_age = _last(run.metrics)
     is_final = view.final is not None
+    is_running = _is_locked(path) or _acts_elsewhere(view, event, event_age)
     return Status(
         run=str(path),
         name=str(run.info.spec.get("name", "")),
-        state="finished" if is_final else "running" if _is_locked(path) else "stopped",
+        state="finished" if is_final else "running" if is_running else "stopped",
         documents=len(entries),
         done=len(view.done),
         failed=len(view.quarantined),
@@ -96,6 +101,12 @@ def status_of(path: Path) -> Status:
             Failure(doc_id, uris.get(doc_id, doc_id), record.reason) for doc_id, record in view.quarantined.items()
         ),
     )
+
+
+def _acts_elsewhere(view: LedgerView, event: Mapping[str, Any], age: float | None) -> bool:
+    """Whether a driver on another machine has said something lately: there are file systems whose locks end here."""
+    is_there = view.owner is not None and view.owner.host != socket.gethostname()
+    return is_there and event.get("event") not in _LAST_EVENTS and age is not None and abs(age) < _LATELY_SECONDS
 
 
 def _is_locked(path: Path) -> bool:

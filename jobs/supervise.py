@@ -9,7 +9,7 @@ tasks are.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ _CALL_SECONDS: Final = 1.0
 _GROUP_SECONDS: Final = 1.0
 _GROUP_DOCUMENTS: Final = 64
 _LOSSES_WITHOUT_PROGRESS: Final = 5
+_NODES_FORGIVEN: Final = 10
 _FAILURES_COUNT_FROM: Final = 50
 _DRAIN_SECONDS: Final = 25.0
 _WHY_LOST: Final = MappingProxyType(
@@ -110,6 +111,7 @@ class Supervisor:
         self._group_since = time.monotonic()
         self._started: dict[str, float] = {}
         self._losses = 0
+        self._nodes_lost: Counter[str] = Counter()
         self._has_read = bool(ledger.view.done)
         self._failures = len(ledger.view.quarantined)
         self._seen = len(ledger.view.finished_ids())
@@ -256,11 +258,13 @@ class Supervisor:
         place = self._places[loss.place]
         again = list(place.reading)
         # Where documents are read, one that is lost again is to blame for it itself: there is an end to such losses.
-        if not (again and loss.cause != "node" and self._has_read and all(map(self._is_suspect, again))):
+        # So there is to those of nodes, which take all their workers along at once.
+        if loss.cause != "node" and not (again and self._has_read and all(map(self._is_suspect, again))):
             self._losses += 1
         for doc_id in again:
-            if loss.cause == "node":
-                self._queue.append(self._refs[doc_id])  # no document is to blame
+            if loss.cause == "node" and self._nodes_lost[doc_id] < _NODES_FORGIVEN:
+                self._nodes_lost[doc_id] += 1  # no document is to blame, unless it is there each time
+                self._queue.append(self._refs[doc_id])
                 continue
             number = self._ledger.view.attempts.get(doc_id, 0) + 1
             if number > self._limits.retries:

@@ -144,6 +144,9 @@ class Disk:
     Tests that pull no plug may hand in a `flush` that does nothing: a killed process loses none of its writes.
     """
 
+    locks: bool = True
+    """Whether a lock on a file keeps everybody away who writes the same folder."""
+
     def __init__(self, faults: Faults | None = None, *, flush: Callable[[int], None] = flush) -> None:
         self._faults = faults or Faults.none()
         self._flush = flush
@@ -294,6 +297,8 @@ class Disk:
             os.link(temporary, path, follow_symlinks=False)
             return
         except FileExistsError:
+            if os.stat(temporary).st_nlink > 1:
+                return  # it is ours: on network file systems a request whose answer was lost is sent again
             raise
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:

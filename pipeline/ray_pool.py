@@ -3,6 +3,8 @@
 Ray is used for what it is good at, starting processes and calling them, here or on a cluster. Supervision is our
 own: an actor is never restarted by Ray and no call is retried by it, because a retried call would hide a crash.
 A private cluster on this machine listens on the loopback interface alone, says nothing and leaves nothing behind.
+On a cluster of others nodes may come and go: a worker that its node takes along is no document's fault, and every
+worker shows that it sees the same run directory as the driver before it reads.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.durable import Disk
 from pipeline.pool import PATIENT_THREADS, Answer, Loss, PoolError
+from pipeline.shared_folder import NotSharedError, Token, announce, confirm, echo
 from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
 
 _TEMP_PREFIX: Final = "unspool-ray-"
 _LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
 _OBJECT_STORE_BYTES: Final = 80 << 20  # nothing large goes through it: workers hand over file names, not rows
+_SIGN_OF_LIFE_SECONDS: Final = 10.0
 _CRASH: Final = "Fatal Python error: "
 _NODE_IS_GONE: Final = ("node has died", "node has crashed")
 
@@ -41,25 +47,55 @@ _TOKEN_VARIABLE: Final = "RAY_AUTH_TOKEN"
 
 @dataclass(frozen=True)
 class RayOptions:
-    """`address` is `local` for a private cluster on this machine, or that of a running one."""
+    """`address` is `local` for a private cluster on this machine, or that of a running one.
+
+    `workers` None: as many as the cluster has room for. Each takes `threads` processors, `gpus` graphics cards (or a
+    share of one) and so much of each of `resources`, which are names that nodes were started with.
+    """
 
     address: str
-    workers: int
+    workers: int | None
     threads: int
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What a node must have for a worker, in Ray's names."""
+        return {"CPU": self.threads, **({"GPU": self.gpus} if self.gpus else {}), **self.resources}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What an actor says once its worker is ready. `node` is Ray's id of where it is; `echo` answers a token."""
+
+    facts: WorkerFacts
+    node: str
+    version: str
+    echo: Token | None
 
 
 class Host:
     """What runs in an actor. The worker is made in a call: of an error in a constructor Ray passes on only text."""
 
-    def start(self, spec: WorkerSpec, last_words: str) -> WorkerFacts:
-        """`last_words`: the file that gets a line with the reason, and Python's stack, if the process crashes."""
+    def start(self, spec: WorkerSpec, last_words: str, token: Token | None) -> Arrival:
+        """`last_words`: the file that gets a line with the reason, and Python's stack, if the process crashes.
+
+        `token`: what the driver has written to the run directory, if this may be another machine. Raises RwkvError if
+        the model cannot be loaded, NotSharedError.
+        """
+        import ray
+
+        answer = echo(token, Disk()) if token else None
+        for name, value in PATIENT_THREADS.items():
+            os.environ.setdefault(name, value)  # read when torch is loaded
         from pipeline.worker import Worker  # here, so that a driver does not load what only its workers need
 
         with contextlib.suppress(OSError):  # no reason to read nothing
             self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
             faulthandler.enable(self._last_words)
         self._worker = Worker(spec)
-        return self._worker.facts()
+        return Arrival(self._worker.facts(), ray.get_runtime_context().get_node_id(), _version(), answer)
 
     def advance(self, new: Sequence[Assignment], seconds: float) -> Progress:
         return self._worker.advance(new, seconds)
@@ -69,7 +105,11 @@ class Host:
 
 
 class RayPool:
-    """Places filled with Ray actors, each holding a loaded model. Raises PoolError if Ray cannot be started."""
+    """Places filled with Ray actors, each holding a loaded model.
+
+    Raises PoolError if Ray cannot be started, or if no node of a cluster has room for a worker; OSError if the run
+    directory cannot be written. More places than there is room for are filled as nodes join.
+    """
 
     def __init__(self, spec: WorkerSpec, options: RayOptions) -> None:
         self._spec = spec
@@ -77,6 +117,9 @@ class RayPool:
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}
         self._last_words: dict[int, Path] = {}
+        self._nodes: dict[int, str] = {}
+        self._signs: dict[str, Any] = {}
+        self._token: Token | None = None
         self._temp = _private_folder() if options.address == "local" else None
         try:
             _start_ray(options, self._temp)
@@ -85,18 +128,39 @@ class RayPool:
                 self.close()
             self._remove_folder()
             raise
+        try:
+            self._size = _places(options)
+            self._token = announce(Path(spec.run), Disk()) if self._is_elsewhere else None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether workers may be on other machines."""
+        return self._temp is None
 
     @property
     def size(self) -> int:
-        return self._options.workers
+        return self._size
 
     def start(self, place: int) -> None:
         import ray
 
-        remote: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=self._options.threads)(Host)
+        options = self._options
+        remote: Any = ray.remote(
+            max_restarts=0,
+            max_task_retries=0,
+            num_cpus=options.threads,
+            num_gpus=options.gpus,
+            resources=dict(options.resources),
+            scheduling_strategy="SPREAD" if self._is_elsewhere else "DEFAULT",
+        )(Host)
         self._actors[place] = remote.remote()
-        self._last_words[place] = Path(self._spec.run) / "quarantine" / f"worker-{secrets.token_hex(6)}.txt"
-        self._calls[self._actors[place].start.remote(self._spec, str(self._last_words[place]))] = place
+        self._nodes.pop(place, None)
+        words = Path(self._spec.run) / "quarantine" / f"worker-{secrets.token_hex(6)}.txt"
+        self._last_words[place] = words
+        self._calls[self._actors[place].start.remote(self._spec, str(words), self._token)] = place
 
     def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
         self._calls[self._actors[place].advance.remote(list(new), seconds)] = place
@@ -107,7 +171,8 @@ class RayPool:
     def wait(self, seconds: float) -> list[Answer | Loss]:
         """Answers that have come within so many seconds; at least one as soon as there is one.
 
-        Raises RwkvError if a worker's model cannot be loaded, PoolError if the private cluster is gone.
+        Raises RwkvError if a worker's model cannot be loaded, PoolError if the private cluster is gone or a node of
+        another does not fit.
         """
         import ray
 
@@ -122,7 +187,8 @@ class RayPool:
     def abandon(self, place: int, message: str) -> Loss:
         """Kill the actor of a place, which ends it within a moment even where it holds the interpreter.
 
-        An answer that still comes is not looked at: what it names, nobody will refer to.
+        An answer that still comes is not looked at: what it names, nobody will refer to. The loss is that of a node
+        if nothing else on it answers either.
         """
         import ray
 
@@ -130,7 +196,32 @@ class RayPool:
         with contextlib.suppress(Exception):  # it may be dead already
             ray.kill(self._actors.pop(place))
         _reason_in(self._last_words[place])
+        if self._is_elsewhere and self._is_silent(self._nodes.get(place)):
+            return Loss(place, "node", f"{message}, nor does anything else on its node")
         return Loss(place, "hung", message)
+
+    def _is_silent(self, node: str | None) -> bool:
+        """Whether a node runs nothing new: it was stopped, or is out of reach. Takes seconds to find out, once."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if node is None:
+            return False
+        asked = node in self._signs
+        if not asked:
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            self._signs[node] = (
+                ray.remote(num_cpus=0, max_retries=0)(_sign_of_life).options(scheduling_strategy=there).remote()
+            )
+        try:
+            ray.get(self._signs[node], timeout=0 if asked else _SIGN_OF_LIFE_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            return True
+        except ray.exceptions.RayError:
+            del self._signs[node]
+            return True
+        del self._signs[node]
+        return self._is_silent(node) if asked else False
 
     def close(self) -> None:
         """Stop the actors and, if it is ours, the cluster; remove its temporary folder."""
@@ -144,6 +235,8 @@ class RayPool:
         for path in self._last_words.values():
             _reason_in(path)
         ray.shutdown()
+        if self._token is not None:
+            Disk().remove(Path(self._token.path))
         self._remove_folder()
 
     def _remove_folder(self) -> None:
@@ -156,17 +249,33 @@ class RayPool:
         try:
             value = ray.get(call)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, NotSharedError):
+                raise PoolError(str(error.cause)) from error
             if not isinstance(error.cause, MemoryError):
                 raise error.cause from error
             return self._lost(place, "memory", f"out of memory: {error.cause}")
         except ray.exceptions.RayError as error:
             cause, message = cause_of(error), _in_one_line(error)
-            if cause == "node" and self._temp is not None:
+            if cause == "unknown" and self._is_elsewhere and self._is_silent(self._nodes.get(place)):
+                cause = "node"  # Ray itself takes half a minute to say so
+            if cause == "node" and not self._is_elsewhere:
                 raise PoolError(f"Ray on this machine has died: {message}; run again to resume") from error
             return self._lost(place, cause, message)
-        if isinstance(value, WorkerFacts):
-            return Answer(place, facts=value)
-        return Answer(place, progress=value)
+        return self._arrived(place, value) if isinstance(value, Arrival) else Answer(place, progress=value)
+
+    def _arrived(self, place: int, arrival: Arrival) -> Answer:
+        self._nodes[place] = arrival.node
+        if arrival.version != _version():
+            raise PoolError(
+                f"a node of the cluster has unspool {arrival.version or '(unknown)'}, this machine {_version()}; "
+                "install the same everywhere"
+            )
+        if arrival.echo is not None:
+            try:
+                confirm(arrival.echo, Disk())
+            except NotSharedError as error:
+                raise PoolError(str(error)) from error
+        return Answer(place, facts=arrival.facts)
 
     def _lost(self, place: int, cause: str, message: str) -> Loss:
         """See to it that nothing is left of a worker."""
@@ -213,13 +322,41 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(" ".join(said).split())[:300]
 
 
+def _sign_of_life() -> None:
+    """Runs where it is sent, if anything runs there."""
+
+
+def _version() -> str:
+    try:
+        return metadata.version("unspool")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _places(options: RayOptions) -> int:
+    """How many places a pool has. Raises PoolError if there is no node that could take even one worker."""
+    import ray
+
+    nodes: Any = ray.nodes
+    needs, alive = options.needs, [node["Resources"] for node in nodes() if node["Alive"]]
+    room = sum(min(int(has.get(name, 0) / need) for name, need in needs.items()) for has in alive)
+    if not room:
+        wanted = ", ".join(f"{need:g} {name}" for name, need in needs.items())
+        there = max((has.get("CPU", 0) for has in alive), default=0)
+        raise PoolError(
+            f"none of the {len(alive)} node(s) has room for a worker with {wanted} (the largest has {there:g} CPU); "
+            "start such a node, or ask for less under `ray`"
+        )
+    return options.workers or room
+
+
 def _start_ray(options: RayOptions, temp: Path | None) -> None:
     """Connect to a cluster or, with a folder for its files, make a private one on this machine. Raises PoolError."""
     arguments: dict[str, Any] = {"address": options.address}
     if temp is not None:
         _prepare_environment()
         arguments |= {
-            "num_cpus": options.workers * options.threads,
+            "num_cpus": (options.workers or 1) * options.threads,
             "num_gpus": 0,
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,

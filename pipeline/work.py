@@ -37,6 +37,8 @@ class WorkerSpec:
     doc_timeout: float
     page_timeout: float = 60.0
     faults: str = ""
+    store: str = ""
+    """The address that the run directory is kept at, if it is a copy."""
 
 
 @dataclass(frozen=True)

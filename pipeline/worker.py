@@ -19,7 +19,7 @@ import rwkv_runtime
 from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
 from pipeline.documents import Document
-from pipeline.durable import Disk, Faults
+from pipeline.durable import Faults
 from pipeline.errors import OptionError
 from pipeline.formats import is_parsed, open_document
 from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
@@ -29,6 +29,7 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
+from pipeline.store_disk import disk_of
 from pipeline.tasks import Options, Task, make_tasks, queries_of
 from pipeline.text_store import TextStore
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
@@ -72,8 +73,8 @@ class Worker:
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         faults = Faults.parse(spec.faults)
-        self._poisons, disk = faults.poisons, Disk(faults)
         run = Path(spec.run)
+        self._poisons, disk = faults.poisons, disk_of(run, spec.store, faults)
         self._store = TextStore(run / "text", disk, Limits(silent_seconds=spec.page_timeout))
         self._opener = self._new_opener()
         self._tools = LaneTools(

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.faults import syscalls
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
+from tests.faults.nodes import lost_nodes
 from tests.faults.real_power_loss import in_namespace
 from tests.faults.real_runs import flaky_machines, killed_runs, told_to_stop
 from tests.faults.rivals import processes, round_of_rivals
@@ -30,6 +31,7 @@ SYSTEM_CALLS = 300
 DAMAGES = 10_000
 RIVAL_ROUNDS = 100
 FLAKY_RUNS = 50
+LOST_NODES = 20
 
 
 def power_losses(seeds: range, folder: Path) -> Iterator[str]:
@@ -74,6 +76,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
     "flaky_machines": (flaky_machines, FLAKY_RUNS),
+    "lost_nodes": (lost_nodes, LOST_NODES),
 }
 
 

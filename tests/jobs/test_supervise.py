@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,36 @@ def test_several_documents_at_which_workers_hang_do_not_stop_a_run_that_reads_th
     assert sorted(run.reasons()) == [f"dpoison{number}" for number in range(4)]
     assert len(run.pool.abandoned) == 12
     assert run.clock.now < 13 * (STALL + 5), "each was given more time than the one before"
+
+
+def of_nodes(run: Run) -> None:
+    """Have every worker of the pool that hangs be lost with its node."""
+    hung = run.pool.abandon
+
+    def abandon(place: int, message: str) -> Loss:
+        return replace(hung(place, message), cause="node")
+
+    run.pool.abandon = abandon  # type: ignore[method-assign]
+
+
+def test_workers_lost_with_their_nodes_are_nobodys_fault_however_many(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path, [f"{n}" for n in range(20)], lambda name, _: int(name) < 8 and (name,) not in run.pool.abandoned
+    )
+    of_nodes(run)
+
+    assert run.supervisor.run()
+
+    assert len(run.pool.abandoned) == 8
+    assert set(run.reasons().values()) == {"empty"}
+    assert not any(path.read_text().count('"t":"attempt"') for path in run.directory.ledger.iterdir())
+
+
+def test_a_document_that_goes_down_with_every_node_is_given_up_in_the_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, ["a", "poison"], lambda name, _: name == "poison")
+    of_nodes(run)
+
+    assert run.supervisor.run()
+
+    assert run.reasons() == {"da": "empty", "dpoison": "worker_node"}
+    assert len(run.pool.abandoned) == 10 + 3

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -200,3 +201,18 @@ def test_every_truncation_breaks_a_seal(lines: bytes, keep: int) -> None:
 
 def test_json_lines_are_canonical_and_hold_any_string() -> None:
     assert json_line({"b": 1, "a": "ü\ud800"}) == '{"a":"ü\\ud800","b":1}\n'.encode()
+
+
+def test_a_name_that_was_given_by_a_request_sent_twice_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.link
+
+    def answer_lost(*arguments: Any, **named: Any) -> None:
+        really(*arguments, **named)
+        really(*arguments, **named)
+
+    monkeypatch.setattr(os, "link", answer_lost)
+    Disk().put_if_absent(tmp_path / "record", b"ours")
+
+    assert (tmp_path / "record").read_bytes() == b"ours"
+    with pytest.raises(FileExistsError):
+        Disk().put_if_absent(tmp_path / "record", b"theirs")

@@ -1,0 +1,42 @@
+"""A job on a cluster of three nodes, two of which are lost while it reads: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.nodes import NODES, Nodes, cluster, project, run_while_nodes_are_lost, start, wrong
+from tests.jobs.project import contents, finish
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """One cluster for the whole module: it takes seconds to start."""
+    with cluster() as found:
+        yield found
+
+
+def test_a_worker_that_no_node_has_room_for_stops_the_job_in_one_line(tmp_path: Path, nodes: Nodes) -> None:
+    job = project(tmp_path / "project", 5)
+
+    said = finish(start("run", str(job.job), "--no-progress", "--set", "ray.resources={fast_disk: 1}"))
+
+    assert (said.code, said.err.count("\n")) == (6, 1), said.err
+    assert said.err.startswith(f"error[RAY] none of the {NODES} node(s) has room for a worker with 1 CPU, 1 fast_disk")
+
+
+def test_a_job_during_which_one_node_is_killed_and_one_stopped_gives_the_bytes_of_an_undisturbed_one(
+    tmp_path: Path, nodes: Nodes
+) -> None:
+    job = project(tmp_path / "project", 400)
+    assert job.run("-o", str(tmp_path / "golden"), "-j", "0").code == 0
+    expected = contents(tmp_path / "golden" / "output") | contents(tmp_path / "golden" / "states")
+
+    said = run_while_nodes_are_lost(nodes, job, tmp_path / "out")
+
+    assert said.code == 0, said.err
+    assert wrong(tmp_path / "out", expected) == ""
