@@ -19,7 +19,6 @@ from jobs.errors import ExitCode, JobError, safe
 app = typer.Typer(
     name="unspool",
     help="Read documents of any length with RWKV models. The same command again resumes, in mid-document.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

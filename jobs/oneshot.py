@@ -20,8 +20,9 @@ from jobs.errors import ExitCode, JobError, usage_error
 from jobs.manifest import document_id
 from jobs.models import model_errors
 from jobs.prepare import Job
-from jobs.run import RunOptions, RunResult, listening, load_job, run_job, threads_for
+from jobs.run import RunOptions, RunResult, load_job, run_job, threads_for
 from jobs.run_directory import storage_errors
+from jobs.signals import listening
 from pipeline.documents import LANGUAGE, DocumentRef
 from pipeline.pool import PATIENT_THREADS
 from rwkv_runtime import auto_dtype

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,6 +41,7 @@ from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, 
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
+from jobs.signals import listening
 from jobs.spec import JobSpec, load_spec
 from jobs.supervise import Limits, Supervisor, Watchers
 from jobs.terminal import people_console
@@ -59,7 +58,6 @@ if TYPE_CHECKING:
 
 _VERIFIED_ON_RESUME: Final = 64
 LANES_ON_GPU: Final = 8
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,9 @@ def resume_run(
     return _execute(run, options, _refreshed if refresh else None)
 
 
-def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
+def retry_run(
+    path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None, workers: int | None = None
+) -> RunResult:
     """Have documents of a run read again, named by id or URI, or else all that have failed. Raises JobError."""
     options = options or RunOptions(progress="none")
 
@@ -130,7 +130,7 @@ def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptio
         found = retry(ledger, manifest, documents)
         return [f"{len(found)} document(s) are read again"] if found else ["no document has failed; nothing to do"]
 
-    return _execute(open_run_directory(Path(path), _disk(options)), options, again)
+    return _execute(open_run_directory(Path(path), _disk(options), workers), options, again)
 
 
 Asked = Callable[[Run, RunLedger, Sequence[ManifestEntry]], list[str]]
@@ -476,23 +476,3 @@ def _display(options: RunOptions) -> Display:
 def _result(run: RunDirectory, view: LedgerView, code: ExitCode, tokens_fed: int, seconds: float) -> RunResult:
     tokens = sum(document.tokens for document in view.done.values())
     return RunResult(run.path, code, len(view.finished_ids()), len(view.quarantined), tokens, tokens_fed, seconds)
-
-
-@contextmanager
-def listening(received: list[int], wanted: bool) -> Iterator[None]:
-    """Note the first SIGINT or SIGTERM, so that the run stops in good order; the second one stops it at once."""
-    if not wanted:
-        yield
-        return
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
