@@ -14,13 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from jobs.errors import JobError
 from jobs.finalize import part_tables, read_part
-from jobs.ledger import RunLedger
+from jobs.growth import stood
+from jobs.ledger import Finished, Invalidate, RunLedger
 from jobs.manifest import ManifestEntry, document_id, write_manifest
-from jobs.prepare import Job, Run, reference
+from jobs.prepare import Job, Run, list_inputs, reference
 from pipeline.documents import FOLLOW, DocumentRef
 from pipeline.durable import sha256_file
-from pipeline.parts import STATES, Part
+from pipeline.errors import CheckpointError
+from pipeline.parts import STATES, Attempt, Part
 
 LIVE: Final = "live"
 FOLLOWING: Final = "follow"
@@ -59,18 +62,72 @@ class Followed:
         language = None if spec.split.language == "auto" else spec.split.language
         return reference(entry, self._run.job.root).as_followed(follows(self._run.job), language)
 
-    def begin(self) -> None:
-        """Bring `live/` and the list of documents to where the ledger stands, whatever a crash has left undone."""
-        view = self._ledger.view
+    def begin(self) -> list[str]:
+        """Bring `live/` and the list of documents to where the ledger stands, whatever a crash has left undone.
+
+        Documents of a finished run that are to be followed again are opened anew. Returns lines for people.
+        """
+        view, said = self._ledger.view, []
+        if follows(self._run.job):
+            said += self._adopt()
+            said += self._reopen() if view.final is not None else []
         if view.final is not None:
             self.end()
-            return
+            return said
         for entry in list(self._entries.values()):
             if is_followed(entry) and (done := view.done.get(entry.doc_id)):
                 self.show(entry.doc_id, done.parts)
                 self.successor(entry.doc_id)
             elif rows := view.growing.get(entry.doc_id):
                 self.show(entry.doc_id, rows.parts)
+        return said
+
+    def _adopt(self) -> list[str]:
+        """Follow also what the run has listed as files that end, once the job says so; they are read anew."""
+        try:
+            listed = [entry for entry in list_inputs(self._run.job) if is_followed(entry)]
+        except JobError:
+            return []  # it has been said that they cannot be listed
+        known = ((entry, self._entries.get(entry.doc_id)) for entry in listed)
+        changed = [replace(new, ordinal=old.ordinal) for new, old in known if old is not None and not is_followed(old)]
+        if not changed:
+            return []
+        finished = sorted(entry.doc_id for entry in changed if self._ledger.view.finished(entry.doc_id))
+        self._ledger.commit(Invalidate(tuple(finished), "followed from now on"))
+        write_manifest(self._run.directory.next_manifest(), changed, self._run.directory.disk)
+        self._entries |= {entry.doc_id: entry for entry in changed}
+        return [f"{len(changed)} document(s) are followed from now on and read anew, the first is {changed[0].uri}"]
+
+    def _reopen(self) -> list[str]:
+        """Have those whose files are still theirs go on from where they stood, or else from their beginnings."""
+        done = self._ledger.view.done
+        again = [one for one in self._entries.values() if is_followed(one) and self._goes_on(one)]
+        anew = [entry.uri for entry in again if not self._stand(done[entry.doc_id])]
+        if any(map(is_followed, self._entries.values())):
+            self._ledger.commit(Invalidate(tuple(sorted(entry.doc_id for entry in again)), "followed again"))
+        why = "; a task of type state with `boundary: true` keeps where they stood"
+        return [f"{len(anew)} document(s) are read anew, the first is {anew[0]}{why}"] if anew else []
+
+    def _goes_on(self, entry: ManifestEntry) -> bool:
+        if entry.doc_id not in self._ledger.view.done or not entry.path(self._run.job.root).is_file():
+            return False
+        return _next_id(entry) not in self._entries and not self._is_another_file(entry)
+
+    def _stand(self, done: Finished) -> bool:
+        """Make a checkpoint of where a finished document stood, if that was kept."""
+        from pipeline.checkpoints import CheckpointFolder
+
+        try:
+            checkpoint = stood(self._run, done)
+        except (JobError, CheckpointError):
+            return False
+        if checkpoint is None:
+            return False
+        info, directory = self._run.directory.info, self._run.directory
+        identity = replace(checkpoint.identity, run_id=info.run_id, spec=info.spec_fp)
+        attempt = Attempt(done.doc_id, self._ledger.epoch, 0)
+        CheckpointFolder(directory.path, directory.disk).save(replace(checkpoint, identity=identity), attempt)
+        return True
 
     def end(self) -> None:
         """The tables are in `output/` now. Raises OSError."""
@@ -95,9 +152,7 @@ class Followed:
         before = self._entries[doc_id]
         if not is_followed(before):
             return None
-        file = before.uri.removesuffix(f"#{before.member}") if before.member else before.uri
-        member = str(int(before.member or 1) + 1)
-        name = document_id(file, member)
+        file, member, name = _file(before), _next_member(before), _next_id(before)
         if name in self._entries or not (follows(self._run.job) or self._is_another_file(before)):
             return None
         entry = replace(before, ordinal=len(self._entries), doc_id=name, uri=f"{file}#{member}", member=member)
@@ -132,6 +187,19 @@ class Followed:
         for path in sorted((self._run.directory.path / LIVE).glob(f"*/{doc_id}-*.parquet")):
             if path not in links:
                 self._run.directory.disk.remove(path)
+
+
+def _file(entry: ManifestEntry) -> str:
+    return entry.uri.removesuffix(f"#{entry.member}") if entry.member else entry.uri
+
+
+def _next_member(entry: ManifestEntry) -> str:
+    return str(int(entry.member or 1) + 1)
+
+
+def _next_id(entry: ManifestEntry) -> str:
+    """The id of the document that takes the place of this one."""
+    return document_id(_file(entry), _next_member(entry))
 
 
 def _is_that_part(path: Path, source: Path, part: Part) -> bool:

@@ -279,7 +279,8 @@ class _Execution:
             if view.final is not None and not _output_is_whole(self._run, view):
                 self._say("warning: the finished tables are damaged or missing; they are written again")
                 self._finalize()
-            self._followed.begin()
+            for line in self._followed.begin():
+                self._say(line)
             while view.final is None:
                 self._manifest = frozen_inputs(self._run)  # files that were rotated have made it longer
                 waiting = settle(self._run, self._ledger, self._manifest)

@@ -88,7 +88,7 @@ def status_of(path: Path) -> Status:
         failed=len(view.quarantined),
         bytes_total=sum(entry.size for entry in entries),
         bytes_done=sum(entry.size for entry in entries if entry.doc_id in finished),
-        tokens=sum(document.tokens for document in view.done.values()),
+        tokens=sum(one.tokens for one in view.done.values()) + sum(one.tokens for one in view.growing.values()),
         tokens_per_second=None if is_final or (sample_age or 60) > 30 else sample.get("unspool_tokens_per_second"),
         epoch=view.epoch,
         owner=f"process {view.owner.pid} on {view.owner.host}" if view.owner else "",

@@ -27,6 +27,7 @@ POLL_SECONDS: Final = 0.25
 _TEXT_ID: Final = "followed"
 _QUIET_SECONDS: Final = 1.0
 _TAIL_BYTES: Final = 64
+_ROTATED_LOOKED_AT: Final = 5
 _HASHED_AT_ONCE: Final = 1 << 20
 _REPLACEMENT: Final = "\ufffd"
 
@@ -48,6 +49,7 @@ class FollowedFile:
     """A file and what is appended to it. Over once another file stands in its place or it is cut short.
 
     With `to_its_end` it is over where it ends when it is opened. `why_over` says what happened to it, if anything did.
+    One that was rotated while nobody looked is read to its end where it lies now, `app.log.1` or `app.log-20260801`.
     """
 
     def __init__(self, path: str, to_its_end: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,15 +70,34 @@ class FollowedFile:
         """
         if not self._is_open():
             return None
-        digest, position = hashlib.sha256(), 0
+        if found := self._hash_if(sha256, count):
+            return found
+        for path in self._rotated(count):
+            self.close()
+            self._descriptor = self._open.enter_context(opened(path))
+            if found := self._hash_if(sha256, count):
+                self._end = os.fstat(self._descriptor).st_size
+                self.why_over = f"was rotated to {os.path.basename(path)}; it was read to its end there"
+                return found
+        self.why_over = "no longer begins with what was read of it (was it rotated?); that stands, its end was not read"
+        return False
+
+    def _hash_if(self, sha256: str, count: int) -> Any:
+        """The hash object of the first `count` bytes of the open file, if that is their hash."""
+        digest, position, self._tail = hashlib.sha256(), 0, b""
         while position < count and (data := self._pread(min(_HASHED_AT_ONCE, count - position), position)):
             digest.update(data)
             position += len(data)
             self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        if position == count and digest.hexdigest() == sha256:
-            return digest
-        self.why_over = "no longer begins with what was read of it (was it rotated?); that stands, its end was not read"
-        return False
+        return digest if position == count and digest.hexdigest() == sha256 else None
+
+    def _rotated(self, count: int) -> list[str]:
+        """The newest files beside this one that it may be now: of its name and more, and not shorter than was read."""
+        folder, name = os.path.split(self._path)
+        with os.scandir(folder) as entries:
+            beside = [one for one in entries if one.name.startswith((f"{name}.", f"{name}-")) and one.is_file()]
+        found = [(one.stat().st_mtime_ns, one.path) for one in beside if one.stat().st_size >= count]
+        return [path for _, path in sorted(found, reverse=True)[:_ROTATED_LOOKED_AT]]
 
     def read(self, position: int, count: int) -> bytes | None:
         if not self._is_open():

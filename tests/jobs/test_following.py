@@ -31,9 +31,9 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
-def write_job(project: Project, *inputs: dict[str, Any]) -> None:
+def write_job(project: Project, *inputs: dict[str, Any], **changes: Any) -> None:
     model = {"source": str(project.write_model())}
-    project.write_job(model=model, inputs=list(inputs), split={"language": "en"})
+    project.write_job(**{"model": model, "inputs": list(inputs), "split": {"language": "en"}, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +162,47 @@ def test_a_file_rotated_while_nothing_ran_keeps_the_rows_it_has_and_the_new_one_
     assert rows[: len(before)] == before
     uris = ds.dataset(project.out / "output" / "documents").to_table(columns=["source_uri"]).to_pylist()
     assert [row["source_uri"] for row in uris] == ["docs/app.log", "docs/app.log#2"]
+
+
+def test_a_file_rotated_to_a_name_beside_it_while_nothing_ran_is_read_to_its_end_there(project: Project) -> None:
+    log(project, TEXT[:4000])
+    assert follow(project, lambda: wait(lambda: len(live(project)) > 0)).code == 75
+    log(project, TEXT[4000:5000])
+    path = project.folder / "docs" / "app.log"
+    path.rename(path.with_name("app.log.1"))
+    (project.folder / "docs" / "app.log-old").write_text("x" * 9000, "utf-8")
+    log(project, TEXT[5000:])
+
+    said = close(project)
+
+    assert (said.code, "docs/app.log was rotated to app.log.1; it was read to its end" in said.err) == (0, True), (
+        said.err
+    )
+    rows = ds.dataset(project.out / "output" / "documents").to_table(columns=["source_uri", "bytes"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [("docs/app.log", 5000), ("docs/app.log#2", len(TEXT) - 5000)]
+
+
+@pytest.mark.parametrize("begun", ["followed", "followed without a boundary", "as files that end"])
+def test_a_finished_run_follows_on_from_where_its_documents_stood(project: Project, begun: str) -> None:
+    if begun == "followed without a boundary":
+        write_job(project, FOLLOWED, tasks=[{"name": "vectors", "type": "embed"}])
+    log(project, TEXT[:6000])
+    if begun != "as files that end":
+        assert follow(project, lambda: wait(lambda: len(live(project)) > 0)).code == 75
+    assert close(project).code == 0
+    rows = ds.dataset(project.out / "output" / "sentences").count_rows()
+    log(project, TEXT[6000:])
+
+    said = follow(project, lambda: wait(lambda: len(live(project)) > rows), "--json")
+
+    assert (said.code, "read anew" in said.err) == (75, begun != "followed"), said.err
+    assert (said.data["tokens_fed"] < 1500) == (begun == "followed")
+    assert close(project).code == 0
+    fresh = project.folder / "fresh"
+    assert close(project, "-o", str(fresh)).code == 0
+    for path in sorted((fresh / "output").rglob("*.parquet")):
+        assert path.read_bytes() == (project.out / path.relative_to(fresh)).read_bytes(), path
+    assert unspool("verify", str(project.out)).code == 0
 
 
 def test_a_crash_between_a_checkpoint_and_its_record_shows_its_rows_when_the_run_goes_on(
