@@ -162,19 +162,22 @@ class LiveDisplay:
         self._console = console
         self._progress = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[share]}"),
             TextColumn("{task.fields[line]}"),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, line="loading the model")
+        self._task = self._progress.add_task("", total=None, line="loading the model", share="")
         self._progress.start()
 
     def draw(self, tally: Tally) -> None:
+        whole = None if tally.follows else tally.total_bytes
+        share = f"{tally.read_bytes / whole:>4.0%}" if whole else ""
         self._progress.update(
             self._task,
-            total=None if tally.follows else tally.total_bytes,
+            total=whole,
             completed=tally.read_bytes,
+            share=share,
             line=tally.line(time.monotonic()),
         )
 
