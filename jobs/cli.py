@@ -12,18 +12,17 @@ import traceback
 
 import typer
 
-from jobs.commands import answers, bench, evals, export, models, runs, start
+from jobs.commands import answers, bench, evals, export, models, runs, start, states, submit
 from jobs.commands.options import complain
 from jobs.errors import ExitCode, JobError, safe
 
 app = typer.Typer(
     name="unspool",
     help="Read documents of any length with RWKV models. The same command again resumes, in mid-document.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (start, runs, models, bench, evals, answers, export):
+for group in (start, runs, models, bench, evals, answers, export, states, submit):
     group.register(app)
 
 
@@ -37,9 +36,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.SIGINT)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # Whoever read our output has gone, which Click ends with 1; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         sys.exit(ExitCode.OK)
     except Exception as error:
         sys.exit(_usage_error(error) or _bug(error))

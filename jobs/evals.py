@@ -36,11 +36,13 @@ class Evaluated:
     seconds: float
 
 
-def eval_names() -> list[str]:
-    """The evals that there are."""
-    from pipeline.evals import evals
+def eval_list() -> list[dict[str, Any]]:
+    """The evals that there are: name, what it measures, and the files that it needs; as JSON values."""
+    from pipeline.evals import described, evals
 
-    return list(evals())
+    return [
+        {"name": name, "measures": described(module), "needs": list(module.NEEDS)} for name, module in evals().items()
+    ]
 
 
 def evaluate(name: str, folder: Path, source: str, limit: int | None) -> Evaluated:

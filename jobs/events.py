@@ -31,6 +31,7 @@ class EventLog:
         self._run_id = run_id
         self.tokens_fed = 0
         self._open: dict[int, frozenset[str]] = {}
+        self._noted: dict[int, dict[str, int]] = {}
         self._sampled_at = time.monotonic()
         self._sampled_tokens = 0
 
@@ -46,7 +47,7 @@ class EventLog:
         self.tokens_fed += progress.tokens_fed
         self._note_positions(place, progress)
         now = time.monotonic()
-        if now - self._sampled_at >= _METRICS_SECONDS:
+        if now - self._sampled_at >= _METRICS_SECONDS and self.tokens_fed > self._sampled_tokens:
             rate = (self.tokens_fed - self._sampled_tokens) / (now - self._sampled_at)
             sample = {
                 "unspool_tokens_read_total": self.tokens_fed,
@@ -89,8 +90,9 @@ class EventLog:
         positions = {lane.doc_id: lane.tokens for lane in progress.lanes}
         if progress.checkpoints:
             self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=positions)
-        elif positions:
+        elif positions and positions != self._noted.get(place):
             self.note("position", worker=place, tokens=positions)
+        self._noted[place] = positions
 
     def _append(self, path: Path, fields: dict[str, Any]) -> None:
         stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}

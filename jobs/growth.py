@@ -40,7 +40,7 @@ def read_on(run: Run, ledger: RunLedger, then: ManifestEntry, now: ManifestEntry
         return False
     try:
         facts = _facts_if_grown(run, done, now)
-        checkpoint = _standing(run, done) if facts else None
+        checkpoint = stood(run, done) if facts else None
     except (JobError, DocumentError, CheckpointError, OSError):
         return False
     if facts is None or checkpoint is None:
@@ -71,8 +71,11 @@ def _rows(run: Run, part: Part) -> list[dict[str, Any]]:
     return [row for rows in part_tables(run.directory, part) for row in rows.to_pylist()]
 
 
-def _standing(run: Run, done: Finished) -> Checkpoint | None:
-    """Where the reading stood at the boundary, with the parts of the rows until there."""
+def stood(run: Run, done: Finished) -> Checkpoint | None:
+    """Where the reading stood at the boundary, with the parts of the rows until there; None if that was not kept.
+
+    Raises JobError, CheckpointError for a part that is damaged.
+    """
     from pipeline.checkpoints import from_bytes
 
     name = standing_name(done.doc_id)

@@ -5,6 +5,7 @@ Knows nothing of documents or runs beyond their number.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from jobs.errors import ExitCode, JobError, usage_error
@@ -36,6 +37,11 @@ def workers_of(spec: JobSpec, documents: int, processors: int) -> int | None:
         )
         raise usage_error("RUN-WORKERS-ON-GPU", message)
     return 0
+
+
+def processors() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def workers_for(workers: int | str, documents: int, processors: int) -> int:

@@ -40,9 +40,12 @@ class Display(Protocol):
 
 
 class Tally:
-    """The figures of a run as they stand."""
+    """The figures of a run as they stand; of one that follows files there is no whole to be a share of."""
 
-    def __init__(self, sizes: Mapping[str, int], uris: Mapping[str, str], finished: Mapping[str, str]) -> None:
+    def __init__(
+        self, sizes: Mapping[str, int], uris: Mapping[str, str], finished: Mapping[str, str], follows: bool = False
+    ) -> None:
+        self.follows = follows
         self._sizes = dict(sizes)
         self._uris = dict(uris)
         self._read = {doc_id: self._sizes.get(doc_id, 0) for doc_id in finished}
@@ -100,6 +103,8 @@ class Tally:
         tokens_a_second, bytes_a_second = self.rates()
         left = (self.total_bytes - self.read_bytes) / bytes_a_second if bytes_a_second > 0 else None
         saved = f"{now - self.saved_at:.0f} s ago" if self.saved_at is not None else "none yet"
+        if self.follows:
+            return f"following · {self.tokens:,} tokens · {tokens_a_second:,.0f} tokens/s · checkpoint {saved}"
         fields = [
             f"{human_bytes(self.read_bytes)} of {human_bytes(self.total_bytes)}",
             f"{self.finished}/{self.documents} documents",
@@ -157,17 +162,23 @@ class LiveDisplay:
         self._console = console
         self._progress = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[share]}"),
             TextColumn("{task.fields[line]}"),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, line="loading the model")
+        self._task = self._progress.add_task("", total=None, line="loading the model", share="")
         self._progress.start()
 
     def draw(self, tally: Tally) -> None:
+        whole = None if tally.follows else tally.total_bytes
+        share = f"{tally.read_bytes / whole:>4.0%}" if whole else ""
         self._progress.update(
-            self._task, total=tally.total_bytes, completed=tally.read_bytes, line=tally.line(time.monotonic())
+            self._task,
+            total=whole,
+            completed=tally.read_bytes,
+            share=share,
+            line=tally.line(time.monotonic()),
         )
 
     def say(self, text: str) -> None:

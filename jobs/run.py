@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from jobs.duplicates import settle
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
+from jobs.following import FOLLOWING, LIVE, Followed, follows
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
-from jobs.pools import open_pool, ray_error, threads_of, workers_of
+from jobs.pools import open_pool, processors, ray_error, threads_of, workers_of
 from jobs.prepare import (
     Job,
     Run,
@@ -34,7 +34,6 @@ from jobs.prepare import (
     model_error,
     open_or_create,
     open_run_directory,
-    reference,
     spec_changes,
     stale_documents,
     versions,
@@ -89,10 +88,15 @@ class RunResult:
     seconds: float
 
     def table(self, name: str) -> ds.Dataset:
-        """A table of the finished run as a pyarrow dataset. Raises JobError if the run is not finished."""
+        """A table of the finished run as a pyarrow dataset; while files are followed, what there is of it.
+
+        Raises JobError if the run is not finished.
+        """
         import pyarrow.dataset as ds
 
         folder = self.path / "output" / name
+        if live := sorted(map(str, (self.path / LIVE / name).glob("*.parquet"))):
+            return ds.dataset(live, format="parquet")
         if not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*/"))
             message = f"no table `{name}`; there are {', '.join(known)}" if known else "the run is not finished"
@@ -122,7 +126,9 @@ def resume_run(
         return _execute(run, options, signals, _refreshed if refresh else None)
 
 
-def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
+def retry_run(
+    path: str | Path, documents: Sequence[str] = (), options: RunOptions | None = None, workers: int | None = None
+) -> RunResult:
     """Have documents of a run read again, named by id or URI, or else all that have failed. Raises JobError."""
     options = options or RunOptions(progress="none")
 
@@ -131,7 +137,7 @@ def retry_run(path: str | Path, documents: Sequence[str] = (), options: RunOptio
         return [f"{len(found)} document(s) are read again"] if found else ["no document has failed; nothing to do"]
 
     with _stoppable(options) as signals:
-        return _execute(open_run_directory(Path(path), _disk(options)), options, signals, again)
+        return _execute(open_run_directory(Path(path), _disk(options), workers), options, signals, again)
 
 
 Asked = Callable[[Run, RunLedger, Sequence[ManifestEntry]], list[str]]
@@ -182,7 +188,7 @@ def _execute(run: Run, options: RunOptions, signals: Signals, asked: Asked | Non
         view = RunLedger.read(directory.ledger)
         if not run.is_new:
             _say_what_is_there(run, manifest, view, say)
-        reason = "start" if run.is_new else "resume"
+        reason = FOLLOWING if follows(run.job) else "start" if run.is_new else "resume"
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner, directory.reserve)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
@@ -283,6 +289,7 @@ class _Execution:
         self._options = options
         self._signals = signals
         self._say = say
+        self._followed = Followed(run, ledger, manifest)
         info = run.directory.info
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
@@ -309,11 +316,15 @@ class _Execution:
         if view.final is not None and not _output_is_whole(self._run, view):
             self._say("warning: the finished tables are damaged or missing; they are written again")
             self._finalize()
+        for line in self._followed.begin():
+            self._say(line)
         while view.final is None:
+            self._manifest = frozen_inputs(self._run)  # files that were rotated have made it longer
             waiting = settle(self._run, self._ledger, self._manifest)
             left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
             if left and not self._read(left):
                 return False
+            self._manifest = frozen_inputs(self._run)
             if not waiting:
                 self._finalize()
         self._write_summary()
@@ -341,9 +352,9 @@ class _Execution:
         from pipeline.parts import PartWriter
 
         spec, directory = self._run.job.spec, self._run.directory
-        refs = [reference(entry, self._run.job.root) for entry in entries]
-        workers = workers_of(spec, len(refs), _processors())
-        worker_spec = worker_spec_of(self._run, threads_of(spec, workers, _processors()), self._options.faults)
+        refs = [self._followed.reference(entry) for entry in entries]
+        workers = workers_of(spec, len(refs), processors())
+        worker_spec = worker_spec_of(self._run, threads_of(spec, workers, processors()), self._options.faults)
         with self._signals.answered_by_others():
             pool = open_pool(worker_spec, workers, spec.ray)
         try:
@@ -353,7 +364,7 @@ class _Execution:
                     pool,
                     self._ledger,
                     refs,
-                    worker_spec.lanes,
+                    worker_spec.lanes + -(-self._followed.count // (workers or 1)),  # they leave room for others
                     Limits(
                         spec.on_error.retries, spec.on_error.max_failed, len(self._manifest), self._options.fail_fast
                     ),
@@ -363,6 +374,7 @@ class _Execution:
                     CheckpointFolder(directory.path, directory.disk).clear,
                     lambda: self._signals.requested,
                     Patience(spec.on_error.stall_timeout),
+                    self._followed,
                 )
                 return supervisor.run() and not self._signals.requested
         except RwkvError as error:
@@ -378,7 +390,8 @@ class _Execution:
         view, entries = self._ledger.view, self._manifest
         finished = dict.fromkeys(view.done, "ok") | dict.fromkeys(view.quarantined, "failed")
         sizes = {entry.doc_id: entry.size for entry in entries}
-        return Tally(sizes, {entry.doc_id: entry.uri for entry in entries}, finished)
+        uris = {entry.doc_id: entry.uri for entry in entries}
+        return Tally(sizes, uris, finished, follows(self._run.job))
 
     def _finalize(self) -> None:
         """Write `output/`, unless a part turns out to be damaged: then its document is left to be read again."""
@@ -387,6 +400,7 @@ class _Execution:
         try:
             materialise_states(directory, view)
             finalize(directory, self._ledger, self._manifest, schemas, description)
+            self._followed.end()
         except JobError as error:
             documents = [document for document in map(view.finished, view.finished_ids()) if document]
             if error.code != "RUN-PART-DAMAGED":
@@ -444,10 +458,6 @@ def lanes_of(spec: JobSpec) -> int:
     if spec.run.lanes != "auto":
         return spec.run.lanes
     return LANES_ON_GPU if spec.model.device.startswith("cuda") else 1
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _display(options: RunOptions) -> Display:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -9,11 +10,16 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from jobs.errors import usage_error
+from jobs.record_columns import Columns, columns_of
 from jobs.spec import json_schema
 
 _LOOKED_AT: Final = 20_000
 _RECORDS: Final = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 _PACKED: Final = (".gz", ".zst")
+
+
+SCHEMA_NAME: Final = ".unspool-job.schema.json"
+"""The file beside a job by which an editor completes and checks it."""
 
 
 def starter(folder: Path, job: Path) -> str:
@@ -25,26 +31,29 @@ def starter(folder: Path, job: Path) -> str:
 
     if not folder.is_dir():
         raise usage_error("INIT-FOLDER", "there is no such folder; name the one with your documents", str(folder))
-    found = Counter(_suffix(name) for name in _names(folder) if reader_for(name))
+    files = [path for path in _files(folder) if reader_for(path.name)]
+    found = Counter(_suffix(path.name) for path in files)
     if not found:
         message = f"nothing in here can be read; known are {', '.join(known_suffixes())}"
         raise usage_error("INIT-EMPTY", message, str(folder))
     base = Path(os.path.relpath(folder.absolute(), job.absolute().parent)).as_posix()
-    inputs = "\n".join(_input(base, suffix, count) for suffix, count in sorted(found.items()))
-    return _TEMPLATE.format(name=_name(folder), inputs=inputs, version=json_schema()["properties"]["version"]["const"])
+    first = {_suffix(path.name): path for path in sorted(files, reverse=True)}
+    inputs = "\n".join(_input(base, suffix, count, first[suffix]) for suffix, count in sorted(found.items()))
+    version = json_schema()["properties"]["version"]["const"]
+    return _TEMPLATE.format(name=_name(folder), inputs=inputs, version=version, schema=SCHEMA_NAME)
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Names of files below the folder that are not hidden, up to a number that no person wants to wait for."""
+def _files(folder: Path) -> Iterator[Path]:
+    """Files below the folder that are not hidden, up to a number that no person wants to wait for."""
     seen = 0
-    for _, folders, files in os.walk(folder):
+    for top, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             seen += 1
             if seen > _LOOKED_AT:
                 return
             if not name.startswith("."):
-                yield name
+                yield Path(top, name)
 
 
 def _suffix(name: str) -> str:
@@ -54,10 +63,12 @@ def _suffix(name: str) -> str:
     return "".join(suffixes[-2:] if packed else suffixes[-1:])
 
 
-def _input(base: str, suffix: str, count: int) -> str:
+def _input(base: str, suffix: str, count: int, example: Path) -> str:
     pattern = f"{base}/**/*{suffix}" if base != "." else f"**/*{suffix}"
     records = any(suffix.lower().startswith(kind) for kind in _RECORDS)
-    more = ", text_key: text" if records else ""
+    columns = columns_of(example) if records else Columns()
+    keys = {"text_key": columns.text, "id_key": columns.id} if records else {}
+    more = "".join(f", {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items() if value)
     comment = f"{count:,} file(s)" + ("; text_key names the column or field that holds the text" if records else "")
     return f'  - {{path: "{_quoted(pattern)}"{more}}}   # {comment}'
 
@@ -74,7 +85,8 @@ def _name(folder: Path) -> str:
 
 _TEMPLATE: Final = """\
 # A job for unspool. `unspool plan THIS-FILE` says what it would read, `unspool run THIS-FILE` reads it;
-# the same command again resumes. `unspool schema` prints what an editor needs to help with this file.
+# the same command again resumes. Editors that know YAML language servers complete and check it, by the file below.
+# yaml-language-server: $schema={schema}
 version: {version}
 name: {name}
 
@@ -86,6 +98,7 @@ inputs:                         # patterns; `exclude` leaves files out again
 tasks:                          # all of them in one reading
   - {{name: vectors, type: embed}}                                        # a vector a sentence
   - {{name: gist, type: summarize, every: section, max_sentences: 3}}     # sentences that stand for each section
+  - {{name: terms, type: extract}}                                        # dates, sums, parties and the like
   - {{name: keep, type: state, at: [end]}}                                # the state behind each document
 
 output: {{path: out/{name}}}

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from jobs.following import FOLLOWING
 from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import read_manifests
 from jobs.plan import newest_checkpoint
@@ -44,7 +45,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Status:
-    """`state` is finished, running, or stopped; ages are in seconds, None where there is nothing to tell."""
+    """`state` is finished, running, following (running without an end), or stopped.
+
+    Ages are in seconds, None where there is nothing to tell.
+    """
 
     run: str
     name: str
@@ -83,13 +87,13 @@ def status_of(path: Path) -> Status:
     return Status(
         run=str(path),
         name=str(run.info.spec.get("name", "")),
-        state="finished" if is_final else "running" if is_running else "stopped",
+        state="finished" if is_final else _at_work(view) if is_running else "stopped",
         documents=len(entries),
         done=len(view.done),
         failed=len(view.quarantined),
         bytes_total=sum(entry.size for entry in entries),
         bytes_done=sum(entry.size for entry in entries if entry.doc_id in finished),
-        tokens=sum(document.tokens for document in view.done.values()),
+        tokens=sum(one.tokens for one in view.done.values()) + sum(one.tokens for one in view.growing.values()),
         tokens_per_second=None if is_final or (sample_age or 60) > 30 else sample.get("unspool_tokens_per_second"),
         epoch=view.epoch,
         owner=f"process {view.owner.pid} on {view.owner.host}" if view.owner else "",
@@ -107,6 +111,10 @@ def _acts_elsewhere(view: LedgerView, event: Mapping[str, Any], age: float | Non
     """Whether a driver on another machine has said something lately: there are file systems whose locks end here."""
     is_there = view.owner is not None and view.owner.host != socket.gethostname()
     return is_there and event.get("event") not in _LAST_EVENTS and age is not None and abs(age) < _LATELY_SECONDS
+
+
+def _at_work(view: LedgerView) -> str:
+    return "following" if view.owner and view.owner.reason == FOLLOWING else "running"
 
 
 def _is_locked(path: Path) -> bool:

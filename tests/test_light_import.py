@@ -57,6 +57,15 @@ def test_a_command_that_needs_no_run_loads_neither_torch_nor_ray(arguments: list
     assert heavy(found) == []
 
 
+def test_help_loads_what_draws_it_and_no_more() -> None:
+    found = loaded_by(COMMAND, "--help")["loaded"]
+
+    assert isinstance(found, list)
+    drawing = {"typer", "click", "rich", "markdown_it", "mdurl", "pygments", "shellingham", "typing_extensions"}
+    others = {name for name in set(found) - set(sys.stdlib_module_names) if not name.startswith("_")}
+    assert others <= {"jobs", "annotated_doc", *drawing}
+
+
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_planning_a_job_and_running_a_finished_one_load_neither_torch_nor_ray(finished: Project, command: str) -> None:
     found = loaded_by(COMMAND, command, str(finished.job))

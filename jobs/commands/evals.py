@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,8 +31,7 @@ def evaluate(
     from jobs import evals
 
     if name is None:
-        for known in evals.eval_names():
-            typer.echo(known)
+        _list(evals.eval_list(), as_json)
         return
     found = evals.evaluate(name, folder, model or "default", limit)
     if out is not None:
@@ -44,6 +43,15 @@ def evaluate(
         return
     show(found.table)
     say(f"{found.seconds:.1f} s")
+
+
+def _list(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        data(found)
+        return
+    width = max(len(one["name"]) for one in found)
+    for one in found:
+        typer.echo(f"{one['name']:<{width}}  {one['measures']}")
 
 
 def show(table: Table) -> None:

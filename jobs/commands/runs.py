@@ -90,6 +90,7 @@ def retry(
     documents: Annotated[
         list[str] | None, typer.Option("--doc", help="A document, by its id or address; may be given again.")
     ] = None,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -100,7 +101,7 @@ def retry(
 
     if failed == bool(documents):
         raise usage_error("USAGE", "say which documents: --failed, or --doc ID once or more; not both")
-    _finish(retry_run(run, documents or (), _options(quiet, verbose, no_progress, False)), as_json, quiet)
+    _finish(retry_run(run, documents or (), _options(quiet, verbose, no_progress, False), workers), as_json, quiet)
 
 
 def plan(
@@ -132,7 +133,7 @@ def status(
             data(now.to_json())
         else:
             _show_status(now)
-        if not watch or now.state != "running":
+        if not watch or now.state not in ("running", "following"):
             return
         time.sleep(2)
 
@@ -156,7 +157,7 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         say(f"{run}: everything is as the ledger says")
 
 
-def report(run: RunPath) -> None:
+def report(run: RunPath, as_json: AsJson = False) -> None:
     """Write report.html anew: what was read and what came of it, in one file for a browser."""
     from jobs.report import write_report
     from jobs.run_directory import RunDirectory, storage_errors
@@ -164,7 +165,11 @@ def report(run: RunPath) -> None:
 
     directory = RunDirectory.open(run, Disk())
     with storage_errors(run):
-        say(f"written to {write_report(directory)}")
+        path = write_report(directory)
+    if as_json:
+        data({"report": str(path), "bytes": path.stat().st_size})
+    else:
+        say(safe(f"written to {path}"))
 
 
 def show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,14 @@ def init(
     job: Annotated[Path, typer.Option("--job", help="The file to write.", metavar="JOB.yaml")] = Path("job.yaml"),
 ) -> None:
     """Write a job file for the documents in a folder, with comments."""
-    from jobs.starter import starter
+    from jobs.spec import json_schema
+    from jobs.starter import SCHEMA_NAME, starter
 
     text = starter(folder, job)
     try:
         with job.open("x", encoding="utf-8") as file:
             file.write(text)
+        job.with_name(SCHEMA_NAME).write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
     except FileExistsError:
         raise usage_error("INIT-EXISTS", "there is a file already; name another one with --job", str(job)) from None
     except OSError as error:

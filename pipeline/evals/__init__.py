@@ -76,6 +76,11 @@ def find(name: str) -> Eval:
     return known[name]
 
 
+def described(module: Eval) -> str:
+    """What an eval measures, in the first line of its module."""
+    return (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
 def missing(module: Eval, folder: Path) -> list[str]:
     """The files that an eval needs and the folder has not."""
     return [name for name in module.NEEDS if not (folder / name).exists()]

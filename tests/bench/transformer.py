@@ -2,8 +2,8 @@
 
     python -m tests.bench.transformer [--tokens 32768]
 
-The Llama (transformers) has the layers, the width and the vocabulary of RWKV-7 0.1B and feeds windows of 512 tokens with
-its key-value cache; neither computes logits but for the last token. Times are of the processor, measured once: the
+The Llama (transformers) has the layers, the width and the vocabulary of RWKV-7 0.1B and reads windows of 512 tokens
+with its key-value cache; neither computes logits but for the last token. Times are of the processor, measured once: the
 Llama takes minutes. Prints one JSON line.
 """
 

@@ -220,6 +220,7 @@ def test_a_reader_that_goes_away_gets_no_traceback() -> None:
 
     with process:
         assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.jobs.project import REPOSITORY, unspool
@@ -30,7 +31,10 @@ def test_without_a_name_the_evals_are_listed() -> None:
     said = unspool("eval")
 
     assert said.code == 0
-    assert "sts" in said.out.split()
+    assert re.search(r"^sts +Semantic textual similarity", said.out, re.MULTILINE)
+    listed = unspool("eval", "--json").data
+    assert all(one["measures"] and one["needs"] for one in listed)
+    assert [one["name"] for one in listed] == [line.split()[0] for line in said.out.splitlines()]
     assert unspool("eval", "nosuch").code == 2
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import glob
 import json
+import re
+import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
+from jobs import doctor
 from jobs.spec import load_spec
-from tests.jobs.project import prose, unspool
+from tests.jobs.project import REPOSITORY, prose, unspool
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def test_a_job_for_a_folder_is_valid_and_names_every_kind_of_file_in_it(folder: 
     matched = {path for entry in spec.inputs for path in glob.glob(entry.path, recursive=True)}
     assert {Path(path).name for path in matched} == {"a.txt", "b.TXT", "c.md", "table.csv", "packed.jsonl.gz"}
     assert spec.name == "my-documents--1"
-    assert {task.type for task in spec.tasks} == {"embed", "summarize", "state"}
+    assert {task.type for task in spec.tasks} == {"embed", "summarize", "extract", "state"}
 
 
 def test_the_job_of_init_plans_and_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +56,41 @@ def test_the_job_of_init_plans_and_runs_as_it_is(tmp_path: Path, monkeypatch: py
     assert [document["uri"] for document in json.loads(planned.out)["documents"]] == ["letters/one.txt"]
     assert ran.code == 0, ran.err
     assert (tmp_path / "out" / "letters" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text", "identity"),
+    [
+        ("a.csv", "id,title,body\n1,One,Rain falls.\n2,Two,Lamps burn.\n", "body", "id"),
+        ("b.csv", "nr;Titel;Inhalt\n1;Eins;Regen fällt auf den Hafen.\n", "Inhalt", None),
+        ("c.csv", "key,text\nx,One.\nx,Two.\n", "text", None),
+        ("d.jsonl", '{"uuid": 1, "note": "Rain falls."}\n{"uuid": 2, "note": "Lamps"}\n', "note", "uuid"),
+        ("e.jsonl", "no JSON at all\n", "text", None),
+        ("f.csv", "text\n" + '"a ""quoted"", long\nrecord"\n' * 9000, "text", None),
+        ("g.csv", "", "text", None),
+    ],
+)
+def test_init_guesses_the_columns_of_a_file_of_records(
+    tmp_path: Path, name: str, content: str, text: str, identity: str | None
+) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / name).write_text(content, "utf-8")
+
+    assert unspool("init", str(tmp_path / "table"), "--job", str(tmp_path / "job.yaml")).code == 0
+
+    [entry] = load_spec(tmp_path / "job.yaml").inputs
+    assert (entry.text_key, entry.id_key) == (text, identity)
+
+
+def test_an_editor_finds_the_schema_that_the_job_file_names(folder: Path, tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    assert unspool("init", str(folder), "--job", str(job)).code == 0
+
+    [name] = re.findall(r"^# yaml-language-server: \$schema=(\S+)$", job.read_text("utf-8"), re.MULTILINE)
+    schema = json.loads((job.parent / name).read_text("utf-8"))
+
+    assert schema == json.loads(unspool("schema").out)
+    jsonschema.validate(yaml.safe_load(job.read_text("utf-8")), schema)
 
 
 def test_init_never_writes_over_a_file(folder: Path, tmp_path: Path) -> None:
@@ -80,6 +120,26 @@ def test_doctor_names_what_decides_the_speed_and_is_json_on_request() -> None:
     assert said.code == 0
     assert found.keys() >= {"native kernels", "torch", "ray", "default model", "processors", "disk"}
     assert found["default model"]["level"] == "good"
+
+
+def test_doctor_knows_every_extra_and_the_package_that_it_brings() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+
+    assert doctor._EXTRAS.keys() == extras.keys() - {"test"}
+    for name, (package, _) in doctor._EXTRAS.items():
+        wanted = {re.split(r"[<>=\[; ]", one)[0].replace("_", "-") for one in extras[name]}
+        assert package.replace("_", "-") in wanted, name
+
+
+def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_UNSPOOL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "unspool stat")
+    monkeypatch.setenv("COMP_CWORD", "1")
+
+    said = unspool()
+
+    assert (said.code, said.out.split(), said.err) == (0, ["status", "state"], "")
 
 
 def test_what_is_missing_comes_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
