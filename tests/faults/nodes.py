@@ -31,7 +31,7 @@ _QUICK = {
 }
 _PROGRAM = (
     "import jobs.cli, jobs.run, jobs.supervise, pipeline.ray_pool\n"
-    "jobs.run._processors = lambda: 1\n"
+    "jobs.run.processors = lambda: 1\n"
     "jobs.supervise._CALL_SECONDS = 0.05\n"
     "pipeline.ray_pool._SIGN_OF_LIFE_SECONDS = 3.0\n"
     "jobs.cli.main()"

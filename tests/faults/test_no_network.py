@@ -20,7 +20,7 @@ UP = (
     "    fcntl.ioctl(any, 0x8914, struct.pack('16sh14x', b'lo', 1))\n"
     "assert [name for _, name in socket.if_nameindex() if name == 'lo']\n"
     "import jobs.run, jobs.cli\n"
-    "jobs.run._processors = lambda: 1\n"
+    "jobs.run.processors = lambda: 1\n"
     "jobs.cli.main()\n"
 )
 

@@ -21,7 +21,7 @@ PROGRAM = (
     "import socket, sys\n"
     "socket.sethostname(sys.argv.pop(1))\n"
     "import jobs.cli, jobs.run, jobs.supervise\n"
-    "jobs.run._processors = lambda: 1\n"
+    "jobs.run.processors = lambda: 1\n"
     "jobs.supervise._CALL_SECONDS = 0.05\n"
     "jobs.cli.main()\n"
 )

@@ -129,7 +129,7 @@ def unspool(*arguments: str, faults: str = "") -> Said:
     with (
         mock.patch.object(sys, "argv", ["unspool", *arguments]),
         mock.patch.dict(os.environ, {runs.FAULT_VARIABLE: faults}),
-        mock.patch("jobs.run._processors", lambda: 1),
+        mock.patch("jobs.run.processors", lambda: 1),
         redirect_stdout(out),
         redirect_stderr(err),
     ):
@@ -144,7 +144,7 @@ def start(*arguments: str, faults: str = "") -> subprocess.Popen[str]:
     """The command in a process of its own. Its worker is asked for news twenty times a second."""
     program = (
         "import jobs.cli, jobs.run, jobs.supervise\n"
-        "jobs.run._processors = lambda: 1\n"
+        "jobs.run.processors = lambda: 1\n"
         "jobs.supervise._CALL_SECONDS = 0.05\n"
         "jobs.cli.main()"
     )

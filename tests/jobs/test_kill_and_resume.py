@@ -23,7 +23,7 @@ CHECKPOINT_TOKENS = 1024
 WINDOW = 128
 SPAN_SECONDS = 1.0
 # One thread: two that share a busy processor wait for each other at every window.
-PROGRAM = (sys.executable, "-c", "import jobs.run, jobs.cli; jobs.run._processors = lambda: 1; jobs.cli.main()")
+PROGRAM = (sys.executable, "-c", "import jobs.run, jobs.cli; jobs.run.processors = lambda: 1; jobs.cli.main()")
 
 
 def job_of(project: Project, workers: int) -> Job:

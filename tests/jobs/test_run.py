@@ -48,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.run._processors", lambda: 1)
+    monkeypatch.setattr("jobs.run.processors", lambda: 1)
 
 
 def rows(project: Project, table: str) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def test_a_run_told_to_stop_while_it_parses_ends_the_parser_and_stops(tmp_path: 
 def test_a_run_told_to_stop_while_ray_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", a=prose(5))
     log = tmp_path / "said"
-    program = ("-c", "import jobs.run, jobs.cli; jobs.run._processors = lambda: 1; jobs.cli.main()")
+    program = ("-c", "import jobs.run, jobs.cli; jobs.run.processors = lambda: 1; jobs.cli.main()")
     with log.open("wb") as said:
         tree = start_tree([sys.executable, *program, "run", str(project.job), "--no-progress", "-j", "1"], said)
         while not any("gcs_server" in command_of(pid) for pid in tree.members()):
