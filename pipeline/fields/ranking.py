@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.fields.field import Field
-from pipeline.retrieval.bm25 import K1, B, idf
+from pipeline.retrieval.bm25 import K1, length_damping, rarities, saturated
 from pipeline.retrieval.fusion import best, reciprocal_ranks
 from pipeline.retrieval.passages import PASSAGE_CHARS
 from pipeline.retrieval.terms import Terms
@@ -81,16 +81,14 @@ class Ranking:
 
     def word_scores(self, passages: Sequence[Passage]) -> NDArray[np.float64]:
         """BM25 of passages, with the frequencies known so far."""
-        mean = max(self.terms / max(self.passages, 1), 1e-9)
-        rarity = np.array([idf(self.passages, having) for having in self.having])
-        counts = np.array([one.counts for one in passages], np.float64).reshape(len(passages), len(rarity))
-        damping = np.array([[K1 * (1 - B + B * one.terms / mean)] for one in passages])
-        scores: NDArray[np.float64] = ((K1 + 1) * counts / (counts + damping)) @ rarity
+        counts = np.array([one.counts for one in passages], np.float64).reshape(len(passages), len(self.having))
+        damping = length_damping([one.terms for one in passages], self.terms / max(self.passages, 1))
+        scores: NDArray[np.float64] = saturated(counts, damping[:, None]) @ rarities(self.passages, self.having)
         return scores
 
     def share_of_words(self, passages: Sequence[Passage]) -> NDArray[np.float64]:
         """How much of what the field's words can score at most each passage has, from 0 to 1."""
-        most = (K1 + 1) * sum(idf(self.passages, having) for having in self.having)
+        most = (K1 + 1) * float(rarities(self.passages, self.having).sum())
         return self.word_scores(passages) / max(most, 1e-9)
 
     def ranked(self, at_start: bool) -> list[tuple[Passage, float]]:
