@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jobs.extract_schema import FieldSchema, default_schema, from_json_schema
 from pipeline.errors import DocumentError
-from pipeline.fields.calibration import RANKED_POINTS, RULE_POINTS, confidence
+from pipeline.fields import shipped
+from pipeline.fields.calibration import CUED_POINTS, RANKED_POINTS, RULE_POINTS, confidence
 from pipeline.fields.rules import finders
 from pipeline.fields.stretches import CORE_CHARS
 from pipeline.tasks import extract
@@ -110,6 +111,7 @@ FIELDS = st.one_of(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "clause"]), "patterns": st.just([r"\bgoverned by\b"])}),
     st.fixed_dictionaries({"type": st.just("text"), "values": st.just({"Acme": ["ACME Corp"], "buyer": []})}),
     st.fixed_dictionaries({"type": st.just("clause"), "description": st.sampled_from(["whose law governs", "fees"])}),
+    st.fixed_dictionaries({"type": st.just("clause"), "description": st.just("pay"), "cues": st.just(["fees", "due"])}),
 )
 
 
@@ -205,6 +207,25 @@ def test_a_clause_described_in_words_is_the_sentence_that_has_them() -> None:
     assert row["method"] == "span"
 
 
+def test_a_clause_with_cues_goes_by_them_and_asks_for_no_vectors() -> None:
+    filler = "The agreement of the parties says what the captain keeps in a wooden box of letters below. " * 60
+    clause = "No customer of the other may be solicited or enticed away. "
+    field = {"name": "peace", "type": "clause", "description": "what the agreement of the parties says"}
+    cued = task_of(field | {"cues": ["solicit", "entice", "customer"]})
+    [row] = rows(cued, filler + clause + filler)
+
+    assert row["quote"] == clause.strip()
+    assert not cued.wants_vectors and task_of(field).wants_vectors
+
+
+def test_a_clause_that_is_not_there_is_not_quoted() -> None:
+    task = extract.make(
+        {"name": "t", "schema": {"fields": json.loads(shipped.path_of("clauses").read_text())["fields"]}}
+    )
+
+    assert rows(task, "The captain keeps a wooden box of letters below his berth. " * 100) == []
+
+
 def test_a_pattern_that_takes_too_long_fails_its_document_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.fields.finding.PATTERN_SECONDS", 0.05)
     task = task_of({"name": "slow", "type": "text", "patterns": [r"(a+a+)+b"]})
@@ -216,7 +237,7 @@ def test_a_pattern_that_takes_too_long_fails_its_document_and_says_so(monkeypatc
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_score_never_means_less_confidence(first: float, second: float) -> None:
     low, high = sorted((first, second))
-    for points in (RULE_POINTS, RANKED_POINTS):
+    for points in (RULE_POINTS, RANKED_POINTS, CUED_POINTS):
         assert 0 <= confidence(low, points) <= confidence(high, points) <= 1
 
 

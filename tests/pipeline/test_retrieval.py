@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.fields.ranking import Passage, Quote, Ranking
+from pipeline.fields.ranking import Passage, Quote, Ranking, Wording
 from pipeline.retrieval.bm25 import K1, B, Index
 from pipeline.retrieval.fusion import best, reciprocal_ranks, weighted_mean
 from pipeline.retrieval.passages import PASSAGE_CHARS, runs
@@ -59,13 +59,13 @@ def test_scores_are_those_of_the_formula(texts: list[list[str]], query: list[str
 @settings(deadline=None, max_examples=40)
 def test_passages_of_a_stream_score_as_those_of_a_collection(texts: list[list[str]], query: set[str]) -> None:
     words, index, ranking = tuple(sorted(query)), Index(), Ranking()
-    nowhere = Quote(0, 0, 0, None, "", 0.0, 0)
+    wording, nowhere = Wording(words, (1.0,) * len(words)), Quote(0, 0, 0, None, "", 0.0)
     passages = [Passage(0, len(text), tuple(text.count(word) for word in words), 0.0, nowhere) for text in texts]
     for text, passage in zip(texts, passages, strict=True):
         index.add(text)
-        ranking = ranking.seen(passage)
+        ranking = ranking.seen(passage, wording)
 
-    assert ranking.word_scores(passages) == pytest.approx(index.scores(words))
+    assert ranking.word_scores(passages, wording) == pytest.approx(index.scores(words))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.floats(0.1, 9), st.floats(-3, 3))
