@@ -75,6 +75,10 @@ class Extract:
     def wants_vectors(self) -> bool:
         return bool(self.queries)
 
+    @property
+    def by_words(self) -> bool:
+        return not self.queries
+
     @cached_property
     def queries(self) -> tuple[str, ...]:
         """Texts whose vectors the task wants to compare sentences with."""
