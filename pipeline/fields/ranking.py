@@ -60,15 +60,28 @@ class Passage:
     cosine: float
     quote: Quote
 
+    def to_value(self) -> Value:
+        one = self.quote
+        quote: list[Value] = [one.index, one.char_start, one.char_end, one.page, one.text, one.cosine]
+        return [self.number, self.terms, list(self.counts), self.cosine, quote]
+
+    @classmethod
+    def from_value(cls, value: Any) -> Passage:
+        number, terms, counts, cosine, quote = value
+        return cls(number, terms, tuple(counts), cosine, Quote(*quote[:6]))  # older runs' quotes had one value more
+
 
 @dataclass(frozen=True)
 class Ranking:
-    """The passages of one field so far. `having` counts, for each word of the field, the passages with it."""
+    """The passages of one field so far. `having` counts, for each word of the field, the passages with it.
+
+    `kept` are passages as plain values: a memory is handed on at every window, and few of them are looked at.
+    """
 
     having: tuple[int, ...] = ()
     passages: int = 0
     terms: int = 0
-    kept: tuple[Passage, ...] = ()
+    kept: tuple[Value, ...] = ()
 
     def seen(self, passage: Passage, wording: Wording) -> Ranking:
         """The ranking behind one more passage."""
@@ -79,10 +92,11 @@ class Ranking:
             passages=self.passages + 1,
             terms=self.terms + passage.terms,
         )
-        kept = (*self.kept, passage)
+        kept = (*self.kept, passage.to_value())
         if len(kept) > 2 * KEPT:
-            words = grown.word_scores(kept, wording)
-            vectors = np.array([one.cosine for one in kept])
+            passages = [Passage.from_value(one) for one in kept]
+            words = grown.word_scores(passages, wording)
+            vectors = np.array([one.cosine for one in passages])
             chosen = sorted({*best(words, KEPT), *best(vectors, KEPT)})
             kept = tuple(kept[place] for place in chosen)
         return replace(grown, kept=kept)
@@ -103,31 +117,30 @@ class Ranking:
         """The passages kept, the best first, each with its share of the field's words."""
         if not self.kept:
             return []
-        scores = self.word_scores(self.kept, wording)
+        kept = [Passage.from_value(one) for one in self.kept]
+        scores = self.word_scores(kept, wording)
         if not field.cues:
-            scores = reciprocal_ranks([scores, np.array([one.cosine for one in self.kept])])
+            scores = reciprocal_ranks([scores, np.array([one.cosine for one in kept])])
         if field.at_start:
-            prior = np.exp(-np.array([one.number for one in self.kept]) / _START_PASSAGES)
+            prior = np.exp(-np.array([one.number for one in kept]) / _START_PASSAGES)
             scores = scores + _START_WEIGHT * prior * scores.max()
-        shares = self.share_of_words(self.kept, wording)
-        return [(self.kept[place], float(shares[place])) for place in best(scores, len(self.kept))]
+        shares = self.share_of_words(kept, wording)
+        return [(kept[place], float(shares[place])) for place in best(scores, len(kept))]
 
     def _rarities(self, wording: Wording) -> NDArray[np.float64]:
         return np.array(wording.weights) * rarities(self.passages, self.having)
 
     def to_value(self) -> dict[str, Value]:
-        rows = [[p.number, p.terms, list(p.counts), p.cosine, list(astuple(p.quote))] for p in self.kept]
         return {
             "having": list(self.having),
             "passages": self.passages,
             "terms": self.terms,
-            "kept": cast("Value", rows),
+            "kept": list(self.kept),
         }
 
     @classmethod
     def from_value(cls, value: Any) -> Ranking:
-        kept = tuple(Passage(n, t, tuple(c), cosine, Quote(*quote[:6])) for n, t, c, cosine, quote in value["kept"])
-        return cls(tuple(value["having"]), value["passages"], value["terms"], kept)
+        return cls(tuple(value["having"]), value["passages"], value["terms"], tuple(value["kept"]))
 
 
 @dataclass(frozen=True)

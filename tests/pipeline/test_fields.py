@@ -240,9 +240,7 @@ def test_a_clause_with_cues_goes_by_them_and_asks_for_no_vectors() -> None:
 
 
 def test_a_clause_that_is_not_there_is_not_quoted() -> None:
-    task = extract.make(
-        {"name": "t", "schema": {"fields": json.loads(shipped.path_of("clauses").read_text())["fields"]}}
-    )
+    task = extract.make({"name": "t", "schema": {"fields": shipped.options_of("clauses")}})
 
     assert rows(task, "The captain keeps a wooden box of letters below his berth. " * 100) == []
 
