@@ -47,15 +47,15 @@ _COVER: Final = Path(__file__).with_name("cuad_cover.json")
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
     """hit@1, 5 and 10 of each system, and what it has more than BM25 at 5."""
-    questions: dict[str, str] = json.loads(_QUESTIONS.read_text("utf-8"))
+    wanted = questions()
     engine = Engine(model, window=OPTIONS.window, lanes=1)
-    asked = dict(zip(questions, vectors.isolated(engine, list(questions.values())), strict=True))
+    asked = dict(zip(wanted, vectors.isolated(engine, list(wanted.values())), strict=True))
     hits: dict[str, list[list[float]]] = {}
     contracts = list(read_jsonl(folder / NEEDS[0], limit))
     cover = json.loads(_COVER.read_text("utf-8"))["fields"]
     fields = (*fields_of("clauses"), *map(Field.of, cover))
     for contract in contracts:
-        _measure(contract, engine, questions, asked, fields, hits)
+        _measure(contract, engine, wanted, asked, fields, hits)
     rows = tuple(Row(system, _metrics(found, hits[WORDS])) for system, found in hits.items())
     data = (
         f"CUAD, {len(contracts)} contracts, {len(hits[WORDS]):,} categories that they have, passages of 600 characters"
@@ -66,10 +66,16 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 _STARTS: Final = f"expected at the start: {', '.join(_AT_START)}, as in the schema `contract`"
 
 
+def questions() -> dict[str, str]:
+    """What each category is asked for with: its name and, behind a full stop, its description."""
+    found: dict[str, str] = json.loads(_QUESTIONS.read_text("utf-8"))
+    return found
+
+
 def _measure(
     contract: Mapping[str, Any],
     engine: Engine,
-    questions: Mapping[str, str],
+    wanted: Mapping[str, str],
     asked: Mapping[str, NDArray[np.float32]],
     fields: Sequence[Field],
     hits: dict[str, list[list[float]]],
@@ -89,7 +95,7 @@ def _measure(
         right = _right(label, spans)
         if right:
             near = np.maximum.reduceat((found @ asked[label["category"]]).astype(np.float64), firsts)
-            systems = ranked(index.scores(terms(questions[label["category"]])), near)
+            systems = ranked(index.scores(terms(wanted[label["category"]])), near)
             start = label["category"] in _AT_START
             systems[_PLACED] = from_the_start(systems[BOTH]) if start else systems[BOTH]
             for system, scores in systems.items():
