@@ -14,11 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.run import RunOptions, RunResult, run_job
 from jobs.run_directory import storage_errors
+from pipeline.fields import shipped
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 STDIN: Final = "-"
 TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "sentences"}
@@ -35,6 +39,25 @@ class OneShot:
     @property
     def table(self) -> str:
         return TABLES[self.task["type"]]
+
+
+def extract(
+    source: str | Path, schema: type[BaseModel] | Mapping[str, Any] | str | Path | None = None, model: str = "default"
+) -> list[dict[str, Any]]:
+    """The rows of `extractions` for one document: every value with its quote and place.
+
+    `schema` is a pydantic model, a schema as a mapping (our own or JSON Schema), a file with one, or the name of one
+    that comes with the package. Raises JobError.
+    """
+    task: dict[str, Any] = {"type": "extract"}
+    if isinstance(schema, type):
+        task["schema"] = schema.model_json_schema()
+    elif schema is not None:
+        named = isinstance(schema, Mapping) or schema in shipped.names()
+        task["schema"] = schema if named else str(Path(str(schema)).absolute())
+    shot = OneShot(str(source), task, model)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        return list(rows_of(result, shot.table))
 
 
 @contextmanager

@@ -184,7 +184,9 @@ class Extract:
 
     def _ranked_rows(self, doc_id: str, field: Field, ranking: Ranking, language: str) -> Iterator[dict[str, object]]:
         wanted = 1 if field.cardinality == "one" else PASSAGES
-        for passage, share in ranking.ranked(field, wording_of(field, language))[:wanted]:
+        ranked = ranking.ranked(field, wording_of(field, language))
+        fitting = [one for one in ranked if field.max_chars is None or len(one[0].quote.text) <= field.max_chars]
+        for passage, share in fitting[:wanted]:
             sure = likelihood(field, passage, share)
             if sure >= field.min_confidence:
                 yield self._quote_row(doc_id, field, passage, sure)

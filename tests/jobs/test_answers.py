@@ -7,14 +7,19 @@ import io
 import json
 import re
 import zipfile
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import BaseModel, Field
 
+from jobs import extract
 from jobs.oneshot import OneShot, rows_of, run_once
 from jobs.run import RunOptions
+from pipeline.fields.shipped import options_of
 from rwkv_runtime.engine import Engine
 from tests.jobs.project import TASKS, Project, contents, prose, unspool
 
@@ -140,6 +145,17 @@ def test_a_schema_may_be_given_to_extract(project: Project, tmp_path: Path) -> N
 
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("signed\t2020-03-03\t[")
+
+
+def test_a_document_is_extracted_from_python_into_a_model_of_ones_own(project: Project) -> None:
+    class Signed(BaseModel):
+        day: date
+        price: Annotated[str | None, Field(json_schema_extra={"x-unspool": {"type": "money"}})] = None
+
+    found = extract(document(project), Signed)
+
+    assert {row["field"]: row["normalized"] for row in found} == {"day": "2020-03-03", "price": "USD 5000"}
+    assert extract(document(project), "contract") == extract(str(document(project)), {"fields": options_of("contract")})
 
 
 def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) -> None:

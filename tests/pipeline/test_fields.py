@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from jobs.extract_schema import FieldSchema, default_schema, from_json_schema
+from jobs.extract_schema import ExtractTask, FieldSchema, default_schema, from_json_schema
 from pipeline.errors import DocumentError
 from pipeline.fields import shipped
 from pipeline.fields.calibration import CUED_POINTS, RANKED_POINTS, RULE_POINTS, confidence
@@ -286,3 +289,69 @@ def test_json_schema_becomes_fields() -> None:
         "party.country": "Italy",
         "number": "INV-7",
     }
+
+
+PROPERTIES = st.sampled_from(
+    [
+        {"type": "string", "format": "date"},
+        {"type": ["number", "null"], "minimum": 3},
+        {"type": "integer", "maximum": 2000},
+        {"enum": ["Acme", "Rome", None]},
+        {"const": "fees"},
+        {"type": "string", "pattern": "^[A-Z][a-z]+ (?:Ltd|Inc)$"},
+        {"type": "string", "description": "whose law governs", "maxLength": 40},
+        {"anyOf": [{"$ref": "#/$defs/mail"}, {"type": "null"}]},
+    ]
+)
+
+
+@given(
+    wanted=st.dictionaries(NAMES, st.tuples(PROPERTIES, st.booleans()), min_size=1, max_size=5),
+    parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=20)), min_size=1, max_size=20),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_is_found_for_a_json_schema_is_valid_against_it_and_stands_in_the_text(
+    wanted: dict[str, tuple[dict[str, Any], bool]], parts: Sequence[str]
+) -> None:
+    properties = {name: {"type": "array", "items": one} if many else one for name, (one, many) in wanted.items()}
+    schema = {"properties": properties, "$defs": {"mail": {"type": "string", "format": "email"}}}
+    fields = FieldSchema.model_validate(from_json_schema(schema)).fields
+    text = "".join(parts).encode("utf-8", "ignore").decode()
+
+    found: dict[str, Any] = {}
+    for row in rows(task_of(*(field.model_dump(mode="json") for field in fields)), text):
+        assert text[row["char_start"] : row["char_end"]] == row["quote"]
+        value = json.loads(row["value"])
+        if wanted[row["field"]][1]:
+            found.setdefault(row["field"], []).append(value)
+        else:
+            jsonschema.validate({row["field"]: value}, schema)
+    jsonschema.validate(found, schema)
+
+
+def test_a_schema_may_be_a_pydantic_model_with_models_in_it() -> None:
+    class Line(BaseModel):
+        amount: Decimal
+
+    class Order(BaseModel):
+        """What was ordered."""
+
+        due: date | None = None
+        lines: list[Line]
+        state: Literal["paid", "open"]
+
+    task = ExtractTask.model_validate({"name": "t", "type": "extract", "schema": Order})
+    fields = task.fields_.fields
+
+    assert [(field.name, field.type, field.cardinality) for field in fields] == [
+        ("due", "date", "one"),
+        ("lines.amount", "number", "many"),
+        ("state", "text", "one"),
+    ]
+
+
+def test_a_schema_that_is_nested_in_itself_or_refers_to_nothing_is_refused() -> None:
+    itself = {"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"properties": {"a": {"$ref": "#/$defs/a"}}}}}
+    for schema in (itself, {"properties": {"a": {"$ref": "#/$defs/b"}}}, {"properties": {"a": {"enum": [1, 2]}}}):
+        with pytest.raises(ValueError, match="property 'a"):
+            from_json_schema(schema)
