@@ -29,10 +29,10 @@ PASSAGES: Final = 4
 REREAD: Final = 12
 """Passages that are read again to choose among them."""
 
-USUAL_PASSAGES: Final = 100
-"""A word's rarity is judged as in a text of so many at least: in one of a single passage no word would be rare."""
+USUAL_SENTENCES: Final = 500
+"""A word's rarity is judged as in a text of so many at least: in one of a few sentences no word would be rare."""
 
-LEAST_CONFIDENCE: Final = 0.3
+LEAST_CONFIDENCE: Final = 0.25
 """Below it the answer is that it is not known. `unspool eval ask` says how often that is wrong, and how often right."""
 
 
@@ -81,12 +81,12 @@ def ask(lines: Iterable[Line], question: str, reading: Reading, languages: Mappi
         return Answer(question, None, 0.0, (), 0, "")
     terms = terms_of(languages.get(passages[0][0].doc_id, "en"))
     asked = list(dict.fromkeys(terms(question)))
-    index, words, parts = _scored(passages, asked, terms)
+    sentences, words, parts = _scored(passages, asked, terms)
     vector = vectors.isolated(reading.engine, [question])[0]
     chosen = _candidates(words, parts, passages, vector)
     state = reading.state(passages[chosen[0]][0].doc_id)
     before = fingerprint(state)
-    rarity = {term: idf(max(len(passages), USUAL_PASSAGES), index.having(term)) for term in asked}
+    rarity = {term: idf(max(len(sentences), USUAL_SENTENCES), sentences.having(term)) for term in asked}
     read = [_reread(passages[place], vector, rarity, reading, terms) for place in chosen]
     scores = of_passages(words[chosen], parts[chosen], np.array([one.cosine for one in read]))
     ranked = [_passage(passages[chosen[at]], read[at], float(scores[at])) for at in best(scores, PASSAGES)]
@@ -120,7 +120,7 @@ def _grouped(lines: list[Line]) -> list[tuple[Line, ...]]:
 def _scored(
     passages: list[tuple[Line, ...]], asked: list[str], terms: Terms
 ) -> tuple[Index, NDArray[np.float64], NDArray[np.float64]]:
-    """An index of the passages, and BM25 of each as a whole [n] and of its best sentence [n]."""
+    """An index of the sentences, and BM25 of each passage as a whole [n] and of its best sentence [n]."""
     index, sentences, firsts = Index(), Index(), []
     for passage in passages:
         firsts.append(len(sentences))
@@ -128,7 +128,7 @@ def _scored(
         index.add([term for one in found for term in one])
         for one in found:
             sentences.add(one)
-    return index, index.scores(asked), np.maximum.reduceat(sentences.scores(asked), firsts)
+    return sentences, index.scores(asked), np.maximum.reduceat(sentences.scores(asked), firsts)
 
 
 def _candidates(

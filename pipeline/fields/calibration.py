@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 RULE_POINTS: Final = ((0.0, 0.05), (0.15, 0.15), (0.3, 0.45), (0.45, 0.75), (0.6, 0.8), (0.9, 0.83))
-ANSWER_WEIGHTS: Final = (-4.96, 1.89, -0.44)
+ANSWER_WEIGHTS: Final = (-5.41, 1.86, -0.43)
 CUED_POINTS: Final = (
     (0.0, 0.0), (0.05, 0.01), (0.1, 0.03), (0.14, 0.08), (0.18, 0.15), (0.22, 0.28), (0.27, 0.48), (0.34, 0.7),
     (0.41, 0.82), (0.57, 0.9),
