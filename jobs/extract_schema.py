@@ -77,7 +77,7 @@ class FieldSpec(Section):
     examples: Words = ()
     """What such a value or clause may look like."""
     cues: Words = ()
-    """Words that are expected beside the value."""
+    """Words that are expected beside the value, or in a clause, where the first of them tell most."""
     keys: Words = ()
     """Words that stand in front of it, with a colon between: `Total: $5`."""
     patterns: Annotated[tuple[str, ...], LIST, AfterValidator(_patterns)] = ()

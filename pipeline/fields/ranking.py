@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fields.field import Field
+from pipeline.fields.field import NEXT_CUE, Field
 from pipeline.retrieval.bm25 import K1, length_damping, rarities, saturated
 from pipeline.retrieval.fusion import best, reciprocal_ranks
 from pipeline.retrieval.passages import PASSAGE_CHARS
@@ -27,9 +27,6 @@ from pipeline.values import Value
 
 KEPT: Final = 24
 """Passages kept for a field by words, and as many by vectors."""
-
-NEXT_CUE: Final = 0.85
-"""How much of a cue's weight the next one has."""
 
 BESIDE_CUES: Final = 0.1
 """The weight of a word of the description where there are cues."""

@@ -90,6 +90,8 @@ SAMPLES = (
         ("term", '(the "Effective Date")', "effective date"),
         ("jurisdiction", "governed by the laws of the State of New York, without", "new york"),
         ("jurisdiction", "under Applicable Law", None),
+        ("jurisdiction", "governed by the laws of India. Neither party", "india"),
+        ("jurisdiction", "the laws of the U.S. Virgin Islands", "u.s. virgin islands"),
         ("party", "made between Acme Holdings, Inc. and others", "acme holdings inc"),
         ("title", "EXHIBIT 10.1 DISTRIBUTION AGREEMENT", "distribution agreement"),
     ],
