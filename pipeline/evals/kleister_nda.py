@@ -81,9 +81,10 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 
 def _agreements(folder: Path) -> Iterator[tuple[str, frozenset[Pair]]]:
     """The text of each agreement, of its last column, and the pairs that are wanted."""
-    texts = lzma.open(folder / NEEDS[0], "rt", encoding="utf-8", newline="\n")
-    expected = (folder / NEEDS[1]).open(encoding="utf-8")
-    with texts, expected:
+    with (
+        lzma.open(folder / NEEDS[0], "rt", encoding="utf-8", newline="\n") as texts,
+        (folder / NEEDS[1]).open(encoding="utf-8") as expected,
+    ):
         for row, line in zip(texts, expected, strict=True):
             text = _ESCAPED.sub(lambda found: _WRITTEN[found[1]], row.rstrip("\n").rpartition("\t")[2])
             pairs = (pair.partition("=") for pair in line.split())
