@@ -16,12 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, Field
 
+import rwkv_runtime
 from jobs import extract
 from jobs.oneshot import OneShot, rows_of, run_once
 from jobs.run import RunOptions
 from pipeline.fields.shipped import options_of
+from rwkv_runtime import tokenizers
 from rwkv_runtime.engine import Engine
+from rwkv_runtime.model import Model
 from tests.jobs.project import TASKS, Project, contents, prose, unspool
+from tests.rwkv_runtime.tiny import tiny_model
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
 OTHER = "The inspector who signed the Duskmoor register in that year was Nadia Okonkwo."
@@ -87,6 +91,25 @@ def test_an_answer_is_a_quote_of_the_document_with_its_place(project: Project, k
 def _uri(project: Project, state: Path) -> str:
     rows = pq.read_table(project.out / "output" / "documents").to_pylist()
     return next(str(row["source_uri"]) for row in rows if state.name.startswith(row["doc_id"]))
+
+
+def test_a_model_that_writes_copies_words_out_of_the_quote_and_nothing_else(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizers.load(Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json")
+    model = Model(tiny_model(vocabulary=12288, layers=1, width=32)._network, tokenizer, "tiny")
+    monkeypatch.setattr("jobs.answers._load", lambda source, fingerprint: model)
+    said = unspool("ask", str(document(project)), QUESTION, "--copy", "--model", "tiny", "--json").data
+
+    cited = said["citation"]
+    assert said["method"] == "copied" and said["answer"] == cited["text"] in KEY
+    assert document(project).read_text("utf-8")[cited["char_start"] : cited["char_end"]] == said["answer"]
+
+
+def test_the_model_in_the_box_is_not_asked_to_write(project: Project) -> None:
+    for target in (document(project), project.out):
+        said = unspool("ask", str(target), QUESTION, "--copy")
+        assert (said.code, said.out) == (2, "") and "cannot write" in said.err
 
 
 def test_a_state_is_asked_about_its_own_document_only(project: Project) -> None:
