@@ -79,23 +79,25 @@ def search_run(path: Path, text: str, top: int) -> list[dict[str, Any]]:
     return [_line(hit.line, documents) | {"score": hit.score, "words": hit.words, "cosine": hit.cosine} for hit in hits]
 
 
-def ask_target(target: Path, question: str, model: str, state: Path | None) -> dict[str, Any]:
+def ask_target(target: Path, question: str, model: str, state: Path | None, copy: bool = False) -> dict[str, Any]:
     """The answer to a question about a run, a state that a run has kept, or a document; as a JSON value.
 
-    `model` and `state` count for documents: with a state, passages are read again behind it. Raises JobError.
+    `model` and `state` count for documents: with a state, passages are read again behind it. With `copy` the model
+    narrows the quote down to the words that answer. Raises JobError.
     """
     if not question.strip():
         raise usage_error("ASK", "there is no question; give one")
     if not target.exists():
         raise usage_error("ASK", "no such document, run or state file", str(target))
     if target.is_dir():
-        return _ask_run(_open(target), question)
+        return _ask_run(_open(target), question, copy)
     if target.suffix == _STATE_SUFFIX:
-        return _ask_run(_of_state(target), question)
-    return _ask_document(target, question, model, state)
+        return _ask_run(_of_state(target), question, copy)
+    return _ask_document(target, question, model, state, copy)
 
 
-def _ask_run(asked: Asked, question: str) -> dict[str, Any]:
+def _ask_run(asked: Asked, question: str, copy: bool) -> dict[str, Any]:
+    _check_writes(asked.model_source, copy)
     documents = asked.documents()
     with model_errors():
         from pipeline.answers.ask import Reading, ask
@@ -103,10 +105,11 @@ def _ask_run(asked: Asked, question: str) -> dict[str, Any]:
         model = _load(asked.model_source, asked.model_fingerprint)
         reading = Reading(_engine(model), asked.states(model))
         answer = ask(asked.lines(), question, reading, _languages(documents))
-    return _answer(answer, documents)
+        return _narrowed(_answer(answer, documents), answer, reading, copy)
 
 
-def _ask_document(path: Path, question: str, source: str, state: Path | None) -> dict[str, Any]:
+def _ask_document(path: Path, question: str, source: str, state: Path | None, copy: bool) -> dict[str, Any]:
+    _check_writes(source, copy)
     with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, _document_errors(path), model_errors():
         from pipeline.answers.ask import ask
         from pipeline.answers.lines import lines_of_document
@@ -120,7 +123,29 @@ def _ask_document(path: Path, question: str, source: str, state: Path | None) ->
         documents = {document.ref.doc_id: row}
         reading = _reading(model, document.ref.doc_id, state)
         answer = ask(lines_of_document(document, model.tokenizer), question, reading, _languages(documents))
-        return _answer(answer, documents)
+        return _narrowed(_answer(answer, documents), answer, reading, copy)
+
+
+def _check_writes(source: str, copy: bool) -> None:
+    if copy and source == "default":
+        raise usage_error(
+            "ASK", "the model in the box cannot write, so it has nothing to copy with; give another model"
+        )
+
+
+def _narrowed(said: dict[str, Any], answer: Answer, reading: Reading, copy: bool) -> dict[str, Any]:
+    """The answer with the quote narrowed down to the words that the model copies out of it, if it does."""
+    if not copy or answer.quote is None:
+        return said
+    from pipeline.answers.copying import copied
+
+    passage = answer.passages[said["passage"]]
+    words = copied(reading.engine.model, reading.state(answer.quote.doc_id), passage, answer.question)
+    if words is None:
+        return said
+    span = {"char_start": words.char_start, "char_end": words.char_end, "text": words.text}
+    chosen = {"answer": words.text, "method": "copied", "likelihood": words.likelihood}
+    return said | chosen | {"citation": said["citation"] | span}
 
 
 def _reading(model: Model, doc_id: str, state: Path | None) -> Reading:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import regex
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from jobs.sections import LIST, Section, TaskName, matching, problem
 
@@ -19,7 +19,9 @@ FieldType = Literal[
     "date",
     "duration",
     "email",
+    "iban",
     "identifier",
+    "integer",
     "jurisdiction",
     "money",
     "number",
@@ -33,7 +35,8 @@ FieldType = Literal[
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _FORMATS: Final = {"date": "date", "date-time": "date", "email": "email", "uri": "url", "duration": "duration"}
-_TYPES: Final = {"number": "number", "integer": "number"}
+_TYPES: Final = {"number": "number", "integer": "integer"}
+_DEEPEST: Final = 16
 _SCHEMA_TYPE: Final = "x-unspool"
 _MOST_FIELDS: Final = 256
 
@@ -74,7 +77,7 @@ class FieldSpec(Section):
     examples: Words = ()
     """What such a value or clause may look like."""
     cues: Words = ()
-    """Words that are expected beside the value."""
+    """Words that are expected beside the value, or in a clause, where the first of them tell most."""
     keys: Words = ()
     """Words that stand in front of it, with a colon between: `Total: $5`."""
     patterns: Annotated[tuple[str, ...], LIST, AfterValidator(_patterns)] = ()
@@ -115,7 +118,7 @@ def _check_limits(field: FieldSpec, place: int) -> None:
         limit = getattr(field, key)
         if limit is None:
             continue
-        if field.type not in ("date", "money", "number", "percentage"):
+        if field.type not in ("date", "integer", "money", "number", "percentage"):
             raise problem("value", f"a {field.type} has no order; leave `{key}` out", at=(place, key))
         if isinstance(limit, str) != (field.type == "date"):
             wanted = "a date as text, such as '2020-01-31'" if field.type == "date" else "a number"
@@ -139,7 +142,9 @@ def default_schema() -> FieldSchema:
 
 
 def _schema(value: object) -> object:
-    """JSON Schema is turned into fields; anything else stays as it is."""
+    """JSON Schema and pydantic models are turned into fields; anything else stays as it is."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return from_json_schema(value.model_json_schema())
     if isinstance(value, dict) and "properties" in value and "fields" not in value:
         return from_json_schema(value)
     return value
@@ -171,25 +176,56 @@ def from_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     A property's `format`, `type`, `enum` and `pattern` say how it is found; `x-unspool`, a mapping, says the rest in
     our own words. Arrays have many values, others one. Nested objects become fields with dots in their names.
     """
-    fields = [field for name, given in schema["properties"].items() for field in _fields_of(name, given)]
+    known = {**schema.get("definitions", {}), **schema.get("$defs", {})}
+    fields = [field for name, given in schema["properties"].items() for field in _fields_of(name, given, known, 0)]
     return {"description": str(schema.get("description") or schema.get("title") or ""), "fields": fields}
 
 
-def _fields_of(name: str, given: Any) -> list[dict[str, Any]]:
+def _fields_of(name: str, given: Any, known: Mapping[str, Any], depth: int) -> list[dict[str, Any]]:
+    own = _resolved(name, given, known)
+    is_list = own.get("type") == "array"
+    item = _resolved(name, own.get("items", {}), known) if is_list else own
+    if depth > _DEEPEST:
+        raise problem("value", f"the property {name!r} is nested in itself; name the fields that are wanted")
+    if "properties" in item:
+        nested = ((f"{name}.{inner}", value) for inner, value in item["properties"].items())
+        fields = [field for inner, value in nested for field in _fields_of(inner, value, known, depth + 1)]
+        return [field | {"cardinality": "many"} for field in fields] if is_list else fields
+    field: dict[str, Any] = {"name": name, "cardinality": "many" if is_list else "one"}
+    field["description"] = own.get("description") or item.get("description") or name.replace("_", " ")
+    return [field | _found_by(name, item) | own.get(_SCHEMA_TYPE, {})]
+
+
+def _resolved(name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schema says once references are followed and what may be missing is taken as there."""
     if not isinstance(given, dict):
         raise problem("expected", f"a schema for the property {name!r}, found {given!r}")
-    if "properties" in given:
-        return [field for inner, value in given["properties"].items() for field in _fields_of(f"{name}.{inner}", value)]
-    is_list = given.get("type") == "array"
-    item = given.get("items", {}) if is_list else given
-    field: dict[str, Any] = {"name": name, "cardinality": "many" if is_list else "one"}
-    field["description"] = given.get("description") or item.get("description") or name.replace("_", " ")
-    field["type"] = _FORMATS.get(str(item.get("format")), _TYPES.get(str(item.get("type")), "clause"))
-    if "enum" in item:
-        field |= {"type": "text", "values": {str(word): [] for word in item["enum"] if word is not None}}
+    for key in ("anyOf", "oneOf", "allOf"):
+        choices = [one for one in given.get(key, ()) if isinstance(one, dict) and one.get("type") != "null"]
+        if choices:
+            return _resolved(name, choices[0], known) | {k: v for k, v in given.items() if k != key}
+    if "$ref" in given:
+        target = known.get(str(given["$ref"]).rpartition("/")[2])
+        if target is None:
+            raise problem("value", f"{given['$ref']!r} of the property {name!r} is nowhere in the schema")
+        return _resolved(name, target, known) | {k: v for k, v in given.items() if k != "$ref"}
+    if isinstance(given.get("type"), list):
+        return given | {"type": next((one for one in given["type"] if one != "null"), "string")}
+    return given
+
+
+def _found_by(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a field that say how it is found and what it must be."""
+    options: dict[str, Any] = {
+        "type": _FORMATS.get(str(item.get("format")), _TYPES.get(str(item.get("type")), "clause"))
+    }
+    words = item.get("enum", [item["const"]] if "const" in item else None)
+    if words is not None:
+        if not all(isinstance(word, str | None) for word in words):
+            raise problem("value", f"the values of the property {name!r} are not words; give words, or a type")
+        options |= {"type": "text", "values": {word: [] for word in words if word is not None}}
     if "pattern" in item:
-        field |= {"type": "text", "patterns": [item["pattern"].removeprefix("^").removesuffix("$")]}
+        options |= {"type": "text", "patterns": [f"({item['pattern'].removeprefix('^').removesuffix('$')})"]}
     if "maxLength" in item:
-        field["max_chars"] = item["maxLength"]
-    field |= {key: float(item[key]) for key in ("minimum", "maximum") if key in item}
-    return [field | given.get(_SCHEMA_TYPE, {})]
+        options["max_chars"] = item["maxLength"]
+    return options | {key: float(item[key]) for key in ("minimum", "maximum") if key in item}

@@ -1,6 +1,7 @@
 """One document without a job file: a job is written into a temporary folder, run there, and its table handed back.
 
-The same machinery as for large jobs, so the rows are the same. Knows nothing of command lines.
+The same machinery as for large jobs, so the rows are the same; but nothing is read by the model for tasks that go by
+words. Knows nothing of command lines.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,10 +26,13 @@ from jobs.run import RunOptions, RunResult, load_job, run_job
 from jobs.run_directory import storage_errors
 from jobs.signals import Signals
 from pipeline.documents import LANGUAGE, DocumentRef
+from pipeline.fields import shipped
 from pipeline.pool import PATIENT_THREADS
 from rwkv_runtime import auto_dtype
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from pipeline.stream import StreamSpec
 
 STDIN: Final = "-"
@@ -50,6 +54,25 @@ class OneShot:
         return TABLES[self.task["type"]]
 
 
+def extract(
+    source: str | Path, schema: type[BaseModel] | Mapping[str, Any] | str | Path | None = None, model: str = "default"
+) -> list[dict[str, Any]]:
+    """The rows of `extractions` for one document: every value with its quote and place.
+
+    `schema` is a pydantic model, a schema as a mapping (our own or JSON Schema), a file with one, or the name of one
+    that comes with the package. Raises JobError.
+    """
+    task: dict[str, Any] = {"type": "extract"}
+    if isinstance(schema, type):
+        task["schema"] = schema.model_json_schema()
+    elif schema is not None:
+        named = isinstance(schema, Mapping) or schema in shipped.names()
+        task["schema"] = schema if named else str(Path(str(schema)).absolute())
+    shot = OneShot(str(source), task, model)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        return list(rows_of(result, shot.table))
+
+
 @contextmanager
 def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     """The finished run of one document, gone when the block ends.
@@ -59,7 +82,7 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     with tempfile.TemporaryDirectory(prefix="unspool-") as scratch:
         folder = Path(scratch)
         path = _document(shot.source, folder)
-        result = run_job(_job(shot, path, folder), [], options)
+        result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
         failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
         if failed:
             others = f"; so have {len(failed) - 1} more documents in it" if len(failed) > 1 else ""

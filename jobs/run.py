@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,13 +65,17 @@ LANES_ON_GPU: Final = 8
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, apart from what to run. `faults` makes the program fail at named points, for tests."""
+    """How to run, apart from what to run. `faults` makes the program fail at named points, for tests.
+
+    With `sparing`, documents are not read where no task needs the model: for a run that nobody keeps.
+    """
 
     progress: str = "auto"
     fail_fast: bool = False
     faults: str = ""
     handle_signals: bool = False
     verbose: bool = False
+    sparing: bool = False
     console: Console = field(default_factory=people_console)
 
 
@@ -354,7 +358,8 @@ class _Execution:
         spec, directory = self._run.job.spec, self._run.directory
         refs = [self._followed.reference(entry) for entry in entries]
         workers = workers_of(spec, len(refs), processors())
-        worker_spec = worker_spec_of(self._run, threads_of(spec, workers, processors()), self._options.faults)
+        made = worker_spec_of(self._run, threads_of(spec, workers, processors()), self._options.faults)
+        worker_spec = replace(made, sparing=self._options.sparing)
         with self._signals.answered_by_others():
             pool = open_pool(worker_spec, workers, spec.ray)
         try:

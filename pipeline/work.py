@@ -40,6 +40,8 @@ class WorkerSpec:
     faults: str = ""
     store: str = ""
     """The address that the run directory is kept at, if it is a copy."""
+    sparing: bool = False
+    """Documents are not read where no task needs the model. Not for runs that are kept: coverage would be untrue."""
 
 
 @dataclass(frozen=True)

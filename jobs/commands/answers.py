@@ -54,12 +54,15 @@ def ask(
     state: Annotated[
         Path | None, typer.Option("--state", help="Read a document's passages again behind this state.")
     ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Let a model that can write choose the words of the quote that answer.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question with quotes: the passages that suit it best, read again on a fork of the state."""
     from jobs.answers import ask_target
 
-    found = ask_target(target, question, model or "default", state)
+    found = ask_target(target, question, model or "default", state, copy)
     if as_json:
         data(found)
         return

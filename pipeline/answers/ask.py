@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline import vectors
 from pipeline.answers.lines import Line
-from pipeline.fields.calibration import ANSWER_POINTS, confidence
+from pipeline.fields.calibration import answer_confidence
 from pipeline.retrieval.bm25 import Index, idf
-from pipeline.retrieval.fusion import best, weighted_mean
+from pipeline.retrieval.fusion import best, best_apart, of_passages
 from pipeline.retrieval.passages import runs
 from pipeline.retrieval.terms import Terms, terms_of
 from rwkv_runtime.engine import Engine
@@ -29,11 +29,11 @@ PASSAGES: Final = 4
 REREAD: Final = 12
 """Passages that are read again to choose among them."""
 
-USUAL_PASSAGES: Final = 100
-"""A word's rarity is judged as in a text of so many at least: in one of a single passage no word would be rare."""
+USUAL_SENTENCES: Final = 500
+"""A word's rarity is judged as in a text of so many at least: in one of a few sentences no word would be rare."""
 
-LEAST_CONFIDENCE: Final = 0.5
-"""Below it the answer is that it is not known."""
+LEAST_CONFIDENCE: Final = 0.25
+"""Below it the answer is that it is not known. `unspool eval ask` says how often that is wrong, and how often right."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,16 @@ def ask(lines: Iterable[Line], question: str, reading: Reading, languages: Mappi
     if not passages:
         return Answer(question, None, 0.0, (), 0, "")
     terms = terms_of(languages.get(passages[0][0].doc_id, "en"))
-    index = Index()
-    for passage in passages:
-        index.add([term for line in passage for term in terms(line.text)])
     asked = list(dict.fromkeys(terms(question)))
+    sentences, words, parts = _scored(passages, asked, terms)
     vector = vectors.isolated(reading.engine, [question])[0]
-    words = index.scores(asked)
-    chosen = _candidates(words, passages, vector)
+    chosen = _candidates(words, parts, passages, vector)
     state = reading.state(passages[chosen[0]][0].doc_id)
     before = fingerprint(state)
-    read = [_reread(passages[place], vector, set(asked), reading, terms) for place in chosen]
-    scores = weighted_mean([words[chosen], np.array([one.cosine for one in read])], [0.5, 0.5])
-    rarity = {term: idf(max(len(passages), USUAL_PASSAGES), index.having(term)) for term in asked}
-    ranked = [
-        _passage(passages[chosen[at]], read[at], float(scores[at]), rarity, terms) for at in best(scores, PASSAGES)
-    ]
+    rarity = {term: idf(max(len(sentences), USUAL_SENTENCES), sentences.having(term)) for term in asked}
+    read = [_reread(passages[place], vector, rarity, reading, terms) for place in chosen]
+    scores = of_passages(words[chosen], parts[chosen], np.array([one.cosine for one in read]))
+    ranked = [_passage(passages[chosen[at]], read[at], float(scores[at])) for at in best(scores, PASSAGES)]
     sure = max(ranked, key=lambda one: one.confidence)
     if fingerprint(state) != before:
         raise AssertionError("asking has changed a state; please report it")
@@ -110,45 +105,65 @@ def fingerprint(state: State) -> str:
 
 @dataclass(frozen=True)
 class _Reread:
-    """What reading a passage again gave: its nearest cosine, and the place of the sentence that suits best."""
+    """What reading a passage again gave: its nearest cosine, the sentence that suits best, and how sure that is."""
 
     cosine: float
     place: int
     tokens: int
+    confidence: float
 
 
 def _grouped(lines: list[Line]) -> list[tuple[Line, ...]]:
     return [tuple(lines[run.first : run.last]) for run in runs(lines)]
 
 
-def _candidates(words: NDArray[np.float64], passages: list[tuple[Line, ...]], vector: NDArray[np.float32]) -> list[int]:
+def _scored(
+    passages: list[tuple[Line, ...]], asked: list[str], terms: Terms
+) -> tuple[Index, NDArray[np.float64], NDArray[np.float64]]:
+    """An index of the sentences, and BM25 of each passage as a whole [n] and of its best sentence [n]."""
+    index, sentences, firsts = Index(), Index(), []
+    for passage in passages:
+        firsts.append(len(sentences))
+        found = [terms(line.text) for line in passage]
+        index.add([term for one in found for term in one])
+        for one in found:
+            sentences.add(one)
+    return sentences, index.scores(asked), np.maximum.reduceat(sentences.scores(asked), firsts)
+
+
+def _candidates(
+    words: NDArray[np.float64],
+    parts: NDArray[np.float64],
+    passages: list[tuple[Line, ...]],
+    vector: NDArray[np.float32],
+) -> list[int]:
     """Places of the passages to be read again: the best by words, and by stored vectors where there are any."""
-    chosen = best(words, REREAD)
+    chosen = best_apart(of_passages(words, parts, None), REREAD)
     if passages[0][0].vector is not None and passages[0][0].vector.shape == vector.shape:
         near = np.array(
             [max(float(line.vector @ vector) for line in one if line.vector is not None) for one in passages]
         )
-        fused = weighted_mean([words, near], [0.5, 0.5])
-        chosen = list(dict.fromkeys([*best(fused, REREAD), *chosen[: REREAD // 2]]))
+        fused = of_passages(words, parts, near)
+        chosen = list(dict.fromkeys([*best_apart(fused, REREAD), *chosen[: REREAD // 2]]))
     return chosen
 
 
 def _reread(
-    passage: tuple[Line, ...], vector: NDArray[np.float32], asked: set[str], reading: Reading, terms: Terms
+    passage: tuple[Line, ...],
+    vector: NDArray[np.float32],
+    rarity: Mapping[str, float],
+    reading: Reading,
+    terms: Terms,
 ) -> _Reread:
     texts = [line.text for line in passage]
     found, tokens = vectors.vectors_together(reading.engine, reading.state(passage[0].doc_id), texts)
     cosines = found.astype(np.float64) @ vector
-    shared = np.array([len(asked & set(terms(text))) for text in texts], np.float64)
-    place = int(np.argmax(cosines + shared / max(float(shared.max()), 1.0)))
-    return _Reread(float(cosines.max()), place, tokens)
+    held = [set(terms(text)) for text in texts]
+    shared = np.array([sum(weight for term, weight in rarity.items() if term in one) for one in held])
+    place = int(np.argmax(cosines + shared / max(float(shared.max()), 1e-9)))
+    sure = answer_confidence(float(shared[place]), sum(rarity.values()) - float(shared[place]))
+    return _Reread(float(cosines.max()), place, tokens, sure)
 
 
-def _passage(
-    lines: tuple[Line, ...], read: _Reread, score: float, rarity: Mapping[str, float], terms: Terms
-) -> Passage:
-    quote = lines[read.place]
-    there = {term for line in lines for term in terms(line.text)}
-    share = sum(weight for term, weight in rarity.items() if term in there) / max(sum(rarity.values()), 1e-9)
-    sure = confidence(0.6 * share + 0.4 * max(read.cosine, 0.0), ANSWER_POINTS)
-    return Passage(lines, quote, score, sure)
+def _passage(lines: tuple[Line, ...], read: _Reread, score: float) -> Passage:
+    return Passage(lines, lines[read.place], score, read.confidence)

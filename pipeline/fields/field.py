@@ -8,6 +8,9 @@ from typing import Any, Final
 
 CLAUSE: Final = "clause"
 TEXT: Final = "text"
+NEXT_CUE: Final = 0.85
+"""How much of a cue's weight in a clause the next one has."""
+
 CARDINALITIES: Final = ("one", "many", "every")
 
 

@@ -12,7 +12,7 @@ import regex
 
 from pipeline.errors import DocumentError
 from pipeline.fields.calibration import confidence
-from pipeline.fields.field import CLAUSE, Field
+from pipeline.fields.field import CLAUSE, NEXT_CUE, Field
 from pipeline.fields.rules import Match, finders
 from pipeline.fields.stretches import Piece, Stretch
 from pipeline.fields.values import squeezed
@@ -180,6 +180,8 @@ def _context(field: Field, stretch: Stretch, match: Match, piece: Piece, languag
     place = 1.0
     if field.at_start:
         place = 0.25 + 0.75 * math.exp(-(stretch.base + match.start) / _START_CHARS)
+    if field.cues and field.type == CLAUSE:
+        return place * (0.4 + 0.6 * min(1.0, 1.5 * _share_of_cues(field, match, language)))
     if field.cues:
         return place * (0.3 + 0.7 * _closeness(field.cues, stretch.text, match))
     if field.description and field.type != CLAUSE:
@@ -199,6 +201,14 @@ def _closeness(cues: tuple[str, ...], text: str, match: Match) -> float:
         if word in behind:
             best = max(best, 0.8)
     return best
+
+
+def _share_of_cues(field: Field, match: Match, language: str) -> float:
+    """How much of the cues a clause has, the first of which weigh most."""
+    terms = terms_of(language)
+    there = set(terms(match.normalized))
+    weights = {term: NEXT_CUE**place for place, cue in enumerate(field.cues) for term in terms(cue)}
+    return sum(weight for term, weight in weights.items() if term in there) / max(sum(weights.values()), 1e-9)
 
 
 def _likeness(description: str, stretch: Stretch, match: Match, language: str) -> float:

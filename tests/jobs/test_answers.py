@@ -9,13 +9,25 @@ import signal
 import subprocess
 import sys
 import zipfile
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import BaseModel, Field
 
+import rwkv_runtime
+from jobs import extract
+from jobs.oneshot import OneShot, rows_of, run_once
+from jobs.run import RunOptions
+from pipeline.fields.shipped import options_of
+from rwkv_runtime import tokenizers
+from rwkv_runtime.engine import Engine
+from rwkv_runtime.model import Model
 from tests.jobs.project import REPOSITORY, TASKS, Project, contents, prose, unspool
+from tests.rwkv_runtime.tiny import tiny_model
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
 OTHER = "The inspector who signed the Duskmoor register in that year was Nadia Okonkwo."
@@ -83,6 +95,25 @@ def _uri(project: Project, state: Path) -> str:
     return next(str(row["source_uri"]) for row in rows if state.name.startswith(row["doc_id"]))
 
 
+def test_a_model_that_writes_copies_words_out_of_the_quote_and_nothing_else(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizers.load(Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json")
+    model = Model(tiny_model(vocabulary=12288, layers=1, width=32)._network, tokenizer, "tiny")
+    monkeypatch.setattr("jobs.answers._load", lambda source, fingerprint: model)
+    said = unspool("ask", str(document(project)), QUESTION, "--copy", "--model", "tiny", "--json").data
+
+    cited = said["citation"]
+    assert said["method"] == "copied" and said["answer"] == cited["text"] in KEY
+    assert document(project).read_text("utf-8")[cited["char_start"] : cited["char_end"]] == said["answer"]
+
+
+def test_the_model_in_the_box_is_not_asked_to_write(project: Project) -> None:
+    for target in (document(project), project.out):
+        said = unspool("ask", str(target), QUESTION, "--copy")
+        assert (said.code, said.out) == (2, "") and "cannot write" in said.err
+
+
 def test_a_state_is_asked_about_its_own_document_only(project: Project) -> None:
     [state] = [path for path in (project.out / "states").glob("*.end.arrow") if _uri(project, path) == "docs/a.txt"]
 
@@ -141,6 +172,17 @@ def test_a_schema_may_be_given_to_extract(project: Project, tmp_path: Path) -> N
     assert said.out.startswith("signed\t2020-03-03\t[")
 
 
+def test_a_document_is_extracted_from_python_into_a_model_of_ones_own(project: Project) -> None:
+    class Signed(BaseModel):
+        day: date
+        price: Annotated[str | None, Field(json_schema_extra={"x-unspool": {"type": "money"}})] = None
+
+    found = extract(document(project), Signed)
+
+    assert {row["field"]: row["normalized"] for row in found} == {"day": "2020-03-03", "price": "USD 5000"}
+    assert extract(document(project), "contract") == extract(str(document(project)), {"fields": options_of("contract")})
+
+
 def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) -> None:
     said = unspool("summarize", str(document(project)), "--sentences", "2", "-q")
 
@@ -148,6 +190,23 @@ def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) 
     lines = [line for line in said.out.splitlines() if line]
     assert 0 < len(lines) <= 2
     assert all(line in " ".join(text.split()) for line in lines)
+
+
+@pytest.mark.parametrize("task", [{"type": "summarize"}, {"type": "extract"}, {"type": "embed"}])
+def test_only_a_task_that_needs_the_model_has_it_read_and_the_rows_are_the_same(
+    project: Project, task: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds, feed = [], Engine.feed
+    monkeypatch.setattr(Engine, "feed", lambda self, given: feeds.append(given) or feed(self, given))
+    shot = OneShot(str(document(project)), task)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        rows = list(rows_of(result, shot.table))
+    assert bool(feeds) == (task["type"] == "embed")
+
+    monkeypatch.setattr("pipeline.worker.need_no_model", lambda tasks: False)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        assert list(rows_of(result, shot.table)) == rows
+    assert feeds
 
 
 def test_text_on_stdin_is_embedded_into_lines_of_json(tmp_path: Path) -> None:

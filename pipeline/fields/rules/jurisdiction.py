@@ -11,7 +11,8 @@ from pipeline.fields.values import squeezed
 
 TYPE: Final = "jurisdiction"
 
-_PLACE: Final = r"[A-Z][\w.’'-]*(?:\s(?:of|and|the)(?=\s[A-Z])|\s[A-Z][\w.’'-]*){0,5}"
+_NAME: Final = r"(?:(?:[A-Z]\.){2,}|St\.|[A-Z][\w’'-]*)"
+_PLACE: Final = rf"{_NAME}(?:\s(?:of|and|the)(?=\s[A-Z])|\s{_NAME}){{0,5}}"
 _LAWS: Final = re.compile(
     rf"\b[Ll]aws?\s(?:and\sregulations\s)?(?:of|in(?:\sforce\sin|\seffect\sin)?)\s(?P<of>(?:[Tt]he\s)?{_PLACE})"
     rf"|\bthe\s(?P<own>(?:[A-Z][\w-]+\s){{1,3}})laws?\b"
