@@ -17,7 +17,8 @@ from tests.jobs.project import REPOSITORY, unspool
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "examples").rglob("*.md"), *(REPOSITORY / ".ci").glob("*.md")])
 PAGES = [page for page in PAGES if page.parent.name != "documents" or page.name == "README.md"]
-COMMANDED = [*(page for page in PAGES if page.parent == REPOSITORY), REPOSITORY / "Makefile"]
+COMMANDED = [page for page in PAGES if page.parent == REPOSITORY or page.parent.name == "cookbook"]
+COMMANDED.append(REPOSITORY / "Makefile")
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
 
