@@ -18,7 +18,7 @@ from tests.jobs.project import REPOSITORY, unspool
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "examples").rglob("*.md"), *(REPOSITORY / ".ci").glob("*.md")])
 PAGES = [page for page in PAGES if page.parent.name != "documents" or page.name == "README.md"]
 COMMANDED = [page for page in PAGES if page.parent == REPOSITORY or page.parent.name == "cookbook"]
-COMMANDED.append(REPOSITORY / "Makefile")
+COMMANDED += [REPOSITORY / "Makefile", REPOSITORY / "llms.txt"]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
 
@@ -36,7 +36,7 @@ def fences(text: str, language: str = "") -> list[str]:
 def code(page: Path) -> str:
     """What stands on a page as code; of a Makefile, everything."""
     text = page.read_text("utf-8")
-    if page.suffix != ".md":
+    if page.suffix not in (".md", ".txt"):
         return text
     return "\n".join([body for _, body in _FENCE.findall(text)] + _CODE.findall(_FENCE.sub("", text)))
 
