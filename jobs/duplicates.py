@@ -19,6 +19,7 @@ from jobs.finalize import part_tables, read_part
 from jobs.ledger import Done, Finished, LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.prepare import Run
+from pipeline.documents import FOLLOW
 from pipeline.durable import sha256_file
 from pipeline.parts import STATES, Attempt, Part, PartWriter
 
@@ -57,7 +58,7 @@ def _groups(run: Run, manifest: Sequence[ManifestEntry], view: LedgerView) -> It
     """Documents of one content, two or more, at least one of them not finished; in the order of the manifest."""
     alike: dict[str, list[ManifestEntry]] = defaultdict(list)
     for entry in manifest:
-        if entry.size and not entry.member:
+        if entry.size and not entry.member and FOLLOW not in entry.options:
             suffixes = PurePath(entry.uri).suffixes[-2:]
             alike[json.dumps([entry.size, entry.reader, sorted(entry.options.items()), suffixes])].append(entry)
     for group in alike.values():

@@ -81,6 +81,7 @@ class EventLog:
         self.tokens_fed = 0
         self._open: dict[int, frozenset[str]] = {}
         self._done = self._failed = self._checkpoints = 0
+        self._noted: dict[int, dict[str, int]] = {}
         self._sampled_at = time.monotonic()
         self._sampled_tokens = 0
 
@@ -100,7 +101,7 @@ class EventLog:
         self._checkpoints += progress.checkpoints
         self._note_positions(place, progress)
         now = time.monotonic()
-        if now - self._sampled_at >= _METRICS_SECONDS:
+        if now - self._sampled_at >= _METRICS_SECONDS and self.tokens_fed > self._sampled_tokens:
             rate = (self.tokens_fed - self._sampled_tokens) / (now - self._sampled_at)
             sample = {
                 "unspool_tokens_read_total": self.tokens_fed,
@@ -145,8 +146,9 @@ class EventLog:
         positions = {lane.doc_id: lane.tokens for lane in progress.lanes}
         if progress.checkpoints:
             self.note("checkpoint", worker=place, count=progress.checkpoints, tokens=positions)
-        elif positions:
+        elif positions and positions != self._noted.get(place):
             self.note("position", worker=place, tokens=positions)
+        self._noted[place] = positions
 
     def _append(self, path: Path, fields: dict[str, Any]) -> None:
         stamped = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}

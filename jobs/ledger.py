@@ -18,7 +18,7 @@ import socket
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -78,6 +78,16 @@ class Done:
 
     kind: ClassVar[str] = "done"
     documents: tuple[Finished, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """More rows of a document that is followed: `parts` stand behind those of its earlier records of this kind."""
+
+    kind: ClassVar[str] = "rows"
+    doc_id: str
+    parts: tuple[Part, ...]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class Output:
     files: tuple[OutputFile, ...]
 
 
-Record: TypeAlias = Epoch | Done | Quarantine | Attempt | Invalidate | Numerics | SpecNote | Pause | Output
+Record: TypeAlias = Epoch | Done | Rows | Quarantine | Attempt | Invalidate | Numerics | SpecNote | Pause | Output
 
 
 _KINDS: Final[Mapping[str, type[Record]]] = MappingProxyType({kind.kind: kind for kind in typing.get_args(Record)})
@@ -200,6 +210,7 @@ class LedgerView:
         self._done: dict[str, Finished] = {}
         self._quarantined: dict[str, Quarantine] = {}
         self._attempts: dict[str, int] = {}
+        self._growing: dict[str, Rows] = {}
         self._numerics: dict[str, Mapping[str, str]] = {}
         self.spec_changes: tuple[str, ...] = ()
 
@@ -219,6 +230,11 @@ class LedgerView:
         return MappingProxyType(self._attempts)
 
     @property
+    def growing(self) -> Mapping[str, Rows]:
+        """All rows so far of each unfinished document that is followed, by id."""
+        return MappingProxyType(self._growing)
+
+    @property
     def numerics(self) -> Mapping[str, Mapping[str, str]]:
         """The numeric fingerprints that were reported, in the order of the first report, and what came with them."""
         return MappingProxyType(self._numerics)
@@ -235,7 +251,8 @@ class LedgerView:
     def parts(self) -> frozenset[str]:
         """The paths of all parts that the ledger refers to, relative to the run directory."""
         documents = [*self._done.values(), *(entry.document for entry in self._quarantined.values())]
-        return frozenset(part.path for document in documents for part in document.parts)
+        finished = {part.path for document in documents for part in document.parts}
+        return frozenset(finished | {part.path for rows in self._growing.values() for part in rows.parts})
 
     def check(self, entry: Entry) -> None:
         """Raise ValueError if `entry` cannot be the next record: wrong place, or a document finished twice."""
@@ -244,6 +261,8 @@ class LedgerView:
         if entry.epoch != self.epoch + isinstance(entry.record, Epoch):
             raise ValueError(f"a {entry.record.kind} record of epoch {entry.epoch} in epoch {self.epoch}")
         ids = [document.doc_id for document in _finished_by(entry.record)]
+        if isinstance(entry.record, Rows) and self.finished(entry.record.doc_id):
+            raise ValueError(f"document {entry.record.doc_id} has grown, but it is finished")
         twice = sorted({doc for doc in ids if self.finished(doc) or ids.count(doc) > 1})
         if twice:
             raise ValueError(f"document {twice[0]} is committed twice")
@@ -259,6 +278,10 @@ class LedgerView:
                 self._finish({document.doc_id: document for document in documents}, {})
             case Quarantine(document):
                 self._finish({}, {document.doc_id: entry.record})
+            case Rows(doc_id, parts):
+                before = self._growing.get(doc_id)
+                self._growing[doc_id] = replace(entry.record, parts=(*(before.parts if before else ()), *parts))
+                self._attempts.pop(doc_id, None)
             case Attempt(doc_id, number):
                 self._attempts[doc_id] = number
             case Invalidate(doc_ids):
@@ -275,6 +298,7 @@ class LedgerView:
         self._quarantined.update(quarantined)
         for doc_id in (*done, *quarantined):
             self._attempts.pop(doc_id, None)
+            self._growing.pop(doc_id, None)
         self.final = None
 
     def _forget(self, doc_ids: tuple[str, ...]) -> None:
@@ -282,6 +306,7 @@ class LedgerView:
             self._done.pop(doc_id, None)
             self._quarantined.pop(doc_id, None)
             self._attempts.pop(doc_id, None)
+            self._growing.pop(doc_id, None)
         self.final = None
 
 

@@ -6,6 +6,7 @@ The same machinery as for large jobs, so the rows are the same. Knows nothing of
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -13,13 +14,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
-from jobs.run import RunOptions, RunResult, run_job
+from jobs.manifest import document_id
+from jobs.models import model_errors
+from jobs.prepare import Job
+from jobs.run import RunOptions, RunResult, listening, load_job, run_job, threads_for
 from jobs.run_directory import storage_errors
+from pipeline.documents import LANGUAGE, DocumentRef
+from pipeline.pool import PATIENT_THREADS
+from rwkv_runtime import auto_dtype
+
+if TYPE_CHECKING:
+    from pipeline.stream import StreamSpec
 
 STDIN: Final = "-"
+_STDIN_NAME: Final = "stdin.txt"
 TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "sentences"}
 
 
@@ -30,6 +41,7 @@ class OneShot:
     source: str
     task: Mapping[str, Any]
     model: str = "default"
+    language: str = "auto"
 
     @property
     def table(self) -> str:
@@ -54,6 +66,51 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
         if result.exit_code not in (ExitCode.OK, ExitCode.FAILURES):
             raise JobError("INTERRUPTED", "nothing was kept; run it again", exit_code=result.exit_code)
         yield result
+
+
+def rows_of_stdin(shot: OneShot) -> Iterator[dict[str, Any]]:
+    """The rows of a text on stdin as they come, however long it goes on; SIGINT or SIGTERM ends the text there.
+
+    Raises JobError: exit 2 for an option that does not fit the model, 3 with the reason if the text is none, 7.
+    """
+    from pipeline.errors import DocumentError, OptionError
+
+    for name, value in PATIENT_THREADS.items():
+        os.environ.setdefault(name, value)  # read when torch is loaded
+    received: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="unspool-") as scratch, listening(received, wanted=True), model_errors():
+        from pipeline.growing import GrowingText, Pipe
+        from pipeline.stream import rows_as_read
+
+        folder = Path(scratch)
+        job = load_job(_job(shot, folder / _STDIN_NAME, folder))
+        told = {LANGUAGE: shot.language} if shot.language != "auto" else {}
+        ref = DocumentRef(document_id(_STDIN_NAME), _STDIN_NAME, _STDIN_NAME, 0, 0, "text", told)
+        text = GrowingText(ref, Pipe(sys.stdin.fileno(), lambda: bool(received)))
+        try:
+            for rows in rows_as_read(_stream_spec(job), text, shot.table):
+                yield from rows.to_pylist()
+        except DocumentError as error:
+            message = f"{error.message} ({error.error_type})"
+            raise JobError("DOCUMENT", message, exit_code=ExitCode.FAILURES, where=STDIN) from error
+        except OptionError as error:
+            raise usage_error("SPEC-VALUE", str(error)) from error
+
+
+def _stream_spec(job: Job) -> StreamSpec:
+    from pipeline.stream import StreamSpec
+
+    spec = job.spec
+    return StreamSpec(
+        model_source=spec.model.location,
+        device=spec.model.device,
+        dtype=auto_dtype.resolve(spec.model.dtype, spec.model.device),
+        threads=threads_for(0),
+        window=spec.run.window,
+        max_chars=spec.split.max_chars,
+        language=None if spec.split.language == "auto" else spec.split.language,
+        tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
+    )
 
 
 def rows_of(result: RunResult, table: str) -> Iterator[dict[str, Any]]:
@@ -95,7 +152,7 @@ def _document(source: str, folder: Path) -> Path:
         if not path.is_file():
             raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for text on stdin", source)
         return path
-    path = folder / "stdin.txt"
+    path = folder / _STDIN_NAME
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
@@ -111,6 +168,7 @@ def _job(shot: OneShot, path: Path, folder: Path) -> Path:
         "model": {"source": _literal(str(Path(shot.model).absolute()) if is_path else shot.model)},
         "inputs": [{"path": _literal(glob.escape(str(path)))}],
         "tasks": [{"name": shot.task["type"], **shot.task}],
+        "split": {"language": shot.language},
         "output": {"path": _literal(str(folder / "run"))},
         "run": {"workers": 0},
     }

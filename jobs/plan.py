@@ -13,6 +13,7 @@ from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, read_manifests
 from jobs.prepare import Job, list_inputs, reference, refuse_other_job
 from jobs.run_directory import RunDirectory
+from pipeline.documents import FOLLOW
 from pipeline.durable import Disk
 from pipeline.errors import DocumentError
 
@@ -22,7 +23,7 @@ BYTES_PER_TOKEN: Final = 3.4
 
 @dataclass(frozen=True)
 class PlannedDocument:
-    """One document: `action` is read, resume, skip or fail, and `reason` says why."""
+    """One document: `action` is read, resume, follow, skip or fail, and `reason` says why."""
 
     doc_id: str
     uri: str
@@ -52,7 +53,7 @@ def plan_job(job: Job) -> Plan:
     view, entries = _standing(job)
     checkpoints = _checkpointed_tokens(job, entries) if view else {}
     documents = tuple(_planned(job, entry, view, checkpoints) for entry in entries)
-    left = [document for document in documents if document.action in ("read", "resume")]
+    left = [document for document in documents if document.action in ("read", "resume", "follow")]
     tokens_left = sum(document.tokens_estimate - checkpoints.get(document.doc_id, 0) for document in left)
     return Plan(
         run=str(job.run_path),
@@ -85,6 +86,8 @@ def _action(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict
     finished = view.finished(entry.doc_id) if view else None
     if finished is not None:
         return "skip", f"{finished.status} already, {finished.tokens:,} tokens"
+    if FOLLOW in entry.options:
+        return "follow", f"from token {saved[entry.doc_id]:,}" if entry.doc_id in saved else "new, read as it grows"
     try:
         what = describe(reference(entry, job.root))
     except DocumentError as error:

@@ -10,7 +10,7 @@ import os
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,7 @@ from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, w
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
-from pipeline.documents import DocumentRef
+from pipeline.documents import FOLLOW, DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file, sha256_hex
 from pipeline.remote import is_remote
 from rwkv_runtime import auto_dtype
@@ -84,7 +84,16 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
         if not is_remote(entry.uri) and Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
-    return with_members(files, job.root, job.spec.limit, members)
+    return with_members([_as_text(entry) for entry in files], job.root, job.spec.limit, members)
+
+
+def _as_text(entry: ManifestEntry) -> ManifestEntry:
+    """What is followed is read as plain text, also where its name says nothing of its kind."""
+    if FOLLOW not in entry.options or entry.reader == "text":
+        return entry
+    if entry.reader:
+        raise usage_error("INPUT-FOLLOW", f"is read as {entry.reader}; only plain text can be followed", entry.uri)
+    return replace(entry, reader="text")
 
 
 def _pattern(entry: InputSection) -> InputPattern:
@@ -252,6 +261,8 @@ def stale_documents(run: Run, manifest: Sequence[ManifestEntry], done: Mapping[s
 
 
 def _is_stale(root: Path, entry: ManifestEntry, document: Finished) -> bool:
+    if FOLLOW in entry.options:
+        return False  # what has been appended since is nobody's fault
     path = entry.path(root)
     try:
         facts = path.stat()
@@ -274,4 +285,6 @@ def _bytes_of(path: Path, start: int, end: int) -> bytes:
 
 def differs(then: ManifestEntry, now: ManifestEntry) -> bool:
     """Whether a document is not the one that was listed, as far as can be seen without reading it."""
+    if FOLLOW in then.options:
+        return False
     return (then.size, then.mtime_ns, then.options) != (now.size, now.mtime_ns, now.options)

@@ -43,9 +43,12 @@ class Display(Protocol):
 
 
 class Tally:
-    """The figures of a run as they stand."""
+    """The figures of a run as they stand; of one that follows files there is no whole to be a share of."""
 
-    def __init__(self, sizes: Mapping[str, int], uris: Mapping[str, str], finished: Mapping[str, str]) -> None:
+    def __init__(
+        self, sizes: Mapping[str, int], uris: Mapping[str, str], finished: Mapping[str, str], follows: bool = False
+    ) -> None:
+        self.follows = follows
         self._sizes = dict(sizes)
         self._uris = dict(uris)
         self._read = {doc_id: self._sizes.get(doc_id, 0) for doc_id in finished}
@@ -120,6 +123,8 @@ class Tally:
         tokens_a_second, bytes_a_second = self.rates()
         left = (self.total_bytes - self.read_bytes) / bytes_a_second if bytes_a_second > 0 else None
         saved = f"{now - self.saved_at:.0f} s ago" if self.saved_at is not None else "none yet"
+        if self.follows:
+            return f"following · {self.tokens:,} tokens · {tokens_a_second:,.0f} tokens/s · checkpoint {saved}"
         fields = [
             f"{human_bytes(self.read_bytes)} of {human_bytes(self.total_bytes)}",
             f"{self.finished}/{self.documents} documents",
@@ -189,7 +194,10 @@ class LiveDisplay:
 
     def draw(self, tally: Tally) -> None:
         self._progress.update(
-            self._task, total=tally.total_bytes, completed=tally.read_bytes, line=tally.line(time.monotonic())
+            self._task,
+            total=None if tally.follows else tally.total_bytes,
+            completed=tally.read_bytes,
+            line=tally.line(time.monotonic()),
         )
         workers = [Text(safe(line), no_wrap=True, overflow="ellipsis") for line in tally.worker_lines()]
         more = [Text(f"and {len(workers) - _WORKERS_SHOWN} more workers")] if len(workers) > _WORKERS_SHOWN else []

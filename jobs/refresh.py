@@ -15,6 +15,7 @@ from jobs.growth import read_on
 from jobs.ledger import Invalidate, LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, write_manifest
 from jobs.prepare import Run, differs, list_inputs, stale_documents
+from pipeline.documents import FOLLOW
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def refresh_inputs(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry
         for entry in now
         if entry.doc_id in known and _is_to_be_read_anew(entry, known[entry.doc_id], ledger.view, stale)
     ]
-    gone = known.keys() - {entry.doc_id for entry in now}
+    gone = known.keys() - {entry.doc_id for entry in now} - {one.doc_id for one in manifest if FOLLOW in one.options}
     grown = {entry.doc_id for entry in changed if read_on(run, ledger, known[entry.doc_id], entry)}
     added = [replace(entry, ordinal=len(known) + number) for number, entry in enumerate(new)]
     if added or changed:

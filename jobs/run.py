@@ -22,6 +22,7 @@ from jobs.duplicates import settle
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
+from jobs.following import FOLLOWING, LIVE, Followed, follows
 from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
@@ -34,7 +35,6 @@ from jobs.prepare import (
     model_error,
     open_or_create,
     open_run_directory,
-    reference,
     spec_changes,
     stale_documents,
     versions,
@@ -87,10 +87,15 @@ class RunResult:
     seconds: float
 
     def table(self, name: str) -> ds.Dataset:
-        """A table of the finished run as a pyarrow dataset. Raises JobError if the run is not finished."""
+        """A table of the finished run as a pyarrow dataset; while files are followed, what there is of it.
+
+        Raises JobError if the run is not finished.
+        """
         import pyarrow.dataset as ds
 
         folder = self.path / "output" / name
+        if live := sorted(map(str, (self.path / LIVE / name).glob("*.parquet"))):
+            return ds.dataset(live, format="parquet")
         if not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*/"))
             message = f"no table `{name}`; there are {', '.join(known)}" if known else "the run is not finished"
@@ -164,7 +169,7 @@ def _execute(run: Run, options: RunOptions, asked: Asked | None = None) -> RunRe
         view = RunLedger.read(directory.ledger)
         if not run.is_new:
             _say_what_is_there(run, manifest, view, say)
-        reason = "start" if run.is_new else "resume"
+        reason = FOLLOWING if follows(run.job) else "start" if run.is_new else "resume"
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner, directory.reserve)
         _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
@@ -260,6 +265,7 @@ class _Execution:
         self._options = options
         self._say = say
         self._signals: list[int] = []
+        self._followed = Followed(run, ledger, manifest)
         info = run.directory.info
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
@@ -269,16 +275,19 @@ class _Execution:
         view = self._ledger.view
         dtype = self._run.directory.info.dtype
         self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
-        with _listening(self._signals, self._options.handle_signals):
+        with listening(self._signals, self._options.handle_signals):
             if view.final is not None and not _output_is_whole(self._run, view):
                 self._say("warning: the finished tables are damaged or missing; they are written again")
                 self._finalize()
+            self._followed.begin()
             while view.final is None:
+                self._manifest = frozen_inputs(self._run)  # files that were rotated have made it longer
                 waiting = settle(self._run, self._ledger, self._manifest)
                 left = [one for one in self._manifest if not view.finished(one.doc_id) and one.doc_id not in waiting]
                 if left and not self._read(left):
                     self._events.note("run_interrupted", signal=self._signals[:1])
                     return self._result(ExitCode.INTERRUPTED)
+                self._manifest = frozen_inputs(self._run)
                 if not waiting:
                     self._finalize()
             self._write_summary()
@@ -306,19 +315,19 @@ class _Execution:
         from pipeline.parts import PartWriter
 
         spec, directory = self._run.job.spec, self._run.directory
-        refs = [reference(entry, self._run.job.root) for entry in entries]
+        refs = [self._followed.reference(entry) for entry in entries]
         workers = workers_of(spec, len(refs))
         worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
         pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
             # Once more: starting Ray has replaced the handlers.
-            listening = _listening(self._signals, self._options.handle_signals)
-            with listening, Watch(self._tally(), _display(self._options), self._options.verbose) as watch:
+            heard = listening(self._signals, self._options.handle_signals)
+            with heard, Watch(self._tally(), _display(self._options), self._options.verbose) as watch:
                 supervisor = Supervisor(
                     pool,
                     self._ledger,
                     refs,
-                    worker_spec.lanes,
+                    worker_spec.lanes + -(-self._followed.count // max(workers, 1)),  # they leave room for others
                     Limits(
                         spec.on_error.retries, spec.on_error.max_failed, len(self._manifest), self._options.fail_fast
                     ),
@@ -328,6 +337,7 @@ class _Execution:
                     CheckpointFolder(directory.path, directory.disk).clear,
                     lambda: bool(self._signals),
                     Patience(spec.on_error.stall_timeout),
+                    self._followed,
                 )
                 return supervisor.run()
         except RwkvError as error:
@@ -343,7 +353,8 @@ class _Execution:
         view, entries = self._ledger.view, self._manifest
         finished = dict.fromkeys(view.done, "ok") | dict.fromkeys(view.quarantined, "failed")
         sizes = {entry.doc_id: entry.size for entry in entries}
-        return Tally(sizes, {entry.doc_id: entry.uri for entry in entries}, finished)
+        uris = {entry.doc_id: entry.uri for entry in entries}
+        return Tally(sizes, uris, finished, follows(self._run.job))
 
     def _finalize(self) -> None:
         """Write `output/`, unless a part turns out to be damaged: then its document is left to be read again."""
@@ -352,6 +363,7 @@ class _Execution:
         try:
             materialise_states(directory, view)
             finalize(directory, self._ledger, self._manifest, schemas, description)
+            self._followed.end()
         except JobError as error:
             documents = [document for document in map(view.finished, view.finished_ids()) if document]
             if error.code != "RUN-PART-DAMAGED":
@@ -467,7 +479,7 @@ def _result(run: RunDirectory, view: LedgerView, code: ExitCode, tokens_fed: int
 
 
 @contextmanager
-def _listening(received: list[int], wanted: bool) -> Iterator[None]:
+def listening(received: list[int], wanted: bool) -> Iterator[None]:
     """Note the first SIGINT or SIGTERM, so that the run stops in good order; the second one stops it at once."""
     if not wanted:
         yield

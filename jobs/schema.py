@@ -27,6 +27,7 @@ from pydantic import (
 
 from jobs.extract_schema import ExtractTask
 from jobs.sections import LIST, Section, TaskName, matching, not_yet, problem
+from pipeline.documents import FOLLOW, GROWS
 from pipeline.encodings import canonical
 
 Way: TypeAlias = tuple[str | int, ...]
@@ -231,6 +232,9 @@ class InputSection(Section):
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
     """Of the files, such as `cp1252`, where neither a byte order mark nor the bytes themselves tell; null finds it."""
 
+    follow: bool = False
+    """Read plain text files on as they grow, such as logs, until the run is stopped; false reads to their ends."""
+
     text_key: Annotated[str, Field(min_length=1)] | None = None
     """In JSONL and CSV files: the key or column of each record's text; null means `text`."""
     id_key: Annotated[str, Field(min_length=1)] | None = None
@@ -248,6 +252,8 @@ class InputSection(Section):
             raise problem("value", "a manifest names each file, so leave `exclude` out", at=("exclude",))
         if self.manifest is None and self.folder is not None:
             raise problem("value", "`folder` belongs to a `manifest`; leave it out", at=("folder",))
+        if self.follow and (self.path is None or (_SCHEME.match(self.path) and not self.path.startswith("file://"))):
+            raise problem("value", "only files on this machine, named by `path`, can be followed", at=("follow",))
         return self
 
     def options(self) -> dict[str, str]:
@@ -256,6 +262,8 @@ class InputSection(Section):
         listed = {"metadata": json.dumps(self.metadata)} if self.metadata and self.manifest is None else {}
         if self.pdf.headers != "keep":
             listed["pdf_headers"] = self.pdf.headers
+        if self.follow:
+            listed[FOLLOW] = GROWS
         return {key: value for key, value in given.items() if value} | listed
 
 

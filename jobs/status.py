@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.ledger import RunLedger
+from jobs.following import FOLLOWING
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import read_manifests
 from jobs.plan import newest_checkpoint
 from jobs.run_directory import RunDirectory
@@ -40,7 +41,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Status:
-    """`state` is finished, running, or stopped; ages are in seconds, None where there is nothing to tell."""
+    """`state` is finished, running, following (running without an end), or stopped.
+
+    Ages are in seconds, None where there is nothing to tell.
+    """
 
     run: str
     name: str
@@ -78,7 +82,7 @@ def status_of(path: Path) -> Status:
     return Status(
         run=str(path),
         name=str(run.info.spec.get("name", "")),
-        state="finished" if is_final else "running" if _is_locked(path) else "stopped",
+        state="finished" if is_final else _at_work(view) if _is_locked(path) else "stopped",
         documents=len(entries),
         done=len(view.done),
         failed=len(view.quarantined),
@@ -96,6 +100,10 @@ def status_of(path: Path) -> Status:
             Failure(doc_id, uris.get(doc_id, doc_id), record.reason) for doc_id, record in view.quarantined.items()
         ),
     )
+
+
+def _at_work(view: LedgerView) -> str:
+    return "following" if view.owner and view.owner.reason == FOLLOWING else "running"
 
 
 def _is_locked(path: Path) -> bool:

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from jobs.errors import ExitCode, JobError
 from jobs.ledger import Attempt as LostAttempt
-from jobs.ledger import Done, Finished, Numerics, Pause, Quarantine, RunLedger
+from jobs.ledger import Done, Finished, Invalidate, Numerics, Pause, Quarantine, Rows, RunLedger
 from jobs.patience import Patience
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome, failed
-from pipeline.parts import Attempt, PartWriter
+from pipeline.parts import Attempt, Part, PartWriter
 from pipeline.pool import Answer, Loss, Pool
 from pipeline.work import Assignment
 
 if TYPE_CHECKING:
-    from pipeline.work import Progress, WorkerFacts
+    from pipeline.work import Grown, Progress, WorkerFacts
 
 _CALL_SECONDS: Final = 1.0
 _GROUP_SECONDS: Final = 1.0
@@ -53,6 +53,14 @@ class Watcher(Protocol):
     def lost(self, loss: Loss, again: Sequence[str]) -> None: ...
 
     def warn(self, text: str) -> None: ...
+
+
+class Following(Protocol):
+    """What becomes of documents that are followed: their rows are shown, and another file may take their place."""
+
+    def show(self, doc_id: str, parts: Sequence[Part]) -> None: ...
+
+    def successor(self, doc_id: str) -> DocumentRef | None: ...
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,14 @@ class Supervisor:
         clear_checkpoints: Callable[[str], None],
         stop_requested: Callable[[], bool],
         patience: Patience,
+        following: Following | None = None,
     ) -> None:
         self._pool = pool
         self._ledger = ledger
         self._refs = {ref.doc_id: ref for ref in refs}
-        self._queue = deque(sorted(refs, key=lambda ref: -ref.size))
+        self._queue = deque(sorted(refs, key=lambda ref: (not ref.follows, -ref.size)))
         self._lanes = lanes
+        self._following = following
         self._limits = limits
         self._writer = writer
         self._watcher = watcher
@@ -121,15 +131,16 @@ class Supervisor:
         """
         for place in self._places:
             self._start(place)
-        while self._left():
+        while self._left() or self._uncommitted:
             if self._stop_requested():
                 return self._stop()
             for answer in self._pool.wait(_CALL_SECONDS):
                 self._take(answer)
             self._end_hung_workers()
+            if not self._left():
+                self._commit()  # another document may take the place of one that is over
             self._commit_if_due()
             self._hand_out()
-        self._commit()
         return True
 
     def _left(self) -> bool:
@@ -162,7 +173,8 @@ class Supervisor:
         return new
 
     def _is_suspect(self, doc_id: str) -> bool:
-        return self._ledger.view.attempts.get(doc_id, 0) > 0
+        """Whether it has lost a worker. What is followed is never read alone: the others would wait without end."""
+        return not self._refs[doc_id].follows and self._ledger.view.attempts.get(doc_id, 0) > 0
 
     def _call(self, number: int, place: _Place, new: Sequence[DocumentRef]) -> None:
         assignments = [
@@ -210,6 +222,9 @@ class Supervisor:
         for warning in progress.warnings:
             self._watcher.warn(warning)
         self._watcher.moved(number, progress)
+        for grown in progress.grown:
+            if place.reading.get(grown.doc_id) == Attempt(grown.doc_id, grown.epoch, grown.attempt):
+                self._commit_rows(grown)
         for outcome in progress.outcomes:
             mine = place.reading.get(outcome.doc_id)
             # A late answer of an earlier try names files that nobody will refer to.
@@ -222,6 +237,19 @@ class Supervisor:
             raise JobError(
                 "RUN-DISK", f"{progress.fault}; make room or mend it, then run again", exit_code=ExitCode.ENVIRONMENT
             )
+
+    def _commit_rows(self, grown: Grown) -> None:
+        """Make the rows a fact that a document which is followed has so far."""
+        before = self._ledger.view.growing.get(grown.doc_id)
+        known = before.parts if before else ()
+        if grown.parts[: len(known)] != known:
+            self._watcher.warn(f"{self._refs[grown.doc_id].uri} was read anew; the rows there were are replaced")
+            self._ledger.commit(Invalidate((grown.doc_id,), "read anew"))
+            known = ()
+        if len(grown.parts) > len(known):
+            self._ledger.commit(Rows(grown.doc_id, grown.parts[len(known) :], grown.tokens))
+        if self._following:
+            self._following.show(grown.doc_id, grown.parts)
 
     def _see_to(self, outcome: Outcome) -> None:
         took = time.monotonic() - self._started.pop(outcome.doc_id, time.monotonic())
@@ -337,6 +365,16 @@ class Supervisor:
             if not outcome.retryable:
                 self._clear_checkpoints(outcome.doc_id)
             self._watcher.finished(outcome)
+            self._go_on_behind(outcome)
+
+    def _go_on_behind(self, outcome: Outcome) -> None:
+        """Read on in the file that has taken the place of one that was followed."""
+        if self._following is None or outcome.status == "failed":
+            return
+        self._following.show(outcome.doc_id, outcome.parts)
+        if (ref := self._following.successor(outcome.doc_id)) is not None:
+            self._refs[ref.doc_id] = ref
+            self._queue.append(ref)
 
     def _keep_traceback(self, outcome: Outcome) -> None:
         if outcome.traceback:

@@ -30,7 +30,8 @@ def verify(run: RunDirectory) -> list[str]:
     except JobError as error:
         return [str(error)]
     documents = [document for entry in manifest if (document := view.finished(entry.doc_id))]
-    damaged = damaged_documents(run, documents)
+    growing = [Finished(rows.doc_id, "following", rows.parts) for rows in view.growing.values()]
+    damaged = damaged_documents(run, [*documents, *growing])
     whole = [document for document in documents if document.doc_id not in damaged]
     return [
         *_ledger_differences(view, manifest),

@@ -6,14 +6,21 @@ Knows nothing of file formats (each is a module of `pipeline.formats`), tokens o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pipeline.values import Value
 
 Cursor: TypeAlias = "Mapping[str, Value]"
 """Where a reader stands: plain values that the reader made and that it alone understands."""
+
+FOLLOW: Final = "follow"
+"""The option of a document that is followed: GROWS, or TO_ITS_END once it is to be read to where it ends now."""
+GROWS: Final = "grows"
+TO_ITS_END: Final = "to its end"
+LANGUAGE: Final = "language"
+"""The option that says the language of a document that is followed, where it need not be told from the text."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,21 @@ class DocumentRef:
     mtime_ns: int
     reader: str
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is no end to it: it is read on as it grows."""
+        return self.options.get(FOLLOW) == GROWS
+
+    def as_followed(self, follows: bool, language: str | None) -> DocumentRef:
+        """The same document followed on, or else read to its end; in the language of the job if it names one.
+
+        One that was not listed to be followed stays as it is.
+        """
+        if FOLLOW not in self.options:
+            return self
+        told = {LANGUAGE: language} if language else {}
+        return replace(self, options={**self.options, FOLLOW: GROWS if follows else TO_ITS_END, **told})
 
 
 @dataclass(frozen=True)
@@ -53,7 +75,8 @@ class Block:
 
     The blocks of a document, joined, are its text. `after` restarts the reader behind this block. `is_settled` says
     that nothing appended to the source could change this block or its section; once it is false it stays so. Only
-    formats whose files may grow (they have `GROWS`) need to say so.
+    formats whose files may grow (they have `GROWS`) need to say so. A block without text says that nothing more is
+    there yet; only documents that are followed have such.
     """
 
     text: str

@@ -22,9 +22,9 @@ from pipeline.errors import DocumentError
 
 BLOCK_BYTES: Final = 16_384
 _SCAN_BYTES: Final = 1 << 20
-_SAMPLE_CHARS: Final = 20_000
+SAMPLE_CHARS: Final = 20_000
 _BEFORE_BAD: Final = 512
-_NUL_SHARE: Final = 0.1
+NUL_SHARE: Final = 0.1
 _CONTROL_SHARE: Final = 0.02
 _CONTROLS: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b"))
 _REPLACEMENT: Final = "\ufffd"
@@ -195,7 +195,7 @@ class _Scan:
             raise DocumentError("open", "empty", "the file holds nothing but white space")
         wide = self.encoding.startswith(("utf-16", "utf-32"))
         share = f"{self.nuls:,} of {self.size:,} bytes are NUL"
-        if not wide and self.nuls > _NUL_SHARE * self.size:
+        if not wide and self.nuls > NUL_SHARE * self.size:
             message = f"{share}: this is no text file; if it is UTF-16 without a byte order mark, set inputs.encoding"
             raise DocumentError("decode", "binary_not_text", message)
         is_utf8 = self.encoding == "utf-8" and not self.errors
@@ -218,7 +218,7 @@ def _scan(descriptor: int, span: tuple[int, int], encoding: str, errors: str) ->
             text, bad_at = _decode(decoder, data, position)
             blank = blank and not text.strip()
             replaced += text.count(_REPLACEMENT) if errors == "replace" else 0
-            sample += text[: max(_SAMPLE_CHARS - len(sample), 0)]
+            sample += text[: max(SAMPLE_CHARS - len(sample), 0)]
         if not data:
             break
         nuls += data.count(0)

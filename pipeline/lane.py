@@ -67,6 +67,7 @@ class Lane:
     _saved_tokens: int = field(init=False, default=0)
     _saved_at: float = field(init=False, default=0.0)
     _started_at: float = field(init=False, default=0.0)
+    _waits: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._steps = self.reader.steps()
@@ -97,7 +98,8 @@ class Lane:
 
         Raises DocumentError for what is wrong with the document, OSError for what is wrong with the disk.
         """
-        if self.tools.clock() - self._started_at > self.tools.doc_timeout:
+        follows = self.document.ref.follows
+        if not follows and self.tools.clock() - self._started_at > self.tools.doc_timeout:
             raise DocumentError(
                 "read",
                 "timeout",
@@ -111,8 +113,19 @@ class Lane:
                 return None
             fed = None
             if isinstance(step, (Feed, SavePoint)):
+                self._waits = isinstance(step, SavePoint) and step.waits
                 return step
             self._carry_out(step)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing more to read for now, as where a document that is followed ends."""
+        return self._waits
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The rows that have left memory."""
+        return tuple(self._parts)
 
     def due(self) -> bool:
         """Whether the policy asks for a checkpoint at this save point."""
@@ -124,10 +137,13 @@ class Lane:
         )
 
     def save(self) -> bool:
-        """Write a checkpoint of the reading as it stands, at a save point, unless it is there. Raises OSError."""
+        """Write a checkpoint of the reading as it stands, at a save point, unless it is there. Raises OSError.
+
+        Of a document that is followed all rows leave memory: there is somebody who waits for them.
+        """
         if self.tokens == self._saved_tokens:
             return False
-        if self._pending_bytes >= FLUSH_BYTES:
+        if self._pending_bytes >= FLUSH_BYTES or self.document.ref.follows:
             self._flush()
         # Kept joined: the many small tables of single windows take several times the memory of their rows.
         pending = {name: pa.concat_tables(rows).combine_chunks() for name, rows in self._pending.items()}

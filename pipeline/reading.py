@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline import tables
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
-from pipeline.segments import Segment, Segmenter, SplitOptions
+from pipeline.segments import NothingYet, Segment, Segmenter, SplitOptions
 from pipeline.surprise import OpenSurprise, followers, measured
 from pipeline.tasks import (
     Emit,
@@ -68,9 +68,13 @@ class OpenSpan:
 
 @dataclass(frozen=True)
 class SavePoint:
-    """Reading may be stopped here, behind that many tokens; the reader's `standing` says where it stands."""
+    """Reading may be stopped here, behind that many tokens; the reader's `standing` says where it stands.
+
+    `waits` says that nothing more is there to be read yet.
+    """
 
     tokens: int
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,10 @@ class Reader:
     def steps(self) -> Reading:
         """Yield what must be computed or kept, and where reading may stop. Raises DocumentError."""
         wants_vectors, scored = any(task.wants_vectors for task in self._tasks), wants_surprise(self._tasks)
-        for segment in self._segmenter:
+        while (segment := self._segmenter.next_segment()) is not None:
+            if isinstance(segment, NothingYet):
+                yield SavePoint(self._now.tokens, waits=True)
+                continue
             if self._keeps_boundary and not segment.settled and self._stands_at_boundary():
                 yield Boundary(self._now)
             asked = followers(segment) if scored else ()

@@ -88,6 +88,11 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class NothingYet:
+    """No segment for now: more text may come. Only of documents that are followed."""
+
+
+@dataclass(frozen=True)
 class _Region:
     """A sentence whose token span is not known yet, with the white space in front of it."""
 
@@ -127,7 +132,7 @@ class Segmenter:
         snapshot: Mapping[str, Value] | None = None,
     ) -> None:
         self._options = options
-        self._language = options.language or document.facts.language
+        self._document = document
         stand = dict(snapshot or {})
         self._buffer = cast(str, stand.get("buffer", ""))
         self._gap = cast(str, stand.get("gap", ""))
@@ -181,38 +186,47 @@ class Segmenter:
         return self._byte
 
     def __iter__(self) -> Iterator[Segment]:
+        """All segments; of a document that is followed, waiting for each."""
         while (segment := self.next_segment()) is not None:
-            yield segment
+            if isinstance(segment, Segment):
+                yield segment
 
-    def next_segment(self) -> Segment | None:
+    def next_segment(self) -> Segment | NothingYet | None:
         """The next window, or None behind the last. Raises DocumentError."""
         # One token more than the window: only then is it known that a sentence ends with the window's last.
         while len(self._pending) <= self._options.window and not self._text_over:
-            self._more_text()
+            if not self._more_text():
+                return NothingYet()
         return self._take() if self._pending else None
 
-    def _more_text(self) -> None:
+    def _more_text(self) -> bool:
+        """Go on by a passage or a block; False if there is none yet."""
         end = passage_end(self._buffer)
         if end is not None:
             self._cut_passage(end, is_final=True)
-            return
+            return True
         block = next(self._blocks, None)
         if block is None:
             self._text_over, self._settled = True, False
             self._cut_passage(len(self._buffer), is_final=False)
             self._pending.extend(self._stream.finish())
-            return
+            return True
+        if not block.text:
+            return False
         self._settled = self._settled and block.is_settled
         if (block.section, block.page) != (self._section, self._page):
             self._cut_passage(len(self._buffer), is_final=True)
             self._section, self._page = block.section, block.page
         self._buffer += block.text
         self._cursor = block.after
+        return True
 
     def _cut_passage(self, end: int, is_final: bool) -> None:
         """Turn the first `end` characters of the buffer into sentence regions and tokens."""
         text, self._buffer = self._buffer[:end], self._buffer[end:]
-        pieces, tail = split_passage(text, self._language, self._options.max_chars)
+        # What is followed may not have told its language before it was waited for.
+        language = self._options.language or self._document.facts.language
+        pieces, tail = split_passage(text, language, self._options.max_chars)
         for piece in pieces:
             self._add_region(piece, is_final)
         self._pass_over(tail)

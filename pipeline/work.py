@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
+from pipeline.parts import Part
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ class LaneReport:
 
 
 @dataclass(frozen=True)
+class Grown:
+    """A document that is followed has a checkpoint behind `tokens`; `parts` are all its rows until there."""
+
+    doc_id: str
+    epoch: int
+    attempt: int
+    parts: tuple[Part, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """What happened in one call of a worker.
 
@@ -86,3 +98,4 @@ class Progress:
     peak_memory_bytes: int
     warnings: tuple[str, ...] = ()
     fault: str = ""
+    grown: tuple[Grown, ...] = ()

@@ -22,6 +22,7 @@ from pipeline.documents import Document
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
 from pipeline.formats import is_parsed, open_document
+from pipeline.growing import POLL_SECONDS, GrowingText
 from pipeline.lane import Lane, LaneTools, SavePolicy, standing_of
 from pipeline.opening import Opener
 from pipeline.outcome import Outcome, failed
@@ -31,7 +32,7 @@ from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Options, Task, make_tasks, queries_of
 from pipeline.text_store import TextStore
-from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
+from pipeline.work import Assignment, Grown, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
@@ -48,6 +49,7 @@ class _Call:
 
     outcomes: list[Outcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    grown: list[Grown] = field(default_factory=list)
     tokens_fed: int = 0
     checkpoints: int = 0
 
@@ -68,7 +70,7 @@ class Worker:
         self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
-        _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
+        refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         faults = Faults.parse(spec.faults)
@@ -116,6 +118,8 @@ class Worker:
                 self._round(call)
                 if time.monotonic() >= until:
                     break
+                if self._lanes and all(lane.waits for lane in self._lanes):
+                    time.sleep(max(0.0, min(POLL_SECONDS, until - time.monotonic())))
         except DiskFaultError as fault:
             return self._progress(call, str(fault))
         return self._progress(call)
@@ -143,6 +147,7 @@ class Worker:
             peak_memory_bytes(),
             tuple(call.warnings),
             fault,
+            tuple(call.grown),
         )
 
     def _new_opener(self) -> Opener:
@@ -200,6 +205,8 @@ class Worker:
         except (StateError, KeyError, TypeError, ValueError) as error:
             call.warnings.append(f"{ref.uri}: checkpoint passed over: {error}")
             checkpoint = None
+        if checkpoint and ref.follows:  # a crash may have come before its rows were committed
+            call.grown.append(Grown(ref.doc_id, attempt.epoch, attempt.attempt, checkpoint.parts, checkpoint.tokens))
         reader = Reader(
             document,
             self._tasks,
@@ -259,11 +266,18 @@ class Worker:
             saved = lane.save()
         except OSError as error:
             raise _disk_fault(error) from error
-        call.checkpoints += saved
+        if not saved:
+            return
+        call.checkpoints += 1
         release_freed_memory()
+        mine = lane.attempt
+        if lane.document.ref.follows:
+            call.grown.append(Grown(mine.doc_id, mine.epoch, mine.attempt, lane.parts, lane.tokens))
 
     def _finish(self, lane: Lane, call: _Call) -> None:
         self._lanes.remove(lane)
+        if isinstance(lane.document, GrowingText) and lane.document.why_over:
+            call.warnings.append(f"{lane.document.ref.uri} {lane.document.why_over}")
         try:
             call.outcomes.append(lane.finished())
         except OSError as error:
@@ -283,7 +297,8 @@ class Worker:
             raise _disk_fault(fault) from fault
 
 
-def _refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:
+def refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:
+    """Raise OptionError if a task wants more dimensions than vectors have."""
     for task in tasks:
         wanted = task.get("dims")
         if wanted is not None and wanted > dimensions:

@@ -24,14 +24,10 @@ from torch import Tensor
 
 from rwkv_runtime import weights
 from rwkv_runtime.errors import StateError
+from rwkv_runtime.state_file import BLANK, FORMAT, SEAL, VERSION, unseal
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
-
-FORMAT = "unspool-state"
-VERSION = 1
-_SEAL = b"unspool-state-sha256:"
-_BLANK = b"0" * 64
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class State:
             b"format": FORMAT.encode(),
             b"version": str(VERSION).encode(),
             b"header": json.dumps(header, sort_keys=True).encode(),
-            b"seal": _SEAL + _BLANK,
+            b"seal": SEAL + BLANK,
         }
         rows = {name: _tensor_bytes(tensor) for name, tensor in self.tensors.items()}
         schema = pa.schema([pa.field(name, pa.binary(len(row)), False) for name, row in rows.items()], metadata)
@@ -84,7 +80,7 @@ class State:
         with pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(arrays, schema=schema))
         content: bytes = sink.getvalue().to_pybytes()
-        return content.replace(_SEAL + _BLANK, _SEAL + hashlib.sha256(content).hexdigest().encode())
+        return content.replace(SEAL + BLANK, SEAL + hashlib.sha256(content).hexdigest().encode())
 
     @classmethod
     def from_bytes(cls, data: bytes, model: Model) -> State:
@@ -156,16 +152,7 @@ def _tensor_bytes(tensor: Tensor) -> bytes:
 
 
 def _parse(data: bytes, model: Model, where: str) -> State:
-    _check_seal(data, where)
-    try:
-        batch = pa.ipc.open_file(pa.BufferReader(data)).get_batch(0)
-        metadata = batch.schema.metadata
-        kind, version = metadata[b"format"].decode(), int(metadata[b"version"])
-        header = json.loads(metadata[b"header"])
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise StateError(f"{where}: not a state file that this version wrote ({error}); make it anew") from error
-    if (kind, version) != (FORMAT, VERSION):
-        raise StateError(f"{where}: {kind} version {version}, but this version reads {FORMAT} {VERSION}; make it anew")
+    header, batch = unseal(data, where)
     _check_owner(header, model, where)
     start = model.initial_state().tensors
     expected = {name: ["float32", list(tensor.shape)] for name, tensor in start.items()}
@@ -176,17 +163,6 @@ def _parse(data: bytes, model: Model, where: str) -> State:
         for name, z in start.items()
     }
     return State(header["generation"], header["model_fingerprint"], header["tokens_seen"], tensors)
-
-
-def _check_seal(data: bytes, where: str) -> None:
-    """Compare the SHA-256 of everything else in the file with the digits that the file holds, in two places."""
-    if not data.startswith(b"ARROW1"):
-        raise StateError(f"{where}: not a state file (an Arrow file starts with ARROW1); give one that was saved here")
-    begin = data.find(_SEAL) + len(_SEAL)
-    digits = data[begin : begin + len(_BLANK)]
-    content = data.replace(_SEAL + digits, _SEAL + _BLANK)
-    if hashlib.sha256(content).hexdigest().encode() != digits:
-        raise StateError(f"{where}: damaged: {len(data)} bytes that do not match their SHA-256; use an earlier state")
 
 
 def _check_owner(header: dict[str, object], model: Model, where: str) -> None:

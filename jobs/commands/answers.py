@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,10 @@ from jobs.errors import safe
 
 Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
 Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
+Language = Annotated[
+    str,
+    typer.Option("--language", help="Of the text, such as en; else its first 20,000 characters tell.", metavar="CODE"),
+]
 _TEXT_WIDTH = 300
 
 
@@ -72,6 +78,7 @@ def summarize(
     sentences: Annotated[int, typer.Option("--sentences", min=1, max=100, help="The longest summary.")] = 5,
     sections: Annotated[bool, typer.Option("--sections", help="Also summarise each section.")] = False,
     model: Model = None,
+    language: Language = "auto",
     output: Rows = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -79,13 +86,14 @@ def summarize(
 ) -> None:
     """Summarise one document with sentences of its own."""
     task = {"type": "summarize", "max_sentences": sentences, "every": "section" if sections else None}
-    _once(document, task, model, output, as_json, quiet, no_progress)
+    _once(document, task, model, language, output, as_json, quiet, no_progress)
 
 
 def extract(
     document: Document,
     schema: Annotated[str | None, typer.Option("--schema", help="A file of the fields wanted, or `contract`.")] = None,
     model: Model = None,
+    language: Language = "auto",
     output: Rows = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -97,50 +105,62 @@ def extract(
         from pipeline.fields import shipped
 
         task["schema"] = schema if schema in shipped.names() else str(Path(schema).absolute())
-    _once(document, task, model, output, as_json, quiet, no_progress)
+    _once(document, task, model, language, output, as_json, quiet, no_progress)
 
 
 def embed(
     document: Document,
     dims: Annotated[int | None, typer.Option("--dims", min=1, help="Keep only the first numbers.")] = None,
     model: Model = None,
+    language: Language = "auto",
     output: Rows = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
 ) -> None:
     """Make a vector of each sentence of one document; JSON lines on stdout."""
-    _once(document, {"type": "embed", "dims": dims}, model, output, as_json, quiet, no_progress)
+    _once(document, {"type": "embed", "dims": dims}, model, language, output, as_json, quiet, no_progress)
 
 
 def _once(
     document: str,
     task: dict[str, Any],
     model: str | None,
+    language: str,
     output: Path | None,
     as_json: bool,
     quiet: bool,
     no_progress: bool,
 ) -> None:
-    from jobs.oneshot import OneShot, check_target, rows_of, run_once, write
+    from jobs.oneshot import STDIN, OneShot, check_target, rows_of, rows_of_stdin, run_once, write
     from jobs.run import RunOptions
 
     if output is not None:
         check_target(output)
     progress = "none" if quiet else "silent" if no_progress else "auto"
-    shot = OneShot(document, task, model or "default")
+    shot = OneShot(document, task, model or "default", language)
+    if document == STDIN and output is None:
+        _show_rows(rows_of_stdin(shot), task["type"], as_json)
+        return
     with run_once(shot, RunOptions(progress=progress, handle_signals=True)) as result:
         if output is not None:
             count = write(result, shot.table, output)
             if not quiet:
                 say(safe(f"{output}: {count:,} rows"))
             return
-        rows = rows_of(result, shot.table)
-        if as_json:
-            data(list(rows))
-            return
-        for row in rows:
-            typer.echo(_text(task["type"], row))
+        _show_rows(rows_of(result, shot.table), task["type"], as_json)
+
+
+def _show_rows(rows: Iterable[dict[str, Any]], kind: str, as_json: bool) -> None:
+    """Print rows as they come, for people or as one JSON value; who reads along need not wait for the last."""
+    begun = False
+    for row in rows:
+        between = (",\n" if begun else "[\n") if as_json else ""
+        typer.echo(between + (json.dumps(row, ensure_ascii=False) if as_json else _text(kind, row)), nl=not as_json)
+        sys.stdout.flush()
+        begun = True
+    if as_json:
+        typer.echo("\n]" if begun else "[]")
 
 
 def _text(kind: str, row: dict[str, Any]) -> str:

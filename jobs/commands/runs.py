@@ -140,7 +140,7 @@ def status(
             data(now.to_json())
         else:
             _show_status(now)
-        if not watch or now.state != "running":
+        if not watch or now.state not in ("running", "following"):
             return
         time.sleep(2)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
-from pipeline.documents import Block, Cursor, DocumentFacts, DocumentRef
+from pipeline.documents import FOLLOW, Block, Cursor, Document, DocumentFacts, DocumentRef
 from pipeline.durable import sha256_hex
 from pipeline.files import TextFileFacts, inspect_text_file, read_text_blocks
+from pipeline.growing import followed_text
 from pipeline.language import detect_language
 
 SUFFIXES: Final = (".txt", ".text", ".log")
@@ -31,7 +32,9 @@ class TextDocument:
             yield Block(text, section=None, page=None, after={"byte": end}, is_settled=is_settled)
 
 
-def open_document(ref: DocumentRef) -> TextDocument:
+def open_document(ref: DocumentRef) -> Document:
+    if FOLLOW in ref.options:
+        return followed_text(ref)
     file = inspect_text_file(ref.path, ref.options.get("encoding"))
     return TextDocument(ref, text_facts(file, title=None), file)
 

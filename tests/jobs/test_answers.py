@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from unittest import mock
@@ -13,7 +15,7 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.project import TASKS, Project, contents, prose, unspool
+from tests.jobs.project import REPOSITORY, TASKS, Project, contents, prose, unspool
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
 OTHER = "The inspector who signed the Duskmoor register in that year was Nadia Okonkwo."
@@ -149,13 +151,51 @@ def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) 
 
 
 def test_text_on_stdin_is_embedded_into_lines_of_json(tmp_path: Path) -> None:
-    stdin = io.TextIOWrapper(io.BytesIO(b"Rain falls. Lamps burn late."))
-    with mock.patch("sys.stdin", stdin):
+    (tmp_path / "text").write_bytes(b"Rain falls. Lamps burn late.")
+    with (tmp_path / "text").open(encoding="utf-8") as stdin, mock.patch("sys.stdin", stdin):
         said = unspool("embed", "-", "--dims", "8", "-q")
 
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert [row["text"] for row in rows] == ["Rain falls.", "Lamps burn late."]
     assert all(len(row["embedding"]) == 8 for row in rows)
+
+
+@pytest.mark.parametrize("command", [["embed"], ["summarize", "--sections"], ["extract"]])
+def test_rows_of_a_text_on_stdin_are_those_of_the_same_text_in_a_file(project: Project, command: list[str]) -> None:
+    with document(project).open(encoding="utf-8") as stdin, mock.patch("sys.stdin", stdin):
+        piped = unspool(*command, "-", "--json", "-q")
+    read = unspool(*command, str(document(project)), "--json", "-q")
+
+    assert (piped.code, piped.err) == (read.code, read.err) == (0, "")
+    other = read.data[0]["doc_id"]
+    assert json.loads(read.out.replace(other, piped.data[0]["doc_id"])) == piped.data
+
+
+def test_what_is_no_text_on_stdin_ends_with_its_reason(tmp_path: Path) -> None:
+    for content, reason in ((b"", "empty"), (b"%PDF-1.7", "unsupported_type")):
+        (tmp_path / "text").write_bytes(content)
+        with (tmp_path / "text").open(encoding="utf-8") as stdin, mock.patch("sys.stdin", stdin):
+            said = unspool("embed", "-", "-q")
+
+        assert (said.code, said.out, said.err.count("\n"), reason in said.err) == (3, "", 1, True), said.err
+
+
+def test_rows_of_an_endless_text_come_while_it_goes_on_and_a_signal_ends_it_in_good_order() -> None:
+    text = prose(100)
+    program = "import jobs.cli, jobs.oneshot; jobs.oneshot.threads_for = lambda _: 1; jobs.cli.main()"
+    command = [sys.executable, "-c", program, "embed", "-", "--language", "en", "-q"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(text)
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())  # the pipe is still open
+        process.send_signal(signal.SIGINT)
+        rows = [first, *map(json.loads, process.stdout.read().splitlines())]
+        said = process.stderr.read()
+
+    assert (process.returncode, said) == (0, "")
+    assert rows[-1]["char_end"] == len(text.rstrip())  # all that had come
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])
