@@ -19,6 +19,7 @@ FieldType = Literal[
     "date",
     "duration",
     "email",
+    "iban",
     "identifier",
     "jurisdiction",
     "money",

@@ -1,6 +1,7 @@
 """One document without a job file: a job is written into a temporary folder, run there, and its table handed back.
 
-The same machinery as for large jobs, so the rows are the same. Knows nothing of command lines.
+The same machinery as for large jobs, so the rows are the same; but nothing is read by the model for tasks that go by
+words. Knows nothing of command lines.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,7 +58,7 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     with tempfile.TemporaryDirectory(prefix="unspool-") as scratch:
         folder = Path(scratch)
         path = _document(shot.source, folder)
-        result = run_job(_job(shot, path, folder), [], options)
+        result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
         failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
         if failed:
             others = f"; so have {len(failed) - 1} more documents in it" if len(failed) > 1 else ""

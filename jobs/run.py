@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,13 +64,17 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, apart from what to run. `faults` makes the program fail at named points, for tests."""
+    """How to run, apart from what to run. `faults` makes the program fail at named points, for tests.
+
+    With `sparing`, documents are not read where no task needs the model: for a run that nobody keeps.
+    """
 
     progress: str = "auto"
     fail_fast: bool = False
     faults: str = ""
     handle_signals: bool = False
     verbose: bool = False
+    sparing: bool = False
     console: Console = field(default_factory=people_console)
 
 
@@ -317,7 +321,8 @@ class _Execution:
         spec, directory = self._run.job.spec, self._run.directory
         refs = [self._followed.reference(entry) for entry in entries]
         workers = workers_of(spec, len(refs))
-        worker_spec = worker_spec_of(self._run, threads_for(workers), self._options.faults)
+        made = worker_spec_of(self._run, threads_for(workers), self._options.faults)
+        worker_spec = replace(made, sparing=self._options.sparing)
         pool = open_pool(worker_spec, workers, spec.ray.address)
         try:
             # Once more: starting Ray has replaced the handlers.

@@ -15,12 +15,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.retrieval.bm25 import length_damping, rarities, saturated
 from pipeline.salience import Terms
 
 Floats = NDArray[np.float32]
 
-_SATURATION: Final = 1.2
-_LENGTH_SHARE: Final = 0.75
 _USUAL_LENGTH: Final = 20
 AROUND: Final = 4
 _ASKING: Final = re.compile(
@@ -44,16 +43,13 @@ class Query:
     def marks(self, found: Sequence[str]) -> Floats:
         """How much a sentence with these terms has of each term looked for [terms], before their rarity is known."""
         times = Counter(found)
-        length = 1 - _LENGTH_SHARE + _LENGTH_SHARE * len(found) / _USUAL_LENGTH
-        counts = np.array([times[term] for term in self.terms], np.float32)
-        marks: Floats = counts * (_SATURATION + 1) / (counts + np.float32(_SATURATION * length))
-        return marks.astype(np.float32)
+        damping = length_damping(len(found), _USUAL_LENGTH)
+        return saturated([times[term] for term in self.terms], damping).astype(np.float32)
 
     def rarity(self, count: int, frequency: Mapping[str, int]) -> Floats:
         """Of each term looked for [terms]: how much it tells, by the sentences of `count` that have it."""
-        having = np.array([frequency.get(term, 0) for term in self.terms], np.float32)
-        rarity: Floats = np.log1p((count - having + 0.5) / (having + 0.5)).astype(np.float32)
-        return np.where(having > 0, rarity, 0).astype(np.float32)
+        having = np.array([frequency.get(term, 0) for term in self.terms])
+        return np.where(having > 0, rarities(count, having), 0).astype(np.float32)
 
 
 def share_around(distance: int) -> float:

@@ -38,6 +38,8 @@ class WorkerSpec:
     doc_timeout: float
     page_timeout: float = 60.0
     faults: str = ""
+    sparing: bool = False
+    """Documents are not read where no task needs the model. Not for runs that are kept: coverage would be untrue."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
-from pipeline.tasks import Options, Task, make_tasks, queries_of
+from pipeline.tasks import Options, Task, make_tasks, need_no_model, queries_of
 from pipeline.text_store import TextStore
+from pipeline.unread import Unread
 from pipeline.work import Assignment, Grown, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
@@ -67,9 +68,10 @@ class Worker:
                 f"{spec.model_source}: not the weights that this run was started with "
                 f"({self._model.fingerprint[:12]}, expected {spec.model_fingerprint[:12]}); put those back"
             )
-        self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
-        self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
+        engine = Unread if spec.sparing and need_no_model(self._tasks) else Engine
+        self._engine = engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
+        self._numeric = self._engine.numeric_fingerprint()
         refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))

@@ -6,7 +6,7 @@ The confidence of rules was measured on contracts with even places; the calibrat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from pipeline.evals import Estimate, Row, Table, read_jsonl
 from pipeline.fields.field import Field
-from pipeline.fields.finding import Found, find
-from pipeline.fields.ledger import Ledger
 from pipeline.fields.shipped import fields_of
-from pipeline.fields.stretches import Buffer, Stretch, cores
-from pipeline.in_memory import TextDocument, segments
+from pipeline.in_memory import TextDocument
 from pipeline.metrics.bootstrap import estimate_of
-from pipeline.metrics.collections import OPTIONS
 from pipeline.metrics.ranking import calibration_error
+from pipeline.metrics.rules import quotes
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
@@ -76,7 +73,7 @@ def _measured(
     counts: dict[str, list[Counts]] = {name: [] for name in _LABELS}
     confidences: list[tuple[int, tuple[float, bool]]] = []
     for place, contract in enumerate(contracts):
-        found = quotes(contract["text"], fields, model)
+        found = quotes(TextDocument(contract["text"]), fields, model)
         for field in fields:
             wanted = _spans(contract, _LABELS[field.name])
             one_of = field.cardinality == "one"
@@ -87,28 +84,6 @@ def _measured(
             counts[field.name].append(Counts(len(shown), sum(right), len(reached), sum(reached)))
             confidences += [(place, (one.confidence, ok)) for one, ok in zip(shown, right, strict=True)]
     return counts, confidences
-
-
-def quotes(text: str, fields: Sequence[Field], model: Model) -> dict[str, list[Found]]:
-    """What rules find in a text, likeliest first in fields with one value; nothing is read by the model."""
-    ledgers = {field.name: Ledger() for field in fields}
-    listed: dict[str, list[Found]] = {field.name: [] for field in fields}
-    for stretch in _stretches(text, model):
-        for field in fields:
-            ledgers[field.name], now = ledgers[field.name].added(field, find(field, stretch, "en"))
-            listed[field.name] += now
-    return {name: [*found, *ledgers[name].answers()] for name, found in listed.items()}
-
-
-def _stretches(text: str, model: Model) -> Iterator[Stretch]:
-    buffer = Buffer()
-    for segment in segments(TextDocument(text), model.tokenizer, OPTIONS):
-        buffer = buffer.seen(segment.sentences)
-        for stretch, rest in cores(buffer):
-            buffer = rest
-            yield stretch
-    if (last := buffer.last_core()) is not None:
-        yield last
 
 
 def alike(quote: str, span: str) -> bool:

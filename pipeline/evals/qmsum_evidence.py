@@ -1,4 +1,8 @@
-"""Finding the evidence: which five turns of a meeting a question about it is answered by (QMSum)."""
+"""Finding the evidence: which five turns of a meeting a question about it is answered by (QMSum).
+
+The last rows are what `ask` ranks passages by: the words of all five turns and of the best of them, and the nearest
+sentence's vector; neighbours of a chosen passage stand back. BM25 is shown with that too, to tell where a gain is from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from pipeline.metrics.bootstrap import estimate, paired_difference
 from pipeline.metrics.collections import OPTIONS, WORDS, ranked
 from pipeline.metrics.ranking import hit
 from pipeline.retrieval.bm25 import Index
-from pipeline.retrieval.fusion import best
+from pipeline.retrieval.fusion import best, best_apart, of_passages
 from pipeline.retrieval.terms import terms_of
 from rwkv_runtime.engine import Engine
 
@@ -28,6 +32,9 @@ NEEDS: Final = ("labelled/qmsum.jsonl",)
 
 _TURNS: Final = 5
 _DEPTHS: Final = (1, 5)
+_APART: Final = "BM25, neighbours apart"
+_WORDS: Final = "whole and parts by words, neighbours apart"
+_OURS: Final = "whole, parts and vectors, neighbours apart"
 
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
@@ -47,9 +54,11 @@ _NOTE: Final = "over BM25: hit@5 less that of BM25 on the same questions, in poi
 def _measure(meeting: Mapping[str, Any], engine: Engine, hits: dict[str, list[list[float]]]) -> None:
     turns = meeting["text"].split("\n")
     starts = np.cumsum([0, *(len(turn) + 1 for turn in turns)])
-    terms, index = terms_of("en"), Index()
+    terms, index, parts = terms_of("en"), Index(), Index()
     for first in range(0, len(turns), _TURNS):
         index.add(terms(" ".join(turns[first : first + _TURNS])))
+    for turn in turns:
+        parts.add(terms(turn))
     sentences = [one for part in read(TextDocument(meeting["text"]), engine, OPTIONS) for one in _placed(part)]
     middle = np.array([place for place, _ in sentences])
     windows = (np.searchsorted(starts, middle, side="right") - 1) // _TURNS
@@ -60,9 +69,21 @@ def _measure(meeting: Mapping[str, Any], engine: Engine, hits: dict[str, list[li
             vector = vectors.isolated(engine, [query["query"]])[0]
             near = np.full(len(index), -1.0)
             np.maximum.at(near, windows, (found @ vector).astype(np.float64))
-            for system, scores in ranked(index.scores(terms(query["query"])), near).items():
-                order = best(scores, max(_DEPTHS))
+            asked = terms(query["query"])
+            words = index.scores(asked)
+            part = np.maximum.reduceat(parts.scores(asked), range(0, len(turns), _TURNS))
+            for system, order in _orders(words, part, near).items():
                 hits.setdefault(system, []).append([100 * hit(order, right, depth) for depth in _DEPTHS])
+
+
+def _orders(words: NDArray[np.float64], parts: NDArray[np.float64], near: NDArray[np.float64]) -> dict[str, list[int]]:
+    """The best windows of each system."""
+    depth = max(_DEPTHS)
+    orders = {system: best(scores, depth) for system, scores in ranked(words, near).items()}
+    orders[_APART] = best_apart(words, depth)
+    orders[_WORDS] = best_apart(of_passages(words, parts, None), depth)
+    orders[_OURS] = best_apart(of_passages(words, parts, near), depth)
+    return orders
 
 
 def _placed(part: Any) -> list[tuple[int, NDArray[np.float32]]]:

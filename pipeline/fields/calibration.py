@@ -1,7 +1,8 @@
 """From scores to how often values of such a score are right. Knows nothing of what was scored.
 
 Piecewise linear through measured points: of rules on one half of the contracts of CUAD (`unspool eval cuad-fields`
-gives the error on the other), of answers on needles in texts of up to 200,000 characters; of ranked clauses a guess.
+gives the error on the other), of clauses with cues on contracts of its train split that their words were not taken from
+(`unspool eval cuad-clauses`), of answers on needles in texts of up to 200,000 characters; of other clauses a guess.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Final
 
 RULE_POINTS: Final = ((0.0, 0.05), (0.15, 0.15), (0.3, 0.45), (0.45, 0.75), (0.6, 0.8), (0.9, 0.83))
 ANSWER_POINTS: Final = ((0.0, 0.0), (0.5, 0.15), (0.55, 0.35), (0.62, 0.5), (0.72, 0.85), (1.0, 0.98))
+CUED_POINTS: Final = (
+    (0.0, 0.0), (0.05, 0.01), (0.1, 0.03), (0.14, 0.08), (0.18, 0.15), (0.22, 0.28), (0.27, 0.48), (0.34, 0.7),
+    (0.41, 0.82), (0.57, 0.9),
+)  # fmt: skip
 RANKED_POINTS: Final = ((0.0, 0.02), (0.5, 0.5), (1.0, 0.9))
 
 

@@ -6,8 +6,12 @@ import re
 from decimal import Decimal
 from typing import Final
 
-DIGITS: Final = r"\d{1,3}(?:[,.'’\u00a0\u202f ]\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+(?:[.,]\d+)?"
-"""A pattern: 1,500.00, 1.500,00, 1 500, 12.5 or 12,5."""
+DIGITS: Final = (
+    r"\d{1,3}(?:[,.'’\u00a0\u202f ]\d{3})+(?:[.,]\d{1,2})?(?!\d)"
+    r"|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d{1,2})?(?!\d)"
+    r"|\d+(?:[.,]\d+)?"
+)
+"""A pattern: 1,500.00, 1.500,00, 1 500, 1,00,000 (India), 12.5 or 12,5."""
 
 _SMALL: Final = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -35,8 +39,14 @@ _SCALES: Final = {
     "bn": 10**9,
     "b": 10**9,
     "trillion": 10**12,
+    "mn": 10**6,
+    "mrd": 10**9,
+    "lakh": 10**5,
+    "lakhs": 10**5,
+    "crore": 10**7,
+    "crores": 10**7,
 }
-SCALES: Final = r"thousand|million|billion|trillion|mio\.?|bn|[kK]\b|MM?\b"
+SCALES: Final = r"thousand|million|billion|trillion|mio\.?|mrd\.?|lakhs?|crores?|bn|mn\b|[kK]\b|MM?\b"
 
 
 def number(text: str) -> Decimal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipeline.fields.field import Field
 
@@ -21,6 +21,12 @@ def path_of(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
+def options_of(name: str) -> list[dict[str, Any]]:
+    """What a schema says of each of its fields."""
+    fields: list[dict[str, Any]] = json.loads(path_of(name).read_text("utf-8"))["fields"]
+    return fields
+
+
 def fields_of(name: str) -> tuple[Field, ...]:
     """The fields of a schema."""
-    return tuple(Field.of(field) for field in json.loads(path_of(name).read_text("utf-8"))["fields"])
+    return tuple(map(Field.of, options_of(name)))

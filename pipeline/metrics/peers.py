@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.retrieval.bm25 import Index
+
 Floats = NDArray[np.float64]
 
 _SHORTEST: Final = 4
@@ -72,15 +74,11 @@ class Text:
         return np.asarray(self.tfidf @ centre, np.float64)
 
     def bm25(self, query: Sequence[str]) -> Floats:
-        """BM25 of each sentence [n], k1 = 1.2 and b = 0.75."""
-        columns = sorted({self.columns[term] for term in query if term in self.columns})
-        counts = self.counts[:, columns].astype(np.float64)
-        length = np.array([len(terms) for terms in self.terms], np.float64)
-        having = (counts > 0).sum(axis=0)
-        idf = np.log1p((len(counts) - having + 0.5) / (having + 0.5))
-        norm = 1.2 * (0.25 + 0.75 * length / max(length.mean(), 1e-9))
-        scores: Floats = (idf * counts * 2.2 / (counts + norm[:, None])).sum(axis=1)
-        return scores
+        """BM25 of each sentence [n]."""
+        index = Index()
+        for terms in self.terms:
+            index.add(terms)
+        return index.scores(query)
 
 
 def peers(text: Text, query: Sequence[str]) -> Iterator[tuple[str, Floats, float]]:

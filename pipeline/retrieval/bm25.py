@@ -1,4 +1,6 @@
-"""BM25 over a collection that is added to, text by text. Knows nothing of where the texts come from.
+"""BM25: its parts, and scores over a collection that is added to, text by text. The only place that has its formula.
+
+Knows nothing of where the texts come from.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009; the inverse document frequency
 is Lucene's, which is never negative.
@@ -12,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 K1 = 1.2
 B = 0.75
@@ -68,12 +70,19 @@ def idf(texts: int, having: int) -> float:
     return math.log(1 + (texts - having + 0.5) / (having + 0.5))
 
 
-def length_damping(lengths: NDArray[np.uint32]) -> Scores:
-    """What a text's length in terms adds to the denominator, [n]: k1 for one of mean length."""
-    mean = max(float(lengths.mean()), 1e-9)
-    return np.asarray(K1 * (1 - B + B * lengths / mean), np.float64)
+def rarities(texts: int, having: Iterable[int]) -> Scores:
+    """`idf` of each of several terms, [terms]."""
+    return np.array([idf(texts, count) for count in having], np.float64)
 
 
-def saturated(counts: NDArray[np.uint32], damping: Scores) -> Scores:
-    """How much so many occurrences of a term count, below k1 + 1."""
-    return np.asarray((K1 + 1) * counts / (counts + damping), np.float64)
+def length_damping(lengths: ArrayLike, mean: float | None = None) -> Scores:
+    """What a text's length in terms adds to the denominator, [n]: k1 for one of mean length, by default theirs."""
+    found = np.asarray(lengths, np.float64)
+    usual = float(found.mean()) if mean is None else mean
+    return np.asarray(K1 * (1 - B + B * found / max(usual, 1e-9)), np.float64)
+
+
+def saturated(counts: ArrayLike, damping: ArrayLike) -> Scores:
+    """How much so many occurrences of a term count, below k1 + 1; any shapes that go together."""
+    found = np.asarray(counts, np.float64)
+    return np.asarray((K1 + 1) * found / (found + np.asarray(damping, np.float64)), np.float64)

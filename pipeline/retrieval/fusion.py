@@ -12,6 +12,10 @@ Scores = NDArray[np.float64]
 RANK_CONSTANT = 60
 """Of reciprocal rank fusion: Cormack, Clarke and Büttcher, 2009."""
 
+WHOLE, PARTS, NEAR = 0.35, 0.25, 0.4
+APART = 3
+APART_LOSS = 1.5
+
 
 def standard(scores: Scores) -> Scores:
     """Scores with mean 0 and deviation 1; zeros where all are equal."""
@@ -43,6 +47,34 @@ def reciprocal_ranks(rankings: Sequence[Scores]) -> Scores:
 def best(scores: Scores, count: int) -> list[int]:
     """Places of the `count` highest scores, highest first; of equal ones the earlier first."""
     return [int(place) for place in np.argsort(-scores, kind="stable")[:count]]
+
+
+def of_passages(whole: Scores, parts: Scores, near: Scores | None) -> Scores:
+    """One ranking [n] of passages by the words of all of it, those of its best part, and its nearest vector, if any.
+
+    The weights were chosen on QMSum's train split.
+    """
+    if near is None:
+        return weighted_mean([whole, parts], [WHOLE, PARTS])
+    return weighted_mean([whole, parts, near], [WHOLE, PARTS, NEAR])
+
+
+def best_apart(scores: Scores, count: int) -> list[int]:
+    """As `best`, for passages in the order of a text: a chosen one takes some of their score from those around it.
+
+    Neighbours say the same again, and what is looked for may stand elsewhere. They lose 1.5 deviations by distance.
+    """
+    left = standard(scores)
+    chosen: list[int] = []
+    for _ in range(min(count, len(left))):
+        place = int(np.argmax(left))
+        chosen.append(place)
+        for distance in range(1, APART + 1):
+            for other in (place - distance, place + distance):
+                if 0 <= other < len(left):
+                    left[other] -= APART_LOSS / distance
+        left[place] = -np.inf
+    return chosen
 
 
 def from_the_start(scores: Scores, reach: float = 3.0) -> Scores:

@@ -151,6 +151,19 @@ def wants_isolated(tasks: Sequence[Task]) -> bool:
     return any(task.wants_isolated for task in tasks if isinstance(task, Isolating))
 
 
+@runtime_checkable
+class ByWords(Protocol):
+    """A task that may need nothing of a model but its tokenizer: no vector, no state, no surprise."""
+
+    @property
+    def by_words(self) -> bool: ...
+
+
+def need_no_model(tasks: Sequence[Task]) -> bool:
+    """Whether the rows of all tasks would be the same if the model had read nothing."""
+    return all(isinstance(task, ByWords) and task.by_words for task in tasks)
+
+
 def queries_of(tasks: Sequence[Task]) -> tuple[str, ...]:
     """The texts that any of the tasks wants to have as vectors, each once."""
     return tuple(dict.fromkeys(text for task in tasks if isinstance(task, Asking) for text in task.queries))

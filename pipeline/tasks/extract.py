@@ -17,11 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import tables
-from pipeline.fields.calibration import RANKED_POINTS, confidence
+from pipeline.fields.calibration import CUED_POINTS, RANKED_POINTS, confidence
 from pipeline.fields.field import Field
 from pipeline.fields.finding import Found, find
 from pipeline.fields.ledger import Ledger
-from pipeline.fields.ranking import Open, Passage, Question, Ranking
+from pipeline.fields.ranking import Open, Passage, Ranking, Sentences, wording_of
 from pipeline.fields.stretches import Buffer, Stretch, cores
 from pipeline.fields.values import as_json, squeezed
 from pipeline.retrieval.terms import terms_of
@@ -75,10 +75,14 @@ class Extract:
     def wants_vectors(self) -> bool:
         return bool(self.queries)
 
+    @property
+    def by_words(self) -> bool:
+        return not self.queries
+
     @cached_property
     def queries(self) -> tuple[str, ...]:
         """Texts whose vectors the task wants to compare sentences with."""
-        return tuple(field.question for field in self._ranked)
+        return tuple(field.question for field in self._ranked if not field.cues)
 
     @property
     def _ranked(self) -> tuple[Field, ...]:
@@ -115,7 +119,8 @@ class Extract:
         if known.open.sentences and self._ranked:
             rankings = self._passage_seen(known.open, rankings, known.language, ending.queries)
         for field in self._ranked:
-            rows += self._ranked_rows(ending.ref.doc_id, field, rankings.get(field.name, Ranking()))
+            ranking = rankings.get(field.name, Ranking())
+            rows += self._ranked_rows(ending.ref.doc_id, field, ranking, known.language)
         if rows:
             yield _emitted(rows)
         return {}
@@ -150,11 +155,11 @@ class Extract:
         language: str,
         queries: Mapping[str, NDArray[np.float32]],
     ) -> dict[str, Ranking]:
-        terms, grown = terms_of(language), dict(rankings)
+        grown, sentences = dict(rankings), Sentences.of(passage, terms_of(language))
         for field in self._ranked:
-            question = Question.of(field, terms, queries.get(field.question))
-            seen = question.passage(passage.number, passage.sentences, passage.vectors, terms)
-            grown[field.name] = grown.get(field.name, Ranking()).seen(seen)
+            wording = wording_of(field, language)
+            seen = sentences.seen_by(wording, queries.get(field.question))
+            grown[field.name] = grown.get(field.name, Ranking()).seen(seen, wording)
         return grown
 
     def _rows(self, doc_id: str, found: Iterable[tuple[Field, Found]]) -> Iterator[dict[str, object]]:
@@ -177,10 +182,10 @@ class Extract:
                 "alignment": "exact",
             }
 
-    def _ranked_rows(self, doc_id: str, field: Field, ranking: Ranking) -> Iterator[dict[str, object]]:
+    def _ranked_rows(self, doc_id: str, field: Field, ranking: Ranking, language: str) -> Iterator[dict[str, object]]:
         wanted = 1 if field.cardinality == "one" else PASSAGES
-        for passage, share in ranking.ranked(field.at_start)[:wanted]:
-            sure = confidence(likelihood(passage, share), RANKED_POINTS)
+        for passage, share in ranking.ranked(field, wording_of(field, language))[:wanted]:
+            sure = likelihood(field, passage, share)
             if sure >= field.min_confidence:
                 yield self._quote_row(doc_id, field, passage, sure)
 
@@ -210,9 +215,11 @@ PASSAGES: Final = 5
 """Sentences quoted at most for a field that is described in words and may have many values."""
 
 
-def likelihood(passage: Passage, share: float) -> float:
-    """A score from 0 to 1 of what words and vectors say of a passage."""
-    return min(1.0, max(0.0, 0.5 * share + 0.5 * max(passage.cosine, 0.0)))
+def likelihood(field: Field, passage: Passage, share: float) -> float:
+    """How likely a passage answers, by its share of the field's words, and by its vector if there are no cues."""
+    if field.cues:
+        return confidence(share, CUED_POINTS)
+    return confidence(0.5 * share + 0.5 * max(passage.cosine, 0.0), RANKED_POINTS)
 
 
 def make(options: Options) -> Extract:

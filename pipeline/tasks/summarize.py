@@ -55,6 +55,10 @@ class Summarize:
     at_end: bool = True
     wants_vectors: bool = False
 
+    @property
+    def by_words(self) -> bool:
+        return not self.wants_vectors
+
     def visit(self, moment: Moment) -> Steps:
         sentences = moment.segment.sentences
         if not sentences:

@@ -15,6 +15,9 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.oneshot import OneShot, rows_of, run_once
+from jobs.run import RunOptions
+from rwkv_runtime.engine import Engine
 from tests.jobs.project import REPOSITORY, TASKS, Project, contents, prose, unspool
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
@@ -148,6 +151,23 @@ def test_one_document_is_summarized_with_sentences_of_its_own(project: Project) 
     lines = [line for line in said.out.splitlines() if line]
     assert 0 < len(lines) <= 2
     assert all(line in " ".join(text.split()) for line in lines)
+
+
+@pytest.mark.parametrize("task", [{"type": "summarize"}, {"type": "extract"}, {"type": "embed"}])
+def test_only_a_task_that_needs_the_model_has_it_read_and_the_rows_are_the_same(
+    project: Project, task: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds, feed = [], Engine.feed
+    monkeypatch.setattr(Engine, "feed", lambda self, given: feeds.append(given) or feed(self, given))
+    shot = OneShot(str(document(project)), task)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        rows = list(rows_of(result, shot.table))
+    assert bool(feeds) == (task["type"] == "embed")
+
+    monkeypatch.setattr("pipeline.worker.need_no_model", lambda tasks: False)
+    with run_once(shot, RunOptions(progress="none")) as result:
+        assert list(rows_of(result, shot.table)) == rows
+    assert feeds
 
 
 def test_text_on_stdin_is_embedded_into_lines_of_json(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_json_schema_may_stand_in_place_of_fields(tmp_path: Path) -> None:
 def test_a_schema_that_is_shipped_is_known_by_its_name(tmp_path: Path) -> None:
     path = job(tmp_path, "fields: []")
 
-    assert shipped.names() == ["contract"]
+    assert shipped.names() == ["clauses", "contract", "invoice"]
     for name in shipped.names():
         path.write_text(JOB.replace("fields.yaml", name), "utf-8")
         [task] = load_spec(path).model_dump(mode="json")["tasks"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from jobs.extract_schema import FieldSchema, default_schema, from_json_schema
 from pipeline.errors import DocumentError
-from pipeline.fields.calibration import RANKED_POINTS, RULE_POINTS, confidence
+from pipeline.fields import shipped
+from pipeline.fields.calibration import CUED_POINTS, RANKED_POINTS, RULE_POINTS, confidence
 from pipeline.fields.rules import finders
 from pipeline.fields.stretches import CORE_CHARS
 from pipeline.tasks import extract
@@ -51,6 +53,23 @@ SAMPLES = (
         ("money", "1.500,00 EUR", "EUR 1500"),
         ("money", "US$ 2.5 million", "USD 2500000"),
         ("money", "twenty dollars", "USD 20"),
+        ("money", "Rs 1939 x 1", "INR 1939"),
+        ("money", "Rs. 1,00,000.50", "INR 100000.5"),
+        ("money", "₹2.5 crore", "INR 25000000"),
+        ("money", "discount of Rs -40.00,", "INR -40"),
+        ("money", "Ogółem: 316,83 zł", "PLN 316.83"),
+        ("money", "NZ$12", "NZD 12"),
+        ("money", "₺1.250,00", "TRY 1250"),
+        ("money", "1 250 Kč", "CZK 1250"),
+        ("money", "5000円", "JPY 5000"),
+        ("money", "MYR 35", "MYR 35"),
+        ("money", "USD$5", "USD 5"),
+        ("money", "hours 5 and ALL 7 of the TOP 10", None),
+        ("date", "29 maart 2014", "2014-03-29"),
+        ("date", "1 stycznia 2021", "2021-01-01"),
+        ("identifier", "Invoice No : # BLR_WFLD2015", "BLR_WFLD2015"),
+        ("identifier", "Booking ID\nIBZY2087", "IBZY2087"),
+        ("identifier", "Factuurnummer: 992288600", "992288600"),
         ("duration", "thirty (30) days", "P30D"),
         ("duration", "a two-year term", "P2Y"),
         ("duration", "one hundred twenty days", "P120D"),
@@ -62,6 +81,9 @@ SAMPLES = (
         ("url", "(https://En.org/a_(b)).", "https://en.org/a_(b)"),
         ("identifier", "Invoice No. 2023-001", "2023-001"),
         ("identifier", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("iban", "Pay to NL50INGB0683251309IBAN now", "NL50INGB0683251309"),
+        ("iban", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("iban", "DE88 3704 0044 0532 0130 00 and OD304175096047380001", None),
         ("term", '(the "Effective Date")', "effective date"),
         ("jurisdiction", "governed by the laws of the State of New York, without", "new york"),
         ("jurisdiction", "under Applicable Law", None),
@@ -110,6 +132,7 @@ FIELDS = st.one_of(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "clause"]), "patterns": st.just([r"\bgoverned by\b"])}),
     st.fixed_dictionaries({"type": st.just("text"), "values": st.just({"Acme": ["ACME Corp"], "buyer": []})}),
     st.fixed_dictionaries({"type": st.just("clause"), "description": st.sampled_from(["whose law governs", "fees"])}),
+    st.fixed_dictionaries({"type": st.just("clause"), "description": st.just("pay"), "cues": st.just(["fees", "due"])}),
 )
 
 
@@ -134,7 +157,7 @@ def test_every_row_of_any_schema_quotes_the_text_and_fits_the_schema(
         if field["type"] == "date" and len(value) == 10:
             assert date.fromisoformat(value)
         elif field["type"] == "money":
-            assert set(value) == {"amount", "currency"} and float(value["amount"]) >= 0
+            assert set(value) == {"amount", "currency"} and math.isfinite(float(value["amount"]))
         elif "values" in field:
             assert value in field["values"]
         else:
@@ -205,6 +228,23 @@ def test_a_clause_described_in_words_is_the_sentence_that_has_them() -> None:
     assert row["method"] == "span"
 
 
+def test_a_clause_with_cues_goes_by_them_and_asks_for_no_vectors() -> None:
+    filler = "The agreement of the parties says what the captain keeps in a wooden box of letters below. " * 60
+    clause = "No customer of the other may be solicited or enticed away. "
+    field = {"name": "peace", "type": "clause", "description": "what the agreement of the parties says"}
+    cued = task_of(field | {"cues": ["solicit", "entice", "customer"]})
+    [row] = rows(cued, filler + clause + filler)
+
+    assert row["quote"] == clause.strip()
+    assert not cued.wants_vectors and task_of(field).wants_vectors
+
+
+def test_a_clause_that_is_not_there_is_not_quoted() -> None:
+    task = extract.make({"name": "t", "schema": {"fields": shipped.options_of("clauses")}})
+
+    assert rows(task, "The captain keeps a wooden box of letters below his berth. " * 100) == []
+
+
 def test_a_pattern_that_takes_too_long_fails_its_document_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.fields.finding.PATTERN_SECONDS", 0.05)
     task = task_of({"name": "slow", "type": "text", "patterns": [r"(a+a+)+b"]})
@@ -216,7 +256,7 @@ def test_a_pattern_that_takes_too_long_fails_its_document_and_says_so(monkeypatc
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_score_never_means_less_confidence(first: float, second: float) -> None:
     low, high = sorted((first, second))
-    for points in (RULE_POINTS, RANKED_POINTS):
+    for points in (RULE_POINTS, RANKED_POINTS, CUED_POINTS):
         assert 0 <= confidence(low, points) <= confidence(high, points) <= 1
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.fields.ranking import Passage, Quote, Ranking, Wording
 from pipeline.retrieval.bm25 import K1, B, Index
-from pipeline.retrieval.fusion import best, reciprocal_ranks, weighted_mean
+from pipeline.retrieval.fusion import best, best_apart, reciprocal_ranks, weighted_mean
 from pipeline.retrieval.passages import PASSAGE_CHARS, runs
 from pipeline.retrieval.terms import terms_of
 from pipeline.segments import Sentence
@@ -54,6 +55,19 @@ def test_scores_are_those_of_the_formula(texts: list[list[str]], query: list[str
     assert index.scores(query) == pytest.approx(expected)
 
 
+@given(st.lists(WORDS, min_size=1, max_size=12), st.sets(st.sampled_from("abcdefg"), min_size=1))
+@settings(deadline=None, max_examples=40)
+def test_passages_of_a_stream_score_as_those_of_a_collection(texts: list[list[str]], query: set[str]) -> None:
+    words, index, ranking = tuple(sorted(query)), Index(), Ranking()
+    wording, nowhere = Wording(words, (1.0,) * len(words)), Quote(0, 0, 0, None, "", 0.0)
+    passages = [Passage(0, len(text), tuple(text.count(word) for word in words), 0.0, nowhere) for text in texts]
+    for text, passage in zip(texts, passages, strict=True):
+        index.add(text)
+        ranking = ranking.seen(passage, wording)
+
+    assert ranking.word_scores(passages, wording) == pytest.approx(index.scores(words))
+
+
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.floats(0.1, 9), st.floats(-3, 3))
 def test_fusion_does_not_depend_on_the_scale_of_a_ranking(scores: list[float], factor: float, shift: float) -> None:
     one = np.round(np.array(scores), 3)
@@ -61,6 +75,23 @@ def test_fusion_does_not_depend_on_the_scale_of_a_ranking(scores: list[float], f
 
     fused = weighted_mean([one, other], [1, 1])
     assert fused == pytest.approx(weighted_mean([factor * one + shift, other], [1, 1]), abs=1e-6)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.integers(0, 40))
+def test_passages_apart_are_different_and_begin_with_the_best(scores: list[float], count: int) -> None:
+    found = best_apart(np.array(scores), count)
+
+    assert len(found) == len(set(found)) == min(count, len(scores))
+    assert sorted(best_apart(np.array(scores), len(scores))) == list(range(len(scores)))
+    if found:
+        assert scores[found[0]] == pytest.approx(max(scores))
+
+
+def test_a_neighbour_of_the_best_passage_stands_back_behind_one_elsewhere() -> None:
+    scores = np.array([0.0, 9.0, 8.5, 0.0, 0.0, 0.0, 0.0, 8.0, 0.0])
+
+    assert best(scores, 2) == [1, 2]
+    assert best_apart(scores, 3) == [1, 7, 2]
 
 
 def test_equal_scores_say_nothing_in_a_fusion_by_ranks() -> None:

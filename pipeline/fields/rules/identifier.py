@@ -11,8 +11,8 @@ from pipeline.fields.rules import Match
 TYPE: Final = "identifier"
 
 _IDENTIFIER: Final = re.compile(
-    r"\b(?:No\.?|Nos\.?|Nr\.?|Number|Num\.?|ID|Id|#|Ref\.?|Reference|ISBN|ISSN|DOI|CUSIP|VAT|EIN|SKU|PO)"
-    r"(?:\s(?:No\.?|Number|ID))?\s?[:#.]?\s?(?P<named>(?=[\w/.-]*\d)[A-Z0-9][\w/-]*(?:[.-][\w/-]+)*)"
+    r"(?:\b(?:No|Nos|Nr|nr|Number|Num|ID|Id|Ref|Reference|ISBN|ISSN|DOI|CUSIP|VAT|EIN|SKU|PO|\w+nummer)|#)"
+    r"\.?(?:\s(?:No\.?|Number|ID))?(?:\s?[:#.]){0,2}\s{0,2}(?P<named>(?=[\w/.-]*\d)[A-Z0-9][\w/-]*(?:[.-][\w/-]+)*)"
     r"|\b(?P<iban>[A-Z]{2}\d{2}(?:\s?[A-Z0-9]{4}){2,7}(?:\s?[A-Z0-9]{1,3})?)\b"
     r"|\b(?P<code>[A-Z]{2,6}-\d{2,}(?:-[\w]+)*)\b"
 )
