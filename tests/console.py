@@ -54,7 +54,7 @@ class Shell:
     """Runs commands in a folder that has what the examples need of the repository. To be used as a context."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._is_changed = False
         shutil.copytree(REPOSITORY / "examples" / "cookbook", folder / "examples" / "cookbook")
         (folder / "examples" / "documents").symlink_to(REPOSITORY / "examples" / "documents")
@@ -77,7 +77,7 @@ class Shell:
     def _bash(self, command: str, given: str = "") -> str:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self._folder, input=given, capture_output=True, text=True, env=environment
+            ["bash", "-c", command], cwd=self.folder, input=given, capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest
 
 from tests.console import Shell, calls, is_near, rewritten, standing_in
 from tests.jobs.project import REPOSITORY
+from tests.notebook import code_cells, differences, run
 
 COOKBOOK = REPOSITORY / "examples" / "cookbook"
+NOTEBOOK = REPOSITORY / "examples" / "python.ipynb"
 PAGES = [REPOSITORY / "README.md", COOKBOOK / "README.md"]
 PAGE = """Before.
 
@@ -24,17 +28,36 @@ done in 9 s
 """
 
 
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """One folder for all pages: a run that one of them makes is finished for the others."""
+    return Shell(tmp_path_factory.mktemp("pages"))
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_the_commands_of_a_page_print_what_stands_below_them(page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_print_what_stands_below_them(page: Path, shell: Shell) -> None:
     found = list(calls(page.read_text("utf-8")))
 
-    with standing_in(tmp_path) as shell:
+    with contextlib.chdir(shell.folder):
         printed = [shell.run(call.command) for call in found]
 
     assert found
     differ = [(call, now) for call, now in zip(found, printed, strict=True) if not is_near(call.printed, now)]
     assert differ == [], f"`python -m tests.console --write {page.relative_to(REPOSITORY)}` writes them anew"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pages")
+def test_the_notebook_shows_what_its_cells_give(shell: Shell) -> None:
+    notebook = json.loads(NOTEBOOK.read_text("utf-8"))
+
+    with contextlib.chdir(shell.folder):
+        ran = run(notebook)
+
+    assert len(list(code_cells(notebook))) > 5
+    assert differences(notebook, ran) == []
 
 
 def test_every_file_of_the_cookbook_belongs_to_a_recipe() -> None:

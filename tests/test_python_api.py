@@ -5,31 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import jobs
 import rwkv_runtime
-from tests.console import standing_in
 from tests.jobs.project import REPOSITORY
-from tests.notebook import code_cells, differences, outputs, run, text_of
+from tests.notebook import outputs, text_of
 
 PAGE = (REPOSITORY / "PYTHON.md").read_text("utf-8")
 NOTEBOOK = REPOSITORY / "examples" / "python.ipynb"
 PUBLIC = [(module, name) for module in (rwkv_runtime, jobs) for name in module.__all__]
-
-
-@pytest.mark.slow
-def test_the_notebook_shows_what_its_cells_give(tmp_path: Path) -> None:
-    notebook = json.loads(NOTEBOOK.read_text("utf-8"))
-
-    with standing_in(tmp_path):
-        ran = run(notebook)
-
-    assert len(list(code_cells(notebook))) > 5
-    assert differences(notebook, ran) == []
 
 
 def test_the_notebook_is_one_by_its_format() -> None:
