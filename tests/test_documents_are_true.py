@@ -150,6 +150,21 @@ def test_the_python_of_the_readme_uses_what_is_there() -> None:
             assert hasattr(rwkv_runtime, node.attr)
 
 
+def test_the_rows_that_the_readme_shows_stand_at_their_spans() -> None:
+    documents = REPOSITORY / "examples" / "documents"
+    novel, specification = ((documents / name).read_text("utf-8") for name in ("moby-dick.txt", "rfc9001.md"))
+    rows = re.findall(r"^\| d\w+#s\d+ \| (\d+) \| (\d+) \| ([^|]+) \|", README, re.MULTILINE)
+
+    assert len(rows) == 3
+    for start, end, text in rows:
+        assert " ".join(novel[int(start) : int(end)].split()).startswith(text.rstrip("…"))
+    spans = re.findall(r"`\[(\d+), (\d+)\)`", README)
+    passages = [" ".join(specification[int(start) : int(end)].split()) for start, end in spans]
+    shown = " ".join(README.replace("\n> ", " ").split())
+    assert len(passages) == 5
+    assert [passage for passage in passages if passage not in shown] == []
+
+
 def test_a_state_takes_as_much_room_as_the_readme_says(tmp_path: Path) -> None:
     model = rwkv_runtime.load("default")
     state = model.forward(model.tokenizer.encode("Call me Ishmael."), model.initial_state()).state
