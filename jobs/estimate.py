@@ -6,11 +6,12 @@ tried out is tried out in processes of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.plan import Plan
+from jobs.plan import Plan, PlannedDocument
 from jobs.prepare import Job, Run
 from jobs.run import threads_for, worker_spec_of, workers_of
 from jobs.run_directory import RunDirectory, RunInfo
@@ -52,28 +53,35 @@ class Estimate:
 
 
 def estimate(job: Job, plan: Plan, measure: bool) -> Estimate:
-    """Estimate what is left of a plan; nothing is tried out unless `measure`, nor if nothing is left to read."""
-    left = [document for document in plan.documents if document.action in ("read", "resume")]
+    """Estimate what is left of a plan; nothing is tried out unless `measure`, nor if nothing is left to read.
+
+    What is followed counts to its present end.
+    """
+    left = [document for document in plan.documents if document.action in ("read", "resume", "follow")]
     workers = workers_of(job.spec, len(left)) if left else 0
-    own = plan.tokens_per_second
     if not left:
-        return Estimate(workers, own, 0.0, None, None, "nothing is left to read")
-    if not measure:
-        rate = own * max(workers, 1) if own else None  # a document's time is that of the worker that read it
-        seconds = plan.tokens_left_estimate / rate if rate else None
-        return Estimate(workers, rate, seconds, None, None, "this run's own speed" if rate else "not measured")
+        return Estimate(workers, plan.tokens_per_second, 0.0, None, None, "nothing is left to read")
+    if measure:
+        return _tried(job, plan.tokens_left_estimate, left, workers)
+    own = plan.tokens_per_second
+    rate = own * max(workers, 1) if own else None  # a document's time is that of the worker that read it
+    seconds = plan.tokens_left_estimate / rate if rate else None
+    return Estimate(workers, rate, seconds, None, None, "this run's own speed" if rate else "not measured")
+
+
+def _tried(job: Job, tokens: int, left: Sequence[PlannedDocument], workers: int) -> Estimate:
     from pipeline.trial import TrialError, total_rate, tries
 
     spec = worker_spec_of(_run(job), threads_for(workers))
     try:
         trials = tries(spec, _sample(job, [document.uri for document in left]), min(max(workers, 1), MOST_TRIED))
     except TrialError as error:
-        return Estimate(workers, own, None, None, None, f"not measured: {error}")
+        return Estimate(workers, None, None, None, None, f"not measured: {error}")
     rate = total_rate(trials, max(workers, 1))
     longest = max(document.tokens_estimate for document in left)
     each, peak = memory(max(trial.peak_memory_bytes for trial in trials), workers, longest)
     basis = "measured now, with this job's model and tasks"
-    return Estimate(workers, rate, plan.tokens_left_estimate / rate if rate else None, each, peak, basis)
+    return Estimate(workers, rate, tokens / rate if rate else None, each, peak, basis)
 
 
 def memory(tried: int, workers: int, longest: int) -> tuple[int, int]:

@@ -43,8 +43,9 @@ class Trial:
 def tries(spec: WorkerSpec, text: str, count: int) -> list[Trial]:
     """Try out so many workers at once, each in a process of its own. Raises TrialError."""
     request = json.dumps({"spec": asdict(spec), "text": text})
-    environment = {**os.environ, **PATIENT_THREADS, "PYTHONPATH": _ROOT}
-    command = [sys.executable, "-m", "pipeline.trial"]
+    paths = os.pathsep.join(path for path in (_ROOT, os.environ.get("PYTHONPATH", "")) if path)
+    environment = {**os.environ, **PATIENT_THREADS, "PYTHONPATH": paths}
+    command = [sys.executable, "-P", "-m", "pipeline.trial"]  # -P: nothing of the working directory is ours
     started = [
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
