@@ -272,16 +272,16 @@ def _show_plan(path: Path, overrides: list[str], as_json: bool, measure: bool = 
 
 def _expected(expected: Estimate) -> str:
     """Time and memory in words, as far as they are known."""
+    if expected.seconds == 0:
+        return expected.basis
     if not expected.tokens_per_second or expected.seconds is None:
         return f"how long it takes: {expected.basis}"
-    if not expected.seconds:
-        return expected.basis
     workers = f"{expected.workers} worker{'s' * (expected.workers > 1)}" if expected.workers else "this process"
     took = f"about {human_seconds(expected.seconds)} at {expected.tokens_per_second:,.0f} tokens/s in {workers}"
     if expected.peak_memory_bytes is None or expected.worker_memory_bytes is None:
         return f"{took} ({expected.basis})"
     each = f", {human_bytes(expected.worker_memory_bytes)} a worker" if expected.workers else ""
-    return f"{took}, at most {human_bytes(expected.peak_memory_bytes)} of memory{each} ({expected.basis})"
+    return f"{took}, with {human_bytes(expected.peak_memory_bytes)} of memory{each} ({expected.basis})"
 
 
 def _show_status(now: Any) -> None:
