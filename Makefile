@@ -1,11 +1,13 @@
-# Two commands: `make demo` and `make test`. Both install into .venv what they need.
+# Two commands: `make demo` and `make test`. Both install into .venv what they need; `make install` does that alone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 KERNELS := $(wildcard rwkv_runtime/native/src/*)
 
-.PHONY: demo test lint soak clean
+.PHONY: install demo test lint soak clean
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/unspool run examples/quickstart.yaml

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import ExitCode, JobError, safe, usage_error
+from jobs.report.help import help_for
 from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
@@ -61,7 +62,8 @@ def lines_of(view: DocumentView, width: int) -> Iterator[str]:
     ]
     yield safe("  " + " · ".join(facts))
     for failure in view.failures:
-        yield from _passage(f"failed ({failure['error_type']})", failure["message"] or "", width)
+        what_helps = help_for(failure["error_type"], row["source_uri"]).words
+        yield from _passage(f"failed ({failure['error_type']})", f"{failure['message'] or ''}\n{what_helps}.", width)
     items = [(row["char_start"], f"{row['task']}, {row['level']}", row["text"]) for row in view.summaries]
     items += [(row["char_start"], f"{row['task']}.{row['field']}", row["quote"]) for row in view.extractions]
     for start, what, text in sorted(items, key=lambda item: item[0]):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobs.dataset_card import card
 from jobs.errors import ExitCode, JobError
 from jobs.ledger import Finished, LedgerView, Output, OutputFile, RunLedger
 from jobs.manifest import ManifestEntry
@@ -271,29 +272,12 @@ def _write_descriptions(
     dataset = {**description.details, "title": description.title, "tables": tables}
     return [
         _write(disk, folder, "dataset.json", _json(dataset)),
-        _write(disk, folder, "README.md", _readme(description.title, rows).encode("utf-8")),
+        _write(disk, folder, "README.md", card(description.title, rows, schemas, FILE_LIST).encode("utf-8")),
     ]
 
 
 def _columns(schema: pa.Schema) -> list[dict[str, str]]:
     return [{"name": name, "type": str(schema.field(name).type)} for name in schema.names]
-
-
-def _readme(title: str, rows: Mapping[str, int]) -> str:
-    """A dataset card: the front matter tells the Hugging Face libraries which files are which table."""
-    title = " ".join(title.split())
-    lines = ["---", f"pretty_name: {json.dumps(title)}", "tags:", "- unspool", "configs:"]
-    for name in sorted(rows):
-        lines += [f"- config_name: {name}", f'  data_files: "{name}/part-*.parquet"']
-    lines += ["---", "", f"# {title}", "", "| table | rows |", "|---|---:|"]
-    lines += [f"| {name} | {rows[name]:,} |" for name in sorted(rows)]
-    lines += [
-        "",
-        "Rows are in the order of the documents. Spans are half-open; bytes and characters count into the decoded",
-        f"text of a document. Types and units are in `dataset.json`, the sha256 of each file in `{FILE_LIST}`.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def _file_list(files: Iterable[OutputFile]) -> bytes:

@@ -44,12 +44,8 @@ class Plan:
     tokens_left_estimate: int
     tokens_per_second: float | None
 
-    @property
-    def seconds_left_estimate(self) -> float | None:
-        return self.tokens_left_estimate / self.tokens_per_second if self.tokens_per_second else None
-
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds_left_estimate": self.seconds_left_estimate}
+        return asdict(self)
 
 
 def plan_job(job: Job) -> Plan:

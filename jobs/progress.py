@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
@@ -22,11 +23,13 @@ from jobs.errors import safe
 if TYPE_CHECKING:
     from pipeline.outcome import Outcome
     from pipeline.pool import Loss
+    from pipeline.work import LaneReport, WorkerFacts
     from pipeline.work import Progress as WorkerProgress
-    from pipeline.work import WorkerFacts
 
 _RATE_SECONDS: Final = 60.0
 _LINE_SECONDS: Final = 30.0
+_LANES_SHOWN: Final = 3
+_WORKERS_SHOWN: Final = 8
 
 
 class Display(Protocol):
@@ -56,6 +59,7 @@ class Tally:
         self.total_bytes = sum(sizes.values())
         self.tokens = 0
         self.saved_at: float | None = None
+        self._lanes: dict[int, tuple[LaneReport, ...]] = {}
         self._recent: deque[tuple[float, int, int]] = deque()
 
     @property
@@ -68,6 +72,7 @@ class Tally:
 
     def move(self, place: int, progress: WorkerProgress, now: float) -> None:
         self.tokens += progress.tokens_fed
+        self._lanes[place] = progress.lanes
         for lane in progress.lanes:
             self._note(lane.doc_id, min(lane.text_bytes, self._sizes.get(lane.doc_id, lane.text_bytes)))
         if progress.checkpoints:
@@ -98,8 +103,23 @@ class Tally:
         took = max(t1 - t0, 1e-9)
         return (tokens1 - tokens0) / took, (bytes1 - bytes0) / took
 
+    def lose(self, place: int) -> None:
+        """A worker is gone, and reads nothing any more."""
+        self._lanes.pop(place, None)
+
+    def worker_lines(self) -> list[str]:
+        """A line a worker: what it reads, and how much of it is read."""
+        return [f"worker {place}: {self._reading(lanes)}" for place, lanes in sorted(self._lanes.items())]
+
+    def _reading(self, lanes: Sequence[LaneReport]) -> str:
+        shown = ", ".join(
+            f"{self.name(lane.doc_id)} {min(lane.text_bytes / max(self._sizes.get(lane.doc_id, 0), 1), 1):.0%}"
+            for lane in lanes[:_LANES_SHOWN]
+        )
+        return shown + (f" and {len(lanes) - _LANES_SHOWN} more" if len(lanes) > _LANES_SHOWN else "") or "waiting"
+
     def line(self, now: float) -> str:
-        """All figures in one line."""
+        """All figures in one line; lanes are the documents that each worker reads side by side."""
         tokens_a_second, bytes_a_second = self.rates()
         left = (self.total_bytes - self.read_bytes) / bytes_a_second if bytes_a_second > 0 else None
         saved = f"{now - self.saved_at:.0f} s ago" if self.saved_at is not None else "none yet"
@@ -109,6 +129,7 @@ class Tally:
             f"{human_bytes(self.read_bytes)} of {human_bytes(self.total_bytes)}",
             f"{self.finished}/{self.documents} documents",
             f"{self.failed} failed",
+            f"lanes {'+'.join(str(len(lanes)) for _, lanes in sorted(self._lanes.items())) or '0'}",
             f"{tokens_a_second:,.0f} tokens/s",
             f"checkpoint {saved}",
             f"about {human_seconds(left)} left" if left is not None else "estimating",
@@ -149,6 +170,7 @@ class Watch:
         self._display.draw(self._tally)
 
     def lost(self, loss: Loss, again: Sequence[str]) -> None:
+        self._tally.lose(loss.place)
         self._display.say(f"worker {loss.place} was lost ({loss.cause}); {len(again)} document(s) go out again")
 
     def warn(self, text: str) -> None:
@@ -156,7 +178,7 @@ class Watch:
 
 
 class LiveDisplay:
-    """A bar that is drawn over, for a terminal."""
+    """A bar with all figures and a line a worker, drawn over, for a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -165,10 +187,10 @@ class LiveDisplay:
             TextColumn("{task.fields[share]}"),
             TextColumn("{task.fields[line]}"),
             console=console,
-            transient=True,
         )
         self._task = self._progress.add_task("", total=None, line="loading the model", share="")
-        self._progress.start()
+        self._live = Live(self._progress, console=console, transient=True)
+        self._live.start()
 
     def draw(self, tally: Tally) -> None:
         whole = None if tally.follows else tally.total_bytes
@@ -180,12 +202,15 @@ class LiveDisplay:
             share=share,
             line=tally.line(time.monotonic()),
         )
+        workers = [Text(safe(line), no_wrap=True, overflow="ellipsis") for line in tally.worker_lines()]
+        more = [Text(f"and {len(workers) - _WORKERS_SHOWN} more workers")] if len(workers) > _WORKERS_SHOWN else []
+        self._live.update(Group(self._progress, *workers[:_WORKERS_SHOWN], *more))
 
     def say(self, text: str) -> None:
         self._console.print(Text(safe(text)))
 
     def close(self) -> None:
-        self._progress.stop()
+        self._live.stop()
 
 
 class PlainDisplay:

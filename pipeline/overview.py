@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 Vectors: TypeAlias = NDArray[np.float32]
 
 BINS: Final = 160
-"""Values in a document's time line: about one to each four pixels of a wide screen."""
+"""Values in a document's time line where there are many documents: one to each seven pixels of a wide screen."""
+MOST_BINS: Final = 960
+"""Where there are few: about one to a pixel, and one to a sentence of a document with fewer sentences than that."""
+_FINE_DOCUMENTS: Final = 40
 _BEFORE: Final = 8
 """A sentence's topic is compared with that of so many before it."""
 _BATCH_ROWS: Final = 8192
 _COLUMNS: Final = ("doc_id", "index", "text", "char_start", "char_end", "section", "nll", "embedding")
-_MOST_SECTIONS: Final = 200
+_MOST_SECTIONS: Final = 400
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Section:
 class TimeLine:
     """A document from its first sentence to its last.
 
-    `shift` and `surprise` have BINS values each, or none: the mean in each stretch of the text, from 0 (as before; no
-    surprise) on. A shift is 1 minus the cosine to the mean of the sentences before; a surprise is in nats a token.
-    A stretch in which no sentence begins has what the one before it has.
+    `shift` and `surprise` have from BINS to MOST_BINS values each, or none: the mean in each stretch of the text, from
+    0 (as before; no surprise) on. A shift is 1 minus the cosine to the mean of the sentences before; a surprise is in
+    nats a token. A stretch in which no sentence begins has what the one before it has.
     """
 
     sentences: int
@@ -80,12 +83,13 @@ def overview(folder: Path, chars: Mapping[str, int], points: int) -> Overview:
     table = ds.dataset(folder, format="parquet")
     columns = [name for name in _COLUMNS if name in table.schema.names]
     rows = table.count_rows()
+    bins = max(BINS, min(MOST_BINS, MOST_BINS * _FINE_DOCUMENTS // max(len(chars), 1)))
     drawn = np.unique(np.linspace(0, max(rows - 1, 0), min(points, rows)).astype(np.int64))
     tracks: dict[str, _Track] = {}
     sampled: list[pa.RecordBatch] = []
     begin = 0
     for batch in table.to_batches(columns=columns, batch_size=_BATCH_ROWS):
-        _follow(batch, chars, tracks)
+        _follow(batch, chars, tracks, bins)
         here = drawn[(drawn >= begin) & (drawn < begin + batch.num_rows)] - begin
         sampled.append(batch.take(pa.array(here)))
         begin += batch.num_rows
@@ -111,22 +115,22 @@ class _Track:
     """What has been seen of one document so far."""
 
     chars: int
+    shift: _Means
+    surprise: _Means
     sentences: int = 0
     sections: list[Section] = field(default_factory=list)
-    shift: _Means = field(default_factory=lambda: _Means())
-    surprise: _Means = field(default_factory=lambda: _Means())
     before: Vectors | None = None
 
     def line(self) -> TimeLine:
         return TimeLine(self.sentences, self.chars, tuple(self.sections), self.shift.values(), self.surprise.values())
 
 
-@dataclass
 class _Means:
-    """Means of values that fall into bins."""
+    """Means of values that fall into so many bins."""
 
-    sums: Vectors = field(default_factory=lambda: np.zeros(BINS, np.float32))
-    counts: Vectors = field(default_factory=lambda: np.zeros(BINS, np.float32))
+    def __init__(self, bins: int) -> None:
+        self.sums = np.zeros(bins, np.float32)
+        self.counts = np.zeros(bins, np.float32)
 
     def add(self, bins: NDArray[np.int64], values: Vectors) -> None:
         np.add.at(self.sums, bins, values)
@@ -137,20 +141,22 @@ class _Means:
         filled = np.flatnonzero(self.counts)
         if not len(filled):
             return ()
-        latest = np.maximum.accumulate(np.where(self.counts > 0, np.arange(BINS), filled[0]))
+        latest = np.maximum.accumulate(np.where(self.counts > 0, np.arange(len(self.counts)), filled[0]))
         return tuple(map(float, self.sums[latest] / self.counts[latest]))
 
 
-def _follow(batch: pa.RecordBatch, chars: Mapping[str, int], tracks: dict[str, _Track]) -> None:
+def _follow(batch: pa.RecordBatch, chars: Mapping[str, int], tracks: dict[str, _Track], count: int) -> None:
     """Add a batch of sentences to the documents that they belong to."""
     for doc_id, begin, end in _stretches(batch.column("doc_id").to_pylist()):
         if doc_id not in chars:
             continue
-        track = tracks.setdefault(doc_id, _Track(chars[doc_id]))
+        if doc_id not in tracks:
+            tracks[doc_id] = _Track(chars[doc_id], _Means(count), _Means(count))
+        track = tracks[doc_id]
         rows = batch.slice(begin, end - begin)
         track.sentences += rows.num_rows
         starts = np.asarray(rows.column("char_start"), dtype=np.int64)
-        bins = np.minimum(starts * BINS // max(track.chars, 1), BINS - 1)
+        bins = np.minimum(starts * count // max(track.chars, 1), count - 1)
         _add_sections(track, rows)
         _add_shift(track, rows, bins)
         _add_surprise(track, rows, bins)
@@ -171,8 +177,17 @@ def _add_sections(track: _Track, rows: pa.RecordBatch) -> None:
         last = track.sections[-1] if track.sections else None
         if last is not None and last.name == (name or ""):
             track.sections[-1] = Section(last.name, last.char_start, end)
-        elif len(track.sections) < _MOST_SECTIONS:
+        else:
             track.sections.append(Section(name or "", start, end))
+        if len(track.sections) > _MOST_SECTIONS:
+            track.sections = _joined(track.sections)
+
+
+def _joined(sections: Sequence[Section]) -> list[Section]:
+    """Half as many: neighbours under the first one's name, the last one, which may be open, as it is."""
+    closed = sections[:-1]
+    pairs = [closed[place : place + 2] for place in range(0, len(closed), 2)]
+    return [*(Section(pair[0].name, pair[0].char_start, pair[-1].char_end) for pair in pairs), sections[-1]]
 
 
 def _add_shift(track: _Track, rows: pa.RecordBatch, bins: NDArray[np.int64]) -> None:

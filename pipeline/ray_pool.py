@@ -42,6 +42,16 @@ _LOCAL_ENVIRONMENT: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AUTH_MODE": "token",
 }
+_COUNTERS: Final = {
+    "unspool_tokens_read_total": "Tokens read.",
+    "unspool_documents_done_total": "Documents read to their end.",
+    "unspool_documents_failed_total": "Documents that failed.",
+    "unspool_checkpoints_total": "Checkpoints written.",
+}
+_GAUGES: Final = {
+    "unspool_lanes_active": "Documents that are being read.",
+    "unspool_rss_peak_bytes": "The most memory that the worker has had.",
+}
 _TOKEN_VARIABLE: Final = "RAY_AUTH_TOKEN"
 
 
@@ -131,6 +141,8 @@ class RayPool:
         try:
             self._size = _places(options)
             self._token = announce(Path(spec.run), Disk()) if self._is_elsewhere else None
+            # A private cluster has no dashboard that could show them.
+            self._metrics = ClusterMetrics(spec.run_id) if self._is_elsewhere else None
         except BaseException:
             self.close()
             raise
@@ -261,7 +273,11 @@ class RayPool:
             if cause == "node" and not self._is_elsewhere:
                 raise PoolError(f"Ray on this machine has died: {message}; run again to resume") from error
             return self._lost(place, cause, message)
-        return self._arrived(place, value) if isinstance(value, Arrival) else Answer(place, progress=value)
+        if isinstance(value, Arrival):
+            return self._arrived(place, value)
+        if self._metrics is not None:
+            self._metrics.note(place, value)
+        return Answer(place, progress=value)
 
     def _arrived(self, place: int, arrival: Arrival) -> Answer:
         self._nodes[place] = arrival.node
@@ -292,6 +308,36 @@ def _gone_processes() -> list[str]:
 
     node = worker._global_node
     return sorted({kind for kind, _ in node.dead_processes()}) if node is not None else []
+
+
+class ClusterMetrics:
+    """A run's figures among those of the cluster, where its dashboard hands them to Prometheus.
+
+    Named as in a run's metrics.jsonl; Ray puts `ray_` in front. A cluster without a dashboard drops them.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        from ray.util import metrics
+
+        self._run_id = run_id
+        self._counters = {name: metrics.Counter(name, about, ("run_id", "worker")) for name, about in _COUNTERS.items()}
+        self._gauges = {name: metrics.Gauge(name, about, ("run_id", "worker")) for name, about in _GAUGES.items()}
+
+    def note(self, place: int, progress: Progress) -> None:
+        """Add what one call of a worker has done."""
+        tags = {"run_id": self._run_id, "worker": str(place)}
+        failed = sum(outcome.status == "failed" for outcome in progress.outcomes)
+        done = {
+            "unspool_tokens_read_total": progress.tokens_fed,
+            "unspool_documents_done_total": len(progress.outcomes) - failed,
+            "unspool_documents_failed_total": failed,
+            "unspool_checkpoints_total": progress.checkpoints,
+        }
+        for name, count in done.items():
+            if count:  # a counter takes no zero
+                self._counters[name].inc(count, tags)
+        self._gauges["unspool_lanes_active"].set(len(progress.lanes), tags)
+        self._gauges["unspool_rss_peak_bytes"].set(progress.peak_memory_bytes, tags)
 
 
 def cause_of(error: Exception) -> str:

@@ -17,7 +17,8 @@ from tests.jobs.project import REPOSITORY, unspool
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "examples").rglob("*.md"), *(REPOSITORY / ".ci").glob("*.md")])
 PAGES = [page for page in PAGES if page.parent.name != "documents" or page.name == "README.md"]
-COMMANDED = [*(page for page in PAGES if page.parent == REPOSITORY), REPOSITORY / "Makefile"]
+COMMANDED = [page for page in PAGES if page.parent == REPOSITORY or page.parent.name == "cookbook"]
+COMMANDED += [REPOSITORY / "Makefile", REPOSITORY / "llms.txt"]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
 
@@ -35,7 +36,7 @@ def fences(text: str, language: str = "") -> list[str]:
 def code(page: Path) -> str:
     """What stands on a page as code; of a Makefile, everything."""
     text = page.read_text("utf-8")
-    if page.suffix != ".md":
+    if page.suffix not in (".md", ".txt"):
         return text
     return "\n".join([body for _, body in _FENCE.findall(text)] + _CODE.findall(_FENCE.sub("", text)))
 
@@ -147,6 +148,21 @@ def test_the_python_of_the_readme_uses_what_is_there() -> None:
             assert all(hasattr(module, alias.name) for alias in node.names)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "rwkv_runtime":
             assert hasattr(rwkv_runtime, node.attr)
+
+
+def test_the_rows_that_the_readme_shows_stand_at_their_spans() -> None:
+    documents = REPOSITORY / "examples" / "documents"
+    novel, specification = ((documents / name).read_text("utf-8") for name in ("moby-dick.txt", "rfc9001.md"))
+    rows = re.findall(r"^\| d\w+#s\d+ \| (\d+) \| (\d+) \| ([^|]+) \|", README, re.MULTILINE)
+
+    assert len(rows) == 3
+    for start, end, text in rows:
+        assert " ".join(novel[int(start) : int(end)].split()).startswith(text.rstrip("…"))
+    spans = re.findall(r"`\[(\d+), (\d+)\)`", README)
+    passages = [" ".join(specification[int(start) : int(end)].split()) for start, end in spans]
+    shown = " ".join(README.replace("\n> ", " ").split())
+    assert len(passages) == 5
+    assert [passage for passage in passages if passage not in shown] == []
 
 
 def test_a_state_takes_as_much_room_as_the_readme_says(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -31,6 +32,9 @@ from jobs.commands.options import (
 from jobs.errors import ExitCode, JobError, safe, usage_error
 from jobs.progress import human_bytes, human_seconds
 from jobs.terminal import data_console, json_text
+
+if TYPE_CHECKING:
+    from jobs.estimate import Estimate
 
 FAULT_VARIABLE = "UNSPOOL_FAULT"
 """The one environment variable that is read here: places at which tests make the program fail."""
@@ -111,10 +115,13 @@ def plan(
     output: Output = None,
     workers: Workers = None,
     limit: Limit = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Read for two seconds, to tell the time and the memory.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Say what would run, and why each document would or would not."""
-    _show_plan(job, _overrides(overrides, model, output, workers, limit), as_json)
+    """Say what would run, why each document would or would not, how long it takes and in how much memory."""
+    _show_plan(job, _overrides(overrides, model, output, workers, limit), as_json, measure)
 
 
 def status(
@@ -243,13 +250,16 @@ def _finish(result: Any, as_json: bool, quiet: bool) -> None:
     raise typer.Exit(int(result.exit_code))
 
 
-def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
+def _show_plan(path: Path, overrides: list[str], as_json: bool, measure: bool = True) -> None:
+    from jobs.estimate import estimate
     from jobs.plan import plan_job
     from jobs.run import load_job
 
-    planned = plan_job(load_job(job, overrides))
+    job = load_job(path, overrides)
+    planned = plan_job(job)
+    expected = estimate(job, planned, measure)
     if as_json:
-        data(planned.to_json())
+        data({**planned.to_json(), "seconds_left_estimate": expected.seconds, "estimate": asdict(expected)})
         return
     table = Table(box=None, pad_edge=False)
     for heading, justify in (("document", "left"), ("size", "right"), ("tokens, about", "right"), ("", "left")):
@@ -260,12 +270,22 @@ def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
         table.add_row(*(Text(safe(cell)) for cell in cells))
     console = data_console()
     console.print(table)
-    left = planned.seconds_left_estimate
-    time_left = f"about {human_seconds(left)} at this run's own speed" if left else "the time is known once it has run"
-    console.print(
-        f"\n{human_bytes(planned.bytes_left)} to read, about {planned.tokens_left_estimate:,} tokens; {time_left}.",
-        highlight=False,
-    )
+    read = f"\n{human_bytes(planned.bytes_left)} to read, about {planned.tokens_left_estimate:,} tokens"
+    console.print(f"{read}; {_expected(expected)}.", highlight=False)
+
+
+def _expected(expected: Estimate) -> str:
+    """Time and memory in words, as far as they are known."""
+    if expected.seconds == 0:
+        return expected.basis
+    if not expected.tokens_per_second or expected.seconds is None:
+        return f"how long it takes: {expected.basis}"
+    workers = f"{expected.workers} worker{'s' * (expected.workers > 1)}" if expected.workers else "this process"
+    took = f"about {human_seconds(expected.seconds)} at {expected.tokens_per_second:,.0f} tokens/s in {workers}"
+    if expected.peak_memory_bytes is None or expected.worker_memory_bytes is None:
+        return f"{took} ({expected.basis})"
+    each = f", {human_bytes(expected.worker_memory_bytes)} a worker" if expected.workers else ""
+    return f"{took}, with {human_bytes(expected.peak_memory_bytes)} of memory{each} ({expected.basis})"
 
 
 def _show_status(now: Any) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import ExitCode, JobError
 from jobs.ledger import LedgerView, RunLedger
+from jobs.report.help import help_for
 from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
 
@@ -32,10 +33,6 @@ _CONTEXT: Final = 160
 _SAMPLES: Final = 300
 _LONGEST_GAP: Final = 60.0
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_HELP: Final[Mapping[str, str]] = {
-    "no_text_layer": "ocrmypdf IN.pdf OUT.pdf",
-    "encrypted": "qpdf --decrypt --password=… IN.pdf OUT.pdf",
-}
 
 
 @dataclass(frozen=True)
@@ -170,10 +167,17 @@ def _failures(run: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> list[dict
             "count": len(found),
             "uri": found[0]["source_uri"],
             "message": _cut(found[0]["message"] or "", _LONGEST_MESSAGE),
-            "help": f"unspool retry {run.path.name} --failed" if found[0]["retryable"] else _HELP.get(name, ""),
+            "help": help_for(name, found[0]["source_uri"] or "").words,
+            "commands": _commands(run, name, found[0]),
         }
         for name, found in sorted(by_type.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
+
+
+def _commands(run: RunDirectory, name: str, failure: Mapping[str, Any]) -> list[str]:
+    """What to type: what mends the document, if anything does, then what reads it again."""
+    mend = help_for(name, failure["source_uri"] or "").command
+    return [*([mend] if mend else []), f"unspool retry {run.path.name} --failed"]
 
 
 def _document(
@@ -202,8 +206,9 @@ def _document(
         "coverage": row["coverage"],
         "seconds": finished.seconds if finished else None,
         "error": f"{failure['error_type']}: {failure['message']}" if failure else None,
+        "help": help_for(failure["error_type"], row["source_uri"]).words if failure else None,
         "sentences": line.sentences if line else 0,
-        "sections": [[_cut(name, _LONGEST_HEADING), start, end] for name, start, end in sections],
+        "sections": [[_cut_before(name, _LONGEST_HEADING), start, end] for name, start, end in sections],
         "shift": digits(line.shift) if line else "",
         "surprise": digits(line.surprise) if line else "",
         "summaries": passages.summaries.get(doc_id, []),
@@ -253,8 +258,8 @@ def _extraction(row: Mapping[str, Any], texts: Mapping[str, tuple[int, str]]) ->
         "field": row["field"],
         "value": _cut(_plain(row["normalized"] or row["value"]), _LONGEST_MESSAGE),
         "quote": text[begin:end],
-        "before": text[max(begin - _CONTEXT, 0) : begin],
-        "after": text[end : end + _CONTEXT],
+        "before": ("…" if begin > _CONTEXT else "") + text[max(begin - _CONTEXT, 0) : begin],
+        "after": text[end : end + _CONTEXT] + ("…" if end + _CONTEXT < len(text) else ""),
         "start": row["char_start"],
         "end": row["char_end"],
         "page": row["page"],
@@ -309,3 +314,9 @@ def digits(values: Sequence[float]) -> str:
 def _cut(text: str, longest: int) -> str:
     joined = " ".join(text.split())
     return joined if len(joined) <= longest else joined[: longest - 1] + "…"
+
+
+def _cut_before(path: str, longest: int) -> str:
+    """A heading path without its beginning where it is long: what tells sections apart stands at its end."""
+    joined = " ".join(path.split())
+    return joined if len(joined) <= longest else "…" + joined[1 - longest :]

@@ -1,9 +1,10 @@
 """Measures how fast the shipped model reads, window after window, as a worker does it.
 
-    python -m tests.bench.prefill_speed [--threads 1 2] [--rounds 7]
+    python -m tests.bench.prefill_speed [--kernels native torch] [--dtypes fp32 bf16] [--threads 1] [--rounds 7]
 
-Reproduces the model's reference vectors first and prints no speed if they differ. Then prints one JSON line: tokens a
-second for each number of threads, the median of the rounds.
+Reproduces the model's reference vectors first and prints no speed if they differ. Then prints one JSON line: for each
+kind of kernels and precision the tokens a second of processor time and of the clock, medians of rounds in which all
+take turns. On a busy machine only the first, and the ratios, are worth something.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,31 +37,40 @@ WINDOWS_IN_A_ROUND = 8
 
 def main() -> int:
     arguments = _arguments()
-    model = rwkv_runtime.load()
-    engine = Engine(model, window=arguments.window, lanes=1)
-    difference = largest_difference(engine)
+    torch.set_num_threads(arguments.threads)
+    variants = {
+        f"{kernels} {dtype}": Engine(rwkv_runtime.load(kernels=kernels, dtype=dtype), window=arguments.window, lanes=1)
+        for kernels in arguments.kernels
+        for dtype in arguments.dtypes
+    }
+    difference = max(largest_difference(engine) for name, engine in variants.items() if name.endswith("fp32"))
     if difference > TOLERANCE:
         print(f"the reference vectors differ by {difference:.1e}; no speed is worth measuring", file=sys.stderr)
         return 1
-    tokens = model.tokenizer.encode(TEXT.read_text("utf-8")[:200_000])[: arguments.window * WINDOWS_IN_A_ROUND]
-    speeds = speeds_of(engine, tokens, arguments.threads, arguments.rounds)
+    some = next(iter(variants.values())).model
+    tokens = some.tokenizer.encode(TEXT.read_text("utf-8")[:200_000])[: arguments.window * WINDOWS_IN_A_ROUND]
+    speeds = speeds_of(variants, tokens, arguments.rounds)
     result = {
         "bench": "prefill_speed",
         "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} processors",
+        "machine": f"{_processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.0f}",
         "torch": torch.__version__,
-        "model": f"default, RWKV-{model.config.generation}",
-        "dtype": "float32",
+        "model": f"default, RWKV-{some.config.generation}",
+        "threads": arguments.threads,
         "window": arguments.window,
         "batch": 1,
         "rounds": arguments.rounds,
-        "tokens_per_second": {str(threads): round(statistics.median(found)) for threads, found in speeds.items()},
-        "slowest_round": {str(threads): round(min(found)) for threads, found in speeds.items()},
+        "tokens_per_processor_second": {name: _median(found, 0) for name, found in speeds.items()},
+        "tokens_per_second": {name: _median(found, 1) for name, found in speeds.items()},
         "reference_difference": difference,
         "peak_bytes": peak_memory_bytes(),
     }
     print(json.dumps(result))
     return 0
+
+
+def _median(rounds: list[tuple[float, float]], place: int) -> int:
+    return round(statistics.median(one[place] for one in rounds))
 
 
 def largest_difference(engine: Engine) -> float:
@@ -75,25 +86,24 @@ def largest_difference(engine: Engine) -> float:
     return float(np.abs(found - reference["stream"].numpy()).max())
 
 
-def speeds_of(engine: Engine, tokens: list[int], threads: list[int], rounds: int) -> dict[int, list[float]]:
-    """Tokens a second of every round. The numbers of threads take turns, so that a busy moment hits them alike."""
-    speeds: dict[int, list[float]] = {count: [] for count in threads}
+def speeds_of(variants: Mapping[str, Engine], tokens: list[int], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Tokens a second of every round: (of processor time, of the clock)."""
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for count in threads:
-            torch.set_num_threads(count)
-            taken = seconds_for(engine, tokens)
+        for name, engine in variants.items():
+            computing, waiting = seconds_for(engine, tokens)
             if number:  # the round before the first warms up
-                speeds[count].append(len(tokens) / taken)
+                speeds[name].append((len(tokens) / computing, len(tokens) / waiting))
     return speeds
 
 
-def seconds_for(engine: Engine, tokens: list[int]) -> float:
-    """The time for reading the tokens from the start of a document."""
+def seconds_for(engine: Engine, tokens: list[int]) -> tuple[float, float]:
+    """The time for reading the tokens from the start of a document: that of the processor, that of the clock."""
     state = engine.model.initial_state()
-    started = time.perf_counter()
+    computing, waiting = time.process_time(), time.perf_counter()
     for begin in range(0, len(tokens), engine.window):
         state = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0].state
-    return time.perf_counter() - started
+    return time.process_time() - computing, time.perf_counter() - waiting
 
 
 def _commit() -> str:
@@ -112,7 +122,9 @@ def _processor() -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How fast the shipped model reads.")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--kernels", nargs="+", default=["native", "torch"])
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--window", type=int, default=512)
     return parser.parse_args()

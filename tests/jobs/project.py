@@ -23,6 +23,7 @@ from unittest import mock
 
 from jobs import cli
 from jobs.commands import runs
+from pipeline.trial import Trial, TrialError
 from tests.rwkv_runtime.tiny import save_pth, tiny_tensors
 
 REPOSITORY = Path(__file__).parents[2]
@@ -130,6 +131,7 @@ def unspool(*arguments: str, faults: str = "") -> Said:
         mock.patch.object(sys, "argv", ["unspool", *arguments]),
         mock.patch.dict(os.environ, {runs.FAULT_VARIABLE: faults}),
         mock.patch("jobs.run.processors", lambda: 1),
+        mock.patch("pipeline.trial.tries", _not_tried),  # it would load the model once more for each plan
         redirect_stdout(out),
         redirect_stderr(err),
     ):
@@ -138,6 +140,10 @@ def unspool(*arguments: str, faults: str = "") -> Said:
         except SystemExit as end:
             return Said(int(end.code or 0), out.getvalue(), err.getvalue())
     raise AssertionError("the command returned without an exit code")
+
+
+def _not_tried(*anything: object) -> list[Trial]:
+    raise TrialError("no worker is tried out in tests")
 
 
 def start(*arguments: str, faults: str = "") -> subprocess.Popen[str]:

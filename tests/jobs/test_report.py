@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from jobs.ledger import Done, Epoch, Finished, Invalidate, Output, RunLedger
-from jobs.report.build import MOST_BYTES, digits, throughput, write_report
+from jobs.report.build import MOST_BYTES, _cut_before, digits, throughput, write_report
+from jobs.report.help import help_for, known
 from jobs.run_directory import RunDirectory
 from pipeline import tables
 from tests.jobs.fake_driver import DIMENSIONS, new_run, parquet_bytes, quick_disk, rows_of, sentence
-from tests.jobs.project import Project, prose, unspool
+from tests.jobs.project import REPOSITORY, Project, prose, unspool
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><script>document.title='taken over'</script><!-- \u2028 & \"quotes\""
@@ -53,7 +55,11 @@ later(() => {
 }, 100);
 later(() => {
   seen.opened = location.hash; seen.lines = document.querySelectorAll("#line path").length;
-  seen.items = document.querySelectorAll(".item").length; press("Escape"); }, 300);
+  seen.items = document.querySelectorAll(".item").length;
+  const line = document.getElementById("line"), box = line.getBoundingClientRect();
+  const middle = { clientX: box.left + box.width / 2, clientY: box.top + 20, bubbles: true };
+  line.dispatchEvent(new MouseEvent("mousemove", middle));
+  seen.tip = document.getElementById("tip").textContent; press("Escape"); }, 300);
 later(() => {
   seen.closed = location.hash; document.querySelector("#map circle").dispatchEvent(new MouseEvent("click"));
 }, 500);
@@ -109,6 +115,7 @@ def test_a_visitor_finds_opens_and_leaves_documents_without_an_error(
     assert seen["dots"] > 50 and seen["faded"] == seen["dots"]
     assert (seen["rows"], seen["found"], seen["searching"]) == (3, 1, "search")
     assert seen["opened"].startswith("#d") and seen["lines"] == 1 and seen["items"] >= 1
+    assert re.match(r"character [\d,]+ · topic shift \d+ %", seen["tip"])
     assert seen["closed"] == ""
     assert "@" in seen["clicked"] and seen["lit"] == 1
     assert (seen["theme"], seen["paper"]) == ("dark", "rgb(20, 24, 26)")
@@ -122,6 +129,8 @@ def test_the_page_says_what_the_tables_say(finished: Project) -> None:
     assert (data["run"]["documents"], data["run"]["failed"], data["run"]["coverage"]) == (3, 1, 1.0)
     assert by_uri["docs/empty.txt"]["error"].startswith("empty:")
     assert data["failures"][0]["type"] == "empty"
+    assert data["failures"][0]["commands"] == ["unspool retry out --failed"]
+    assert by_uri["docs/empty.txt"]["help"] == data["failures"][0]["help"] != ""
     first = by_uri["docs/first.txt"]
     text = (finished.folder / "docs" / "first.txt").read_text("utf-8")
     assert first["chars"] == len(text)
@@ -220,6 +229,38 @@ def test_show_names_what_it_cannot_find_and_shows_why_a_document_failed(
 
     assert said.code == code
     assert "failed (empty)" in said.out if code == 0 else "no document of this run" in said.err
+
+
+def test_every_reason_for_which_a_document_fails_has_what_helps() -> None:
+    """The words are looked up in the source: whoever raises a new one writes what helps."""
+    raised: set[str] = set()
+    for path in (REPOSITORY / "pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("DocumentError", "_plain"):
+                raised |= {word for word in map(_word, node.args) if word}
+    stages = {"open", "decode", "parse", "split", "read", "generate", "write"}
+
+    assert {"no_text_layer", "parse_error", "empty", "bomb", "timeout"} <= raised
+    assert raised - stages - known() == set()
+    assert {f"worker_{cause}" for cause in ("crashed", "memory", "hung", "node", "unknown")} <= known()
+
+
+def _word(node: ast.expr) -> str | None:
+    """The text of an argument that is one word."""
+    found = node.value if isinstance(node, ast.Constant) else None
+    return found if isinstance(found, str) and re.fullmatch(r"[a-z_]+", found) else None
+
+
+@pytest.mark.parametrize(
+    ("uri", "command"), [("a/b.PDF", "qpdf IN.pdf OUT.pdf"), ("a.zip", "zip -FF IN.zip --out OUT.zip"), ("a.html", "")]
+)
+def test_a_damaged_file_is_mended_as_its_kind_is(uri: str, command: str) -> None:
+    assert help_for("parse_error", uri).command == command
+
+
+def test_a_long_heading_path_keeps_its_end() -> None:
+    assert _cut_before("Law > Part one > Section 12", 12) == "… Section 12"
+    assert _cut_before("Law > Art 1", 12) == "Law > Art 1"
 
 
 def test_values_become_digits_between_their_smallest_and_largest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import overview as module
-from pipeline.overview import BINS, overview, project
+from pipeline.overview import BINS, MOST_BINS, Section, overview, project
 from pipeline.tables import sentences
 
 DIMENSIONS = 8
@@ -48,11 +49,26 @@ def test_the_shift_of_a_document_is_largest_where_its_topic_changes(tmp_path: Pa
 
     line = overview(tmp_path / "t", chars, 50).lines["d1"]
 
-    assert abs(int(np.argmax(line.shift)) - BINS // 2) <= 1
-    assert max(line.shift[: BINS // 2 - 2]) < 1e-6
+    middle = len(line.shift) // 2
+    assert len(line.shift) == MOST_BINS, "one document has a line as fine as can be seen"
+    assert abs(int(np.argmax(line.shift)) - middle) <= 2
+    assert max(line.shift[: middle - 3]) < 1e-6
     assert set(line.surprise) == {2.5}
     assert [section.name for section in line.sections] == [f"part {n}" for n in range(20)]
     assert (line.sections[0].char_start, line.sections[-1].char_end) == (0, 3999)
+
+
+def test_many_documents_have_coarser_lines_and_no_section_of_any_is_left_out(tmp_path: Path) -> None:
+    many = np.tile(np.eye(DIMENSIONS, dtype=np.float32), (1100, 1))
+    chars = write(tmp_path / "t", {"d": many, **{f"d{n}": many[:2] for n in range(300)}})
+
+    lines = overview(tmp_path / "t", chars, 50).lines
+
+    assert len(lines["d"].shift) == BINS
+    sections = lines["d"].sections
+    assert 200 < len(sections) <= 400
+    assert (sections[0], sections[-1]) == (Section("part 0", 0, 399), Section("part 439", 87800, 87999))
+    assert all(one.char_end < other.char_start for one, other in pairwise(sections))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100])

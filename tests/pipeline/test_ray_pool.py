@@ -15,8 +15,8 @@ import pytest
 from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
 from pipeline.pool import Answer, LocalPool, Loss, Pool, PoolError
-from pipeline.ray_pool import RayOptions, RayPool, cause_of
-from pipeline.work import Assignment, WorkerSpec
+from pipeline.ray_pool import ClusterMetrics, RayOptions, RayPool, cause_of
+from pipeline.work import Assignment, LaneReport, Progress, WorkerSpec
 from rwkv_runtime.errors import ModelFileError
 from tests.pipeline.readings import (
     CHECKPOINT_TOKENS,
@@ -210,3 +210,32 @@ def test_a_process_that_has_imported_ray_for_itself_gets_no_private_cluster(
 
     with pytest.raises(PoolError, match="every interface"):
         RayPool(spec, RayOptions("local", 1, threads=1))
+
+
+def test_a_cluster_is_told_what_each_call_has_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.util import metrics
+
+    told: dict[tuple[str, str], float] = {}
+
+    def note(metric: metrics.Metric, value: float, tags: dict[str, str]) -> None:
+        assert value or isinstance(metric, metrics.Gauge)
+        before = told.get((metric.info["name"], tags["worker"]), 0.0) if isinstance(metric, metrics.Counter) else 0.0
+        told[metric.info["name"], tags["worker"]] = before + value
+
+    monkeypatch.setattr(metrics.Counter, "inc", note)
+    monkeypatch.setattr(metrics.Gauge, "set", note)
+    noted = ClusterMetrics("run")
+    lanes = (LaneReport("d1", 5, 9),)
+    outcomes = tuple(Outcome(name, 1, 1, name, "", (), 0, 0, 0.0) for name in ("ok", "failed", "partial"))
+
+    noted.note(3, Progress(outcomes, lanes, 700, 0, 5 << 20))
+    noted.note(3, Progress((), lanes * 2, 300, 2, 6 << 20))
+
+    assert {name: value for (name, worker), value in told.items() if worker == "3"} == {
+        "unspool_tokens_read_total": 1000,
+        "unspool_documents_done_total": 2,
+        "unspool_documents_failed_total": 1,
+        "unspool_checkpoints_total": 2,
+        "unspool_lanes_active": 2,
+        "unspool_rss_peak_bytes": 6 << 20,
+    }
