@@ -41,6 +41,7 @@ _DICTIONARY: Final = frozenset(
         "stage",
         "status",
         "task",
+        "unit",
     }
 )
 _COMPACT_AFTER: Final = 256  # tables held before they are made one: a table of one row takes kilobytes
@@ -54,7 +55,7 @@ class Cut:
     file_rows: int
 
 
-CUTS: Final[Mapping[str, Cut]] = {"sentences": Cut(8_192, 30 * 8_192)}
+CUTS: Final[Mapping[str, Cut]] = {"sentences": Cut(8_192, 30 * 8_192), "vectors": Cut(8_192, 30 * 8_192)}
 """The cuts of tables with vectors; `DEFAULT_CUT` is for the others."""
 
 DEFAULT_CUT: Final = Cut(25_000, 250_000)

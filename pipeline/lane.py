@@ -21,6 +21,7 @@ from pipeline.parts import Attempt, Part, PartWriter, standing_name
 from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
 from pipeline.surprise import OpenSurprise
 from pipeline.tasks import Emit, Keep
+from pipeline.units import Open
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.state import State
@@ -195,13 +196,19 @@ def memory_of(standing: Standing) -> dict[str, Value]:
     """What a checkpoint remembers besides states and rows."""
     surprise = standing.open_surprise
     scored: dict[str, Value] = {} if surprise == OpenSurprise() else {"surprise": surprise.as_values()}
-    return scored | {
-        "segmenter": standing.segmenter,
-        "span_sums": standing.open_span.sums,
-        "span_tokens": standing.open_span.tokens,
-        "tasks": standing.memories,
-        "text_bytes": standing.text_bytes,
-    }
+    units = standing.open_units
+    opened: dict[str, Value] = {"units": units.as_values()} if units.units or units.closed else {}
+    return (
+        scored
+        | opened
+        | {
+            "segmenter": standing.segmenter,
+            "span_sums": standing.open_span.sums,
+            "span_tokens": standing.open_span.tokens,
+            "tasks": standing.memories,
+            "text_bytes": standing.text_bytes,
+        }
+    )
 
 
 def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], State]) -> Standing:
@@ -222,4 +229,5 @@ def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], Stat
         tokens=checkpoint.tokens,
         text_bytes=cast(int, checkpoint.memory["text_bytes"]),
         open_surprise=OpenSurprise.of(memory.get("surprise", {})),
+        open_units=Open.of(memory.get("units", {}), state_from_bytes),
     )

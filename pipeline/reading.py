@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import tables
+from pipeline.alone import Alone, Way
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.segments import Segment, Segmenter, SplitOptions
@@ -29,11 +30,11 @@ from pipeline.tasks import (
     Steps,
     Task,
     wants_boundary,
-    wants_isolated,
+    wants_of,
     wants_surprise,
 )
+from pipeline.units import SPAN, Open, Sums, ended, followed
 from pipeline.values import Value
-from pipeline.vectors import Aside
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
@@ -45,7 +46,7 @@ class Standing:
     """Everything that reading on needs, apart from the document itself: what a checkpoint holds.
 
     `boundary` is the state behind the last settled segment; `open_span` the features of the tokens of the
-    sentence that is open here, `open_surprise` their nats.
+    sentence that is open here, `open_surprise` their nats, `open_units` the units that are.
     """
 
     state: State
@@ -56,6 +57,7 @@ class Standing:
     tokens: int = 0
     text_bytes: int = 0
     open_surprise: OpenSurprise = field(default_factory=OpenSurprise)
+    open_units: Open = field(default_factory=Open)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Boundary:
     standing: Standing
 
 
+_Result = TypeVar("_Result")
+
 Step: TypeAlias = "Request | SavePoint | Boundary"
 Reading: TypeAlias = "Generator[Step, Fed | None, None]"
 
@@ -99,9 +103,9 @@ class Reader:
         options: SplitOptions,
         start: State | Standing,
         queries: Queries | None = None,
-        anchor: State | None = None,
+        alone: Alone | None = None,
     ) -> None:
-        """`anchor` is what sentences are read from that a task wants read by themselves, by default `start`."""
+        """`alone` reads what a task wants read by itself; by default it begins where this reading begins."""
         self._document = document
         self._queries = queries or {}
         self._tasks = tasks
@@ -112,7 +116,9 @@ class Reader:
             nothing = OpenSpan(np.zeros(pooler.feature_size, np.float32))
             self._now = Standing(start, start, {}, nothing, {})
         self._keeps_boundary = wants_boundary(tasks)
-        self._aside = Aside(tokenizer, pooler, options.window, anchor or self._now.state)
+        self._wants = wants_of(tasks)
+        ways = {"isolated": Way("isolated")}
+        self._alone = alone or Alone(tokenizer, pooler, options.window, self._now.state, ways)
         self._segmenter = Segmenter(document, tokenizer, options, self._now.segmenter or None)
 
     @property
@@ -131,7 +137,9 @@ class Reader:
 
     def steps(self) -> Reading:
         """Yield what must be computed or kept, and where reading may stop. Raises DocumentError."""
-        wants_vectors, scored = any(task.wants_vectors for task in self._tasks), wants_surprise(self._tasks)
+        pooled_on_stream = any(want.pooling == SPAN for want in self._wants)
+        wants_vectors = pooled_on_stream or any(task.wants_vectors for task in self._tasks)
+        scored = wants_surprise(self._tasks)
         for segment in self._segmenter:
             if self._keeps_boundary and not segment.settled and self._stands_at_boundary():
                 yield Boundary(self._now)
@@ -151,35 +159,35 @@ class Reader:
         return self._now.boundary.tokens_seen == self._now.state.tokens_seen and self._now.tokens > 0
 
     def _visit(self, segment: Segment, fed: Fed) -> Reading:
-        vectors, open_span = None, self._now.open_span
+        sums, vectors, open_span = None, None, self._now.open_span
         if fed.features is not None:
-            vectors, open_span = pooled(segment, fed.features, open_span, self._pooler)
+            sums, open_span = summed(segment, fed.features, open_span)
+            vectors = self._pooler.finish(sums.sums, sums.last, sums.counts)
         surprise, open_surprise = None, self._now.open_surprise
         if wants_surprise(self._tasks):
             surprise, open_surprise = measured(segment, fed.surprise, open_surprise)
-        isolated = None
-        if wants_isolated(self._tasks):
-            texts = [sentence.text for sentence in segment.sentences]
-            isolated = yield from _needed(self._aside.vectors(texts))
+        steps = followed(self._wants, self._now.open_units, segment.sentences, sums, self._alone)
+        units, open_units = yield from _needed(steps)
         memories: dict[str, Memory] = {}
         ref, facts = self._document.ref, self._document.facts
         for task in self._tasks:
             memory = self._now.memories.get(task.name, {})
-            moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise, isolated)
+            moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise, units)
             memories[task.name] = yield from _run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
         # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
         segmenter = self._segmenter.snapshot() if self._keeps_boundary and segment.settled else {}
         read = (segment.token_end, segment.byte_end)
-        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, open_surprise)
+        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, open_surprise, open_units)
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts
+        units = yield from _needed(ended(self._wants, now.open_units, self._alone))
         kept: list[str] = []
         for task in self._tasks:
             memory = now.memories.get(task.name, {})
             ending = Ending(
-                ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory, self._queries
+                ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory, self._queries, units
             )
             yield from _run(task.finish(ending), kept)
         all_bytes = self._segmenter.text_bytes
@@ -195,16 +203,14 @@ class Reader:
         )
 
 
-def _needed(
-    steps: Generator[Feed, Fed, NDArray[np.float32]],
-) -> Generator[Request, Fed | None, NDArray[np.float32]]:
-    """Pass on what vectors beside the document need computed; what is asked for always comes."""
+def _needed(steps: Generator[Feed, Fed, _Result]) -> Generator[Request, Fed | None, _Result]:
+    """Pass on what is needed beside the stream; what is asked for always comes."""
     try:
         feed = next(steps)
         while True:
             feed = steps.send(cast(Fed, (yield feed)))
     except StopIteration as stop:
-        return cast("NDArray[np.float32]", stop.value)
+        return cast("_Result", stop.value)
 
 
 def _run(steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:
@@ -223,7 +229,13 @@ def _run(steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed 
 def pooled(
     segment: Segment, features: NDArray[np.float32], open_span: OpenSpan, pooler: SpanPooler
 ) -> tuple[NDArray[np.float32], OpenSpan]:
-    """Vectors [n, dimensions] of the sentences that end in a segment, and the span that stays open behind it.
+    """Vectors [n, dimensions] of the sentences that end in a segment, and the span that stays open behind it."""
+    found, rest = summed(segment, features, open_span)
+    return pooler.finish(found.sums, found.last, found.counts), rest
+
+
+def summed(segment: Segment, features: NDArray[np.float32], open_span: OpenSpan) -> tuple[Sums, OpenSpan]:
+    """What is pooled of each sentence that ends in a segment, and the span that stays open behind it.
 
     `features` [T, F] belong to the segment's tokens. Sums are taken per segment and added in the order of the
     segments, so the bits do not depend on where the reading was interrupted.
@@ -231,7 +243,8 @@ def pooled(
     ends = [sentence.token_end - segment.token_start for sentence in segment.sentences]
     if not ends:
         sums = open_span.sums + features.sum(axis=0, dtype=np.float32)
-        return np.zeros((0, pooler.dimensions), np.float32), OpenSpan(sums, open_span.tokens + len(features))
+        none = np.zeros((0, features.shape[1]), np.float32)
+        return Sums(none, none, np.zeros(0, np.int64)), OpenSpan(sums, open_span.tokens + len(features))
     starts = [0, *ends[:-1]]
     sums = np.stack([features[a:b].sum(axis=0, dtype=np.float32) for a, b in zip(starts, ends, strict=True)])
     counts = np.array([b - a for a, b in zip(starts, ends, strict=True)], np.int64)
@@ -239,7 +252,7 @@ def pooled(
     counts[0] += open_span.tokens
     last = features[[end - 1 for end in ends]]
     rest = features[ends[-1] :]
-    return pooler.finish(sums, last, counts), OpenSpan(rest.sum(axis=0, dtype=np.float32), len(rest))
+    return Sums(sums, last, counts), OpenSpan(rest.sum(axis=0, dtype=np.float32), len(rest))
 
 
 def document_row(document: Document, *, chars: int, tokens: int, coverage: float, state_path: str | None) -> pa.Table:

@@ -29,8 +29,9 @@ from pipeline.parts import Attempt, PartWriter
 from pipeline.reading import Reader, Standing
 from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
-from pipeline.tasks import Options, Task, make_tasks, queries_of
+from pipeline.tasks import Options, Task, make_tasks, queries_of, wants_of
 from pipeline.text_store import TextStore
+from pipeline.units import SPAN
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
@@ -69,6 +70,8 @@ class Worker:
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
+        ways = {vectors.ISOLATED, *(want.pooling for want in wants_of(self._tasks) if want.pooling != SPAN)}
+        self._alone = vectors.alone(self._engine, ways=sorted(ways))
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         faults = Faults.parse(spec.faults)
@@ -208,7 +211,7 @@ class Worker:
             SplitOptions(spec.window, spec.max_chars, spec.language),
             start,
             self._queries,
-            self._model.initial_state(),
+            self._alone,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 

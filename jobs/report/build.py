@@ -286,8 +286,9 @@ def _sentence_texts(run: RunDirectory, ids: Sequence[str | None]) -> dict[str, t
 def _overview(run: RunDirectory, chars: Mapping[str, int], points: int) -> Overview:
     from pipeline.overview import Overview, overview
 
-    folder = run.output / "sentences"
-    return overview(folder, chars, points) if folder.is_dir() else Overview({}, ())
+    folders = [run.output / table for table in ("sentences", "vectors")]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    return overview(folder, chars, points) if folder is not None else Overview({}, ())
 
 
 def _fewer(sections: list[tuple[str, int, int]], most: int) -> list[tuple[str, int, int]]:
