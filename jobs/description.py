@@ -31,6 +31,7 @@ def schemas_of(job: Job, view: LedgerView) -> Mapping[str, pa.Schema]:
         "summaries": tables.SUMMARIES,
         "extractions": tables.EXTRACTIONS,
         "failures": tables.FAILURES,
+        "contexts": tables.CONTEXTS,
     }
     marks = _marks(job, facts)
     embedded = {"sentences": _embedding(sentences, facts), "vectors": _embedding(others, facts)}
@@ -118,6 +119,8 @@ def tables_of(job: Job) -> list[str]:
     found = {made[task.type] for task in job.spec.tasks if task.type in made and not _is_of_units(task)}
     if any(map(_is_of_units, job.spec.tasks)):
         found.add("vectors")
+    if job.spec.policy != "carry":
+        found.add("contexts")
     return sorted({"documents", "failures", *found})
 
 

@@ -28,6 +28,7 @@ FILE_LIST: Final = "_MANIFEST.json"
 # Columns with few different values; for all others a dictionary costs more than it saves.
 _DICTIONARY: Final = frozenset(
     {
+        "action",
         "doc_id",
         "encoding",
         "error_type",

@@ -400,6 +400,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         doc_timeout=spec.on_error.doc_timeout,
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
+        policy=spec.policy,
     )
 
 

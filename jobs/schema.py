@@ -517,8 +517,9 @@ class JobSpec(Section):
     """Not in this version."""
     tasks: Annotated[tuple[Task, ...], _FILLED_LIST, AfterValidator(_not_empty), AfterValidator(_tasks_fit_together)]
     """What to make of each document in one reading."""
-    policy: Annotated[Literal["auto", "carry"], _later("section", "reprime", instead="write auto or carry")] = "auto"
-    """Which context a sentence is read in: `carry` keeps all of the document before it."""
+    policy: Literal["auto", "carry", "section", "reprime"] = "auto"
+    """Which context a sentence is read in: `carry` keeps all of the document before it, `section` its section alone,
+    `reprime` begins anew every 8,192 tokens; `auto` carries on as long as a probe says that it helps."""
     output: OutputSection
     checkpoint: CheckpointSection = CheckpointSection()
     on_error: OnErrorSection = OnErrorSection()

@@ -18,6 +18,7 @@ from pipeline.documents import Document
 from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome
 from pipeline.parts import Attempt, Part, PartWriter, standing_name
+from pipeline.policy import Context
 from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
 from pipeline.surprise import OpenSurprise
 from pipeline.tasks import Emit, Keep
@@ -198,6 +199,8 @@ def memory_of(standing: Standing) -> dict[str, Value]:
     scored: dict[str, Value] = {} if surprise == OpenSurprise() else {"surprise": surprise.as_values()}
     units = standing.open_units
     opened: dict[str, Value] = {"units": units.as_values()} if units.units or units.closed else {}
+    if standing.context != Context():
+        opened["context"] = standing.context.as_values()
     return (
         scored
         | opened
@@ -230,4 +233,5 @@ def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], Stat
         text_bytes=cast(int, checkpoint.memory["text_bytes"]),
         open_surprise=OpenSurprise.of(memory.get("surprise", {})),
         open_units=Open.of(memory.get("units", {}), state_from_bytes),
+        context=Context.of(memory.get("context", {})),
     )

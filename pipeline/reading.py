@@ -7,7 +7,7 @@ of the run, or another document, so it can be stopped at any save point and take
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline import tables
 from pipeline.alone import Alone, Way
 from pipeline.documents import Document
 from pipeline.errors import DocumentError
+from pipeline.policy import Context, Policed, Policing, Policy
 from pipeline.segments import Segment, Segmenter, SplitOptions
 from pipeline.surprise import OpenSurprise, followers, measured
 from pipeline.tasks import (
@@ -46,7 +47,8 @@ class Standing:
     """Everything that reading on needs, apart from the document itself: what a checkpoint holds.
 
     `boundary` is the state behind the last settled segment; `open_span` the features of the tokens of the
-    sentence that is open here, `open_surprise` their nats, `open_units` the units that are.
+    sentence that is open here, `open_surprise` their nats, `open_units` the units that are, `context` what
+    the policy remembers.
     """
 
     state: State
@@ -58,6 +60,7 @@ class Standing:
     text_bytes: int = 0
     open_surprise: OpenSurprise = field(default_factory=OpenSurprise)
     open_units: Open = field(default_factory=Open)
+    context: Context = field(default_factory=Context)
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,12 @@ class Reader:
         start: State | Standing,
         queries: Queries | None = None,
         alone: Alone | None = None,
+        policy: Policy = "carry",
     ) -> None:
-        """`alone` reads what a task wants read by itself; by default it begins where this reading begins."""
+        """`alone` reads what a task wants read by itself; by default it begins where this reading begins.
+
+        `policy` begins the state anew from the same place.
+        """
         self._document = document
         self._queries = queries or {}
         self._tasks = tasks
@@ -119,6 +126,7 @@ class Reader:
         self._wants = wants_of(tasks)
         ways = {"isolated": Way("isolated")}
         self._alone = alone or Alone(tokenizer, pooler, options.window, self._now.state, ways)
+        self._policing = Policing(policy, self._alone.anchor, tokenizer, options.window)
         self._segmenter = Segmenter(document, tokenizer, options, self._now.segmenter or None)
 
     @property
@@ -144,21 +152,26 @@ class Reader:
             if self._keeps_boundary and not segment.settled and self._stands_at_boundary():
                 yield Boundary(self._now)
             asked = followers(segment) if scored else ()
-            fed = yield Feed(segment.tokens, self._now.state, wants_vectors, asked)
-            if fed is None or not fed.state.is_finite():
+            now = self._now
+            steps = self._policing.read(segment, now.state, now.context, wants_vectors, asked)
+            policed = yield from _needed(steps)
+            if not policed.fed.state.is_finite():
                 raise DocumentError(
                     "read",
                     "nonfinite_state",
                     f"the state is not finite behind token {segment.token_end:,}; the weights may be damaged",
                 )
-            yield from self._visit(segment, fed)
+            if policed.events:
+                yield Emit("contexts", event_rows(self._document.ref.doc_id, policed))
+            yield from self._visit(segment, policed)
             yield SavePoint(self._now.tokens)
         yield from self._finish()
 
     def _stands_at_boundary(self) -> bool:
         return self._now.boundary.tokens_seen == self._now.state.tokens_seen and self._now.tokens > 0
 
-    def _visit(self, segment: Segment, fed: Fed) -> Reading:
+    def _visit(self, segment: Segment, policed: Policed) -> Reading:
+        fed = policed.fed
         sums, vectors, open_span = None, None, self._now.open_span
         if fed.features is not None:
             sums, open_span = summed(segment, fed.features, open_span)
@@ -178,7 +191,8 @@ class Reader:
         # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
         segmenter = self._segmenter.snapshot() if self._keeps_boundary and segment.settled else {}
         read = (segment.token_end, segment.byte_end)
-        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, open_surprise, open_units)
+        opened = (open_surprise, open_units)
+        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, *opened, policed.context)
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts
@@ -253,6 +267,16 @@ def summed(segment: Segment, features: NDArray[np.float32], open_span: OpenSpan)
     last = features[[end - 1 for end in ends]]
     rest = features[ends[-1] :]
     return Sums(sums, last, counts), OpenSpan(rest.sum(axis=0, dtype=np.float32), len(rest))
+
+
+def event_rows(doc_id: str, policed: Policed) -> pa.Table:
+    """What a policy has done and measured, as rows of `contexts`."""
+    first = policed.context.events - len(policed.events)
+    rows = [
+        {"id": f"{doc_id}#c{first + place:05d}", "doc_id": doc_id, **asdict(event)}
+        for place, event in enumerate(policed.events)
+    ]
+    return pa.Table.from_pylist(rows, schema=tables.CONTEXTS)
 
 
 def document_row(document: Document, *, chars: int, tokens: int, coverage: float, state_path: str | None) -> pa.Table:

@@ -78,6 +78,19 @@ EXTRACTIONS: Final = pa.schema(
     ]
 )
 
+CONTEXTS: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("token", pa.int64()),
+        ("action", pa.string()),
+        ("carried", pa.float32()),
+        ("fresh", pa.float32()),
+        ("magnitude", pa.float32()),
+    ]
+)
+"""Where the state was begun anew or probed: bits a byte of the same tokens behind the carried state and a fresh one."""
+
 FAILURES: Final = pa.schema(
     [
         ("id", pa.string()),
@@ -135,7 +148,7 @@ def vectors(dimensions: int, dtype: str = "float32") -> pa.Schema:
             ("unit", pa.string()),
             ("index", pa.int32()),
             ("text", pa.string()),
-            ("first_sentence", pa.string()),
+            ("sentence_id", pa.string()),
             ("sentences", pa.int32()),
             *_SPANS,
             ("page", pa.int32()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
@@ -37,6 +37,7 @@ class WorkerSpec:
     doc_timeout: float
     page_timeout: float = 60.0
     faults: str = ""
+    policy: Literal["carry", "section", "reprime", "auto"] = "carry"
 
 
 @dataclass(frozen=True)

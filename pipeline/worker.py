@@ -212,6 +212,7 @@ class Worker:
             start,
             self._queries,
             self._alone,
+            spec.policy,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 

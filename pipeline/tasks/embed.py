@@ -105,7 +105,7 @@ class Embed:
             "doc_id": doc_id,
             "task": self.name,
             "unit": self.unit,
-            "first_sentence": sentence_id(doc_id, extent.first_sentence),
+            "sentence_id": sentence_id(doc_id, extent.first_sentence),
         }
         if self.unit == "document":
             named |= {"section": None}

@@ -143,7 +143,7 @@ ray: {address: "ray://head:10001"}
         ("type: embed", "type: embed, unit: window, surprise: ‸true", "SPEC-BAD-VALUE", "tasks[0].surprise: the surpr"),
         ("type: embed", "type: embed, normalize: ‸false", "SPEC-NOT-YET", "tasks[0].normalize: "),
         ("max_sentences: 5", "‸max_tokens: 5", "SPEC-NOT-YET", "tasks[1].max_tokens is in"),
-        ("name: novels", "name: n\npolicy: ‸reprime", "SPEC-NOT-YET", "policy: `reprime` is in"),
+        ("name: novels", "name: n\npolicy: ‸forget", "SPEC-BAD-VALUE", "policy: expected"),
         ("name: novels", "name: n\nmodel: {revision: ‸x}", "SPEC-BAD-VALUE", "model.revision: expected a commit"),
         ("name: novels", "name: n\nmodel: ‸{file: a}", "SPEC-BAD-VALUE", "model: `file` and `revision` go together"),
         ("name: novels", "name: n\nmodel: {source: ‸s3://a/b}", "SPEC-NOT-YET", "model.source: `s3:"),

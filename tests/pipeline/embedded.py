@@ -7,6 +7,7 @@ from typing import Any
 from pipeline import vectors
 from pipeline.checkpoints import Checkpoint, Identity, from_bytes, to_bytes
 from pipeline.lane import memory_of, standing_of
+from pipeline.policy import Policy
 from pipeline.reading import Reader, SavePoint, Standing
 from pipeline.segments import SplitOptions
 from pipeline.tasks import Emit, make_tasks, wants_of
@@ -25,9 +26,11 @@ def rows(
     window: int = 64,
     block: int = 700,
     stops: frozenset[int] = frozenset(),
+    policy: Policy = "carry",
+    tables: tuple[str, ...] = ("sentences", "vectors"),
     **task: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of `sentences` or `vectors`, of a reading that goes through a checkpoint behind the windows `stops`."""
+    """The rows of some tables, of a reading that goes through a checkpoint behind each of the windows `stops`."""
     if isinstance(text, str):
         text = MemoryDocument(tuple(text[i : i + block] for i in range(0, len(text), block)))
     document = text
@@ -37,7 +40,7 @@ def rows(
 
     def reader(start: State | Standing) -> Reader:
         options = SplitOptions(window, 2000)
-        return Reader(document, tasks, model.tokenizer, engine.pooler, options, start, None, alone)
+        return Reader(document, tasks, model.tokenizer, engine.pooler, options, start, None, alone, policy)
 
     now, number = reader(model.initial_state()), 0
     steps, fed, found = now.steps(), None, list[dict[str, Any]]()
@@ -54,7 +57,7 @@ def rows(
                 now = reader(through_a_checkpoint(now.standing(), model))
                 steps = now.steps()
             number += 1
-        elif isinstance(step, Emit) and step.table in ("sentences", "vectors"):
+        elif isinstance(step, Emit) and step.table in tables:
             found += step.rows.to_pylist()
 
 

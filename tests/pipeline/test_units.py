@@ -76,7 +76,7 @@ def test_the_units_of_a_text_are_its_sentences_each_in_one_with_true_spans(model
     for row in found:
         own = sentences[place : place + row["sentences"]]
         place += row["sentences"]
-        assert row["first_sentence"] == own[0]["id"]
+        assert row["sentence_id"] == own[0]["id"]
         for side, one in (("start", own[0]), ("end", own[-1])):
             assert all(row[f"{kind}_{side}"] == one[f"{kind}_{side}"] for kind in ("byte", "char", "token"))
         assert text[row["char_start"] :].startswith(row["text"])
