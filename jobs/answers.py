@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.models import model_errors
 from jobs.run import RunResult, open_run
 from jobs.run_directory import RunDirectory
-from jobs.schema import EmbedTask
 from jobs.spec import load_resolved
 from pipeline.documents import DocumentRef
 from pipeline.durable import Disk
@@ -76,7 +76,7 @@ def search_run(path: Path, text: str, top: int, task: str | None = None) -> list
     with model_errors():
         from pipeline.answers.search import search
 
-        engine = _engine(_load(asked.model_source, asked.model_fingerprint))
+        engine = _engine(_load(asked.model_source, asked.model_fingerprint), asked.task.pooler)
         vector = _query_vector(engine, text, asked.task)
     hits = search(asked.lines(), text, vector, top, _languages(documents))
     return [_line(hit.line, documents) | {"score": hit.score, "words": hit.words, "cosine": hit.cosine} for hit in hits]
@@ -187,10 +187,10 @@ def _load(source: str, fingerprint: str | None) -> Model:
     return model
 
 
-def _engine(model: Model) -> Engine:
+def _engine(model: Model, pooling: str = "auto") -> Engine:
     from rwkv_runtime.engine import Engine
 
-    return Engine(model, window=_WINDOW, lanes=1)
+    return Engine(model, window=_WINDOW, lanes=1, pooling=pooling)
 
 
 def _reference(path: Path) -> DocumentRef:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from jobs.embed_task import EmbedTask
 from jobs.finalize import Description
 from jobs.ledger import LedgerView
 from jobs.prepare import Job, versions
-from jobs.schema import EmbedTask
 from pipeline.language import SENTENCE_RULES
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def lines_of(measured: Measured) -> Iterator[str]:
         for mode in _modes(measured.recall):
             row = "".join(f"{cells[facts, mode, distance].value:>8.0f}%" for distance in distances)
             yield f"{facts:>5}  {mode:<13}{row}"
-    yield f"Per cent of {measured.recall.tries} questions a cell. One of ten answers is chosen: a guess is right in 10%."
+    yield f"Per cent of {measured.recall.tries} questions a cell. Of ten answers one is chosen: guessing gives 10%."
     yield "quoted: the fact stands in the passage that is found by words; it is how `ask` answers with any model."
     known = measured.recall.horizon("state")
     reach = f"up to {known:,} tokens back" if known else "at no distance of this grid"

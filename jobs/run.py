@@ -19,6 +19,7 @@ from rich.console import Console
 
 from jobs.description import description_of, schemas_of, tables_of
 from jobs.duplicates import settle
+from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
@@ -390,7 +391,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         threads=threads,
         window=spec.run.window,
         lanes=lanes_of(spec),
-        pooling="auto",  # how tokens become one vector follows the weights; what is read for it is the task's
+        pooling=next((task.pooler for task in spec.tasks if isinstance(task, EmbedTask)), "auto"),
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobs.embed_task import EmbedTask, same_kinds
 from jobs.extract_schema import ExtractTask
 from jobs.sections import LIST, Section, TaskName, matching, not_yet, problem
 from pipeline.encodings import canonical
@@ -108,12 +109,6 @@ def _only_end(places: tuple[str, ...]) -> tuple[str, ...]:
     if places != ("end",):
         raise problem("expected", "[end]")
     return places
-
-
-def _always(value: bool) -> bool:
-    if not value:
-        raise problem("not_yet", f"{not_yet('`false`')}; embeddings have length 1")
-    return value
 
 
 def _model_source(text: str) -> str:
@@ -272,44 +267,6 @@ class SplitSection(Section):
     """The language whose sentence rules hold."""
     max_chars: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
     """Longer sentences are cut, in characters."""
-
-
-class EmbedTask(Section):
-    """A vector for each sentence, section, window of tokens, or document."""
-
-    called = "embed"
-
-    name: TaskName
-    """Names the task in messages and tables."""
-    type: Literal["embed"]
-    unit: Literal["sentence", "section", "window", "document"] = "sentence"
-    """What gets a vector; sentences become the table `sentences`, all others rows of `vectors`."""
-    tokens: Annotated[int, Field(ge=16, le=8192)] | None = None
-    """How long a window is; null means 512. A window ends with a sentence."""
-    pooling: Literal["auto", "span", "isolated", "eol", "echo", "multi-eos", "contextual+isolated"] = "auto"
-    """`auto` and `span` take a vector off the stream. The others read each unit again, by itself: `isolated` once,
-    `echo` twice, `eol` with a question behind it, `multi-eos` as EmbeddingRWKV; `contextual+isolated` stores both."""
-    normalize: Annotated[bool, AfterValidator(_always)] = True
-    """Vectors have length 1; nothing else in this version."""
-    dtype: Literal["float32", "float16", "int8", "binary"] = "float32"
-    """The stored numbers; int8 holds 127 times each, rounded, which keeps the order of cosines all but exactly; binary
-    holds one bit for each, 1 above 0."""
-    dims: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Keep only the first numbers of each vector; null keeps all."""
-    surprise: bool = False
-    """Fill the column `nll`: the mean of -ln p over a sentence's tokens, in nats; it costs the output layer."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.tokens is not None and self.unit != "window":
-            message = "is the length of a window; leave it out or write unit: window"
-            raise problem("value", message, at=("tokens",))
-        if self.pooling == "echo" and self.unit in ("section", "document"):
-            message = "echo reads a unit twice, so it must be short; use unit: sentence or window, or another pooling"
-            raise problem("value", message, at=("pooling",))
-        if self.surprise and self.unit != "sentence":
-            raise problem("value", "the surprise is that of sentences; write unit: sentence", at=("surprise",))
-        return self
 
 
 class EveryTokens(Section):
@@ -477,26 +434,12 @@ def _at_most_one_each(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
             of_what = " of sentences" if kind == "embed" else ""
             message = f"{not_yet(f'a second `{kind}` task{of_what}')}; keep one, or make a second job"
             raise problem("not_yet", message, at=(places[1], "type"))
-    return _of_one_table(tasks)
+    same_kinds([(index, task) for index, task in enumerate(tasks) if isinstance(task, EmbedTask)])
+    return tasks
 
 
 def _is_single(task: Task) -> bool:
     return not isinstance(task, EmbedTask) or task.unit == "sentence"
-
-
-def _of_one_table(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-    """The vectors of one table have one type."""
-    others = [(index, task) for index, task in enumerate(tasks) if isinstance(task, EmbedTask) and not _is_single(task)]
-    for index, task in others[1:]:
-        first = others[0][1]
-        for key in ("dims", "dtype"):
-            if getattr(task, key) != getattr(first, key):
-                message = f"must be that of the task {first.name}: their vectors stand in one table"
-                raise problem("value", message, at=(index, key))
-        if ("+" in task.pooling) != ("+" in first.pooling):
-            message = f"gives vectors of another length than that of the task {first.name}; they stand in one table"
-            raise problem("value", message, at=(index, "pooling"))
-    return tasks
 
 
 class JobSpec(Section):

@@ -38,6 +38,11 @@ class Network(Protocol):
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing.
         """
 
+    def tapped(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensors, Tensor]:
+        """What `window` gives, and the mean of the normalised streams behind some layers, from 1 on: [B, T, D]."""
+
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
 
