@@ -76,7 +76,7 @@ def search_run(path: Path, text: str, top: int, task: str | None = None) -> list
     with model_errors():
         from pipeline.answers.search import search
 
-        engine = _engine(_load(asked.model_source, asked.model_fingerprint), asked.task.pooler)
+        engine = _engine(_load(asked.model_source, asked.model_fingerprint), asked.task)
         vector = _query_vector(engine, text, asked.task)
     hits = search(asked.lines(), text, vector, top, _languages(documents))
     return [_line(hit.line, documents) | {"score": hit.score, "words": hit.words, "cosine": hit.cosine} for hit in hits]
@@ -122,19 +122,19 @@ def _ask_run(asked: Asked, question: str) -> dict[str, Any]:
 
 def _comparable(asked: Asked) -> Iterator[Line]:
     """The sentences, without vectors where those are not of the kind that passages are read again for."""
-    if asked.task.pooling in ("eol", "multi-eos"):
+    if asked.task.pooling in ("eol", "multi-eos") or asked.task.profile is not None:
         return (replace(line, vector=None) for line in asked.lines())
     return asked.lines()
 
 
 def _ask_document(path: Path, question: str, source: str, state: Path | None) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, _document_errors(path), model_errors():
+    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, document_errors(path), model_errors():
         from pipeline.answers.ask import ask
         from pipeline.answers.lines import lines_of_document
         from pipeline.formats import open_document
         from pipeline.text_store import TextStore
 
-        document = open_document(_reference(path), TextStore(Path(scratch), Disk()))
+        document = open_document(reference(path), TextStore(Path(scratch), Disk()))
         model = _load(source, None)
         facts = document.facts
         row = {"source_uri": str(path), "language": facts.language, "title": facts.title}
@@ -187,13 +187,19 @@ def _load(source: str, fingerprint: str | None) -> Model:
     return model
 
 
-def _engine(model: Model, pooling: str = "auto") -> Engine:
+def _engine(model: Model, task: EmbedTask | None = None) -> Engine:
+    """An engine whose vectors are those of a task, by default those that the weights have."""
+    from rwkv_runtime import profiles
     from rwkv_runtime.engine import Engine
 
-    return Engine(model, window=_WINDOW, lanes=1, pooling=pooling)
+    if task is None or task.profile is None:
+        return Engine(model, window=_WINDOW, lanes=1, pooling=task.pooler if task else "auto")
+    pooler = profiles.read(Path(task.profile), task.profile_sha256).pooler(model)
+    return Engine(model, window=_WINDOW, lanes=1, pooling=pooler)
 
 
-def _reference(path: Path) -> DocumentRef:
+def reference(path: Path) -> DocumentRef:
+    """A file on its own as a document."""
     from pipeline.formats import reader_for
 
     facts = path.stat()
@@ -244,7 +250,7 @@ def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 @contextmanager
-def _document_errors(path: Path) -> Iterator[None]:
+def document_errors(path: Path) -> Iterator[None]:
     """Turn what is wrong with a document into exit 3, as in a run of this one document."""
     try:
         yield

@@ -106,6 +106,7 @@ def _embedding(task: EmbedTask | None, facts: Mapping[str, str]) -> str:
         "layer": "last",
         "pooling": facts.get("pooling", ""),
         "read": task.pooling if task else "auto",
+        "profile": task.profile_sha256 if task else None,
         "normalized": True,
         "metric": "cosine",
         "context": _context(task),

@@ -5,12 +5,13 @@ Knows nothing of how vectors are made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from jobs.sections import Section, TaskName, not_yet, problem
+from jobs.sections import Section, TaskName, matching, not_yet, problem
 
 
 def _always(value: bool) -> bool:
@@ -36,6 +37,10 @@ class EmbedTask(Section):
     `echo` twice, `eol` with a question behind it, `multi-eos` as EmbeddingRWKV; `contextual+isolated` stores both."""
     head: Literal["retr", "sts", "cls"] = "retr"
     """With `multi-eos`, the head of EmbeddingRWKV: for retrieval, similarity or classification."""
+    profile: Annotated[str, Field(min_length=1)] | None = None
+    """A file that `unspool calibrate` wrote: the layers that vectors are taken from, and a map; null is as usual."""
+    profile_sha256: Annotated[str, matching(re.compile("[0-9a-f]{64}"), "64 hexadecimal digits")] | None = None
+    """The hash of that file; it is filled in."""
     normalize: Annotated[bool, AfterValidator(_always)] = True
     """Vectors have length 1; nothing else in this version."""
     dtype: Literal["float32", "float16", "int8", "binary"] = "float32"
@@ -56,6 +61,8 @@ class EmbedTask(Section):
             raise problem("value", message, at=("pooling",))
         if self.head != "retr" and self.pooling != "multi-eos":
             raise problem("value", "is one of EmbeddingRWKV; it wants pooling: multi-eos", at=("head",))
+        if self.profile is not None and self.pooling == "multi-eos":
+            raise problem("value", "multi-eos has heads of its own; leave the profile out", at=("profile",))
         if self.surprise and self.unit != "sentence":
             raise problem("value", "the surprise is that of sentences; write unit: sentence", at=("surprise",))
         return self
@@ -69,7 +76,7 @@ class EmbedTask(Section):
 def same_kinds(tasks: Sequence[tuple[int, EmbedTask]]) -> None:
     """Refuse tasks, each with its place in the job, whose vectors cannot be made in one job or stand in one table."""
     for index, task in tasks[1:]:
-        if task.pooler != tasks[0][1].pooler:
+        if (task.pooler, task.profile_sha256) != (tasks[0][1].pooler, tasks[0][1].profile_sha256):
             message = f"a job makes vectors of one kind, and {tasks[0][1].name} wants another; make a second job"
             raise problem("value", message, at=(index, "pooling"))
     others = [(index, task) for index, task in tasks if task.unit != "sentence"]

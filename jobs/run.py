@@ -380,6 +380,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
     from pipeline.work import WorkerSpec
 
     spec, info = run.job.spec, run.directory.info
+    embed = next((task for task in spec.tasks if isinstance(task, EmbedTask)), None)
     return WorkerSpec(
         run=str(run.directory.path.absolute()),
         run_id=info.run_id,
@@ -391,7 +392,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         threads=threads,
         window=spec.run.window,
         lanes=lanes_of(spec),
-        pooling=next((task.pooler for task in spec.tasks if isinstance(task, EmbedTask)), "auto"),
+        pooling=embed.pooler if embed else "auto",
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
@@ -402,6 +403,8 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
         policy=spec.policy,
+        profile=embed.profile if embed else None,
+        profile_sha256=embed.profile_sha256 if embed else None,
     )
 
 

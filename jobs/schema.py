@@ -478,9 +478,10 @@ class JobSpec(Section):
 
     def semantic(self) -> dict[str, Any]:
         """What determines the rows, apart from the documents and the model's own fingerprint. JSON values."""
-        return self.model_dump(mode="json", include={"version", "split", "prefix", "tasks", "policy"}) | {
-            "seed": self.run.seed
-        }
+        found = self.model_dump(mode="json", include={"version", "split", "prefix", "tasks", "policy"})
+        for task in found["tasks"]:
+            task.pop("profile", None)  # its hash counts, not where it lies
+        return found | {"seed": self.run.seed}
 
     def resolved(self) -> dict[str, Any]:
         """All options with their defaults and whole paths, as JSON values; loading them gives this job again.

@@ -38,6 +38,8 @@ class WorkerSpec:
     page_timeout: float = 60.0
     faults: str = ""
     policy: Literal["carry", "section", "reprime", "auto"] = "carry"
+    profile: str | None = None
+    profile_sha256: str | None = None
 
 
 @dataclass(frozen=True)

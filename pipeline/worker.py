@@ -33,9 +33,12 @@ from pipeline.tasks import Options, Task, make_tasks, queries_of, wants_of
 from pipeline.text_store import TextStore
 from pipeline.units import SPAN
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
+from rwkv_runtime import profiles
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
+from rwkv_runtime.model import Model
+from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
 
 
@@ -66,7 +69,7 @@ class Worker:
                 f"{spec.model_source}: not the weights that this run was started with "
                 f"({self._model.fingerprint[:12]}, expected {spec.model_fingerprint[:12]}); put those back"
             )
-        self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
+        self._engine = Engine(self._model, window=spec.window, lanes=spec.lanes, pooling=_pooling(spec, self._model))
         self._numeric = self._engine.numeric_fingerprint()
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
         _refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
@@ -285,6 +288,13 @@ class Worker:
             call.outcomes.append(failed(assignment.ref, attempt, error, self._tools.parts, tokens_fed))
         except OSError as fault:
             raise _disk_fault(fault) from fault
+
+
+def _pooling(spec: WorkerSpec, model: Model) -> str | SpanPooler:
+    """How tokens become vectors. Raises RwkvError for a profile that does not fit."""
+    if spec.profile is None:
+        return spec.pooling
+    return profiles.read(Path(spec.profile), spec.profile_sha256).pooler(model, spec.pooling)
 
 
 def _refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:

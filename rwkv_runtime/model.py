@@ -87,6 +87,11 @@ class Model:
 
         return Vocabulary(self.tokenizer, self.config.vocab_size)
 
+    @property
+    def output_matrix(self) -> Tensor:
+        """What makes logits of hidden states, as stored [vocabulary, D]; not to be written."""
+        return self._network.head_weight
+
     def initial_state(self) -> State:
         """The state before the first token."""
         return State(self.config.generation, self.fingerprint, 0, self._network.initial_state())

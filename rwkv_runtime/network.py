@@ -29,6 +29,10 @@ class Network(Protocol):
     def output_device(self) -> torch.device:
         """Where residuals and logits are."""
 
+    @property
+    def head_weight(self) -> Tensor:
+        """What makes logits of hidden states, as stored [vocabulary, D]."""
+
     def initial_state(self) -> Tensors:
         """The state before the first token, of one sequence."""
 
