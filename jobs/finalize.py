@@ -45,6 +45,9 @@ _DICTIONARY: Final = frozenset(
         "unit",
     }
 )
+LATER_COLUMNS: Final = frozenset({"tokens_fed"})
+"""Columns that parts of earlier versions have not."""
+
 _COMPACT_AFTER: Final = 256  # tables held before they are made one: a table of one row takes kilobytes
 
 
@@ -236,9 +239,19 @@ def _rows(run: RunDirectory, schema: pa.Schema, parts: Iterable[Part]) -> Iterat
     for part in parts:
         for table in part_tables(run, part):
             try:
-                yield table.cast(schema)
+                yield _with_all_columns(table, schema).cast(schema)
             except (pa.ArrowException, ValueError) as error:
                 raise _damaged_part(part, f"not the columns of {part.table}: {error}") from error
+
+
+def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an earlier version has null where a column came later."""
+    import pyarrow as pa
+
+    for place, name in enumerate(schema.names):
+        if name in LATER_COLUMNS and name not in table.schema.names:
+            table = table.add_column(place, name, pa.nulls(table.num_rows, schema.field(name).type))
+    return table
 
 
 def _row_groups(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

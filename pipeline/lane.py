@@ -199,6 +199,8 @@ def memory_of(standing: Standing) -> dict[str, Value]:
     scored: dict[str, Value] = {} if surprise == OpenSurprise() else {"surprise": surprise.as_values()}
     units = standing.open_units
     opened: dict[str, Value] = {"units": units.as_values()} if units.units or units.closed else {}
+    if standing.fed != standing.tokens:
+        opened["fed"] = standing.fed
     if standing.context != Context():
         opened["context"] = standing.context.as_values()
     return (
@@ -234,4 +236,5 @@ def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], Stat
         open_surprise=OpenSurprise.of(memory.get("surprise", {})),
         open_units=Open.of(memory.get("units", {}), state_from_bytes),
         context=Context.of(memory.get("context", {})),
+        fed=cast(int, memory.get("fed", checkpoint.tokens)),
     )

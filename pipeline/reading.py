@@ -48,7 +48,7 @@ class Standing:
 
     `boundary` is the state behind the last settled segment; `open_span` the features of the tokens of the
     sentence that is open here, `open_surprise` their nats, `open_units` the units that are, `context` what
-    the policy remembers.
+    the policy remembers, `fed` how many tokens the model has read: those of the text, and again for what was asked.
     """
 
     state: State
@@ -61,6 +61,7 @@ class Standing:
     open_surprise: OpenSurprise = field(default_factory=OpenSurprise)
     open_units: Open = field(default_factory=Open)
     context: Context = field(default_factory=Context)
+    fed: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Reader:
         else:
             nothing = OpenSpan(np.zeros(pooler.feature_size, np.float32))
             self._now = Standing(start, start, {}, nothing, {})
+        self._fed = self._now.fed
         self._keeps_boundary = wants_boundary(tasks)
         self._wants = wants_of(tasks)
         ways = {"isolated": Way("isolated")}
@@ -154,7 +156,7 @@ class Reader:
             asked = followers(segment) if scored else ()
             now = self._now
             steps = self._policing.read(segment, now.state, now.context, wants_vectors, asked)
-            policed = yield from _needed(steps)
+            policed = yield from self._needed(steps)
             if not policed.fed.state.is_finite():
                 raise DocumentError(
                     "read",
@@ -180,30 +182,56 @@ class Reader:
         if wants_surprise(self._tasks):
             surprise, open_surprise = measured(segment, fed.surprise, open_surprise)
         steps = followed(self._wants, self._now.open_units, segment.sentences, sums, self._alone)
-        units, open_units = yield from _needed(steps)
+        units, open_units = yield from self._needed(steps)
         memories: dict[str, Memory] = {}
         ref, facts = self._document.ref, self._document.facts
         for task in self._tasks:
             memory = self._now.memories.get(task.name, {})
             moment = Moment(ref, facts, segment, vectors, fed.state, memory, self._queries, surprise, units)
-            memories[task.name] = yield from _run(task.visit(moment))
+            memories[task.name] = yield from self._run(task.visit(moment))
         boundary = fed.state if segment.settled else self._now.boundary
         # Which segment is the last settled one is known only when the next one is there, and has moved the segmenter.
         segmenter = self._segmenter.snapshot() if self._keeps_boundary and segment.settled else {}
         read = (segment.token_end, segment.byte_end)
         opened = (open_surprise, open_units)
-        self._now = Standing(fed.state, boundary, segmenter, open_span, memories, *read, *opened, policed.context)
+        self._now = Standing(
+            fed.state, boundary, segmenter, open_span, memories, *read, *opened, policed.context, self._fed
+        )
+
+    def _needed(self, steps: Generator[Feed, Fed, _Result]) -> Generator[Request, Fed | None, _Result]:
+        """Pass on what must be computed; what is asked for always comes."""
+        try:
+            feed = next(steps)
+            while True:
+                self._fed += len(feed.tokens)
+                feed = steps.send(cast(Fed, (yield feed)))
+        except StopIteration as stop:
+            return cast("_Result", stop.value)
+
+    def _run(self, steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:
+        """Pass a task's requests on; note the names of the states it keeps."""
+        fed: Fed | None = None
+        while True:
+            try:
+                request = steps.send(fed) if fed is not None else next(steps)
+            except StopIteration as stop:
+                return cast(Memory, stop.value)
+            if kept is not None and hasattr(request, "name"):
+                kept.append(request.name)
+            if isinstance(request, Feed):
+                self._fed += len(request.tokens)
+            fed = yield request
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts
-        units = yield from _needed(ended(self._wants, now.open_units, self._alone))
+        units = yield from self._needed(ended(self._wants, now.open_units, self._alone))
         kept: list[str] = []
         for task in self._tasks:
             memory = now.memories.get(task.name, {})
             ending = Ending(
                 ref, facts, self._segmenter.chars, now.tokens, now.state, now.boundary, memory, self._queries, units
             )
-            yield from _run(task.finish(ending), kept)
+            yield from self._run(task.finish(ending), kept)
         all_bytes = self._segmenter.text_bytes
         yield Emit(
             "documents",
@@ -211,33 +239,11 @@ class Reader:
                 self._document,
                 chars=self._segmenter.chars,
                 tokens=now.tokens,
+                fed=self._fed,
                 coverage=now.text_bytes / all_bytes if all_bytes else 0.0,
                 state_path=f"states/{ref.doc_id}.end.arrow" if "end" in kept else None,
             ),
         )
-
-
-def _needed(steps: Generator[Feed, Fed, _Result]) -> Generator[Request, Fed | None, _Result]:
-    """Pass on what is needed beside the stream; what is asked for always comes."""
-    try:
-        feed = next(steps)
-        while True:
-            feed = steps.send(cast(Fed, (yield feed)))
-    except StopIteration as stop:
-        return cast("_Result", stop.value)
-
-
-def _run(steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:
-    """Pass a task's requests on; note the names of the states it keeps."""
-    fed: Fed | None = None
-    while True:
-        try:
-            request = steps.send(fed) if fed is not None else next(steps)
-        except StopIteration as stop:
-            return cast(Memory, stop.value)
-        if kept is not None and hasattr(request, "name"):
-            kept.append(request.name)
-        fed = yield request
 
 
 def pooled(
@@ -279,8 +285,13 @@ def event_rows(doc_id: str, policed: Policed) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=tables.CONTEXTS)
 
 
-def document_row(document: Document, *, chars: int, tokens: int, coverage: float, state_path: str | None) -> pa.Table:
-    """The row of a document that was read to its end. `coverage` is the share of its bytes that were read."""
+def document_row(
+    document: Document, *, chars: int, tokens: int, fed: int, coverage: float, state_path: str | None
+) -> pa.Table:
+    """The row of a document that was read to its end. `coverage` is the share of its bytes that were read.
+
+    `fed` counts every token that the model has read for it, `tokens` those of its text.
+    """
     ref, facts = document.ref, document.facts
     row = {
         "doc_id": ref.doc_id,
@@ -295,6 +306,7 @@ def document_row(document: Document, *, chars: int, tokens: int, coverage: float
         "chars": chars,
         "tokens": tokens,
         "tokens_read": tokens,
+        "tokens_fed": fed,
         "coverage": coverage,
         "status": "ok",
         "state_path": state_path,

@@ -9,6 +9,7 @@ is within a constant of the best, and a sentence that repeats another gains litt
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -245,6 +246,15 @@ class Weighing:
             strength |= {"place": (found.place[place] - 0.6) / 0.4, "names": found.names[place]}
         strong = tuple(name for name, value in strength.items() if value >= _SAYS_WHY)
         return strong or (max(strength, key=lambda name: float(strength[name])),)
+
+
+def counted(texts: Iterable[str], terms: Terms) -> tuple[dict[str, int], dict[str, int]]:
+    """In how many of some sentences each term is, and how often a word is capitalised inside one; none is forgotten."""
+    frequency, names = Counter[str](), Counter[str]()
+    for text in texts:
+        frequency.update(set(terms(text)))
+        names.update(names_in(text))
+    return dict(frequency), dict(names)
 
 
 def _count(counts: dict[str, int], found: Iterable[str], most: int) -> None:

@@ -29,6 +29,7 @@ DOCUMENTS: Final = pa.schema(
         ("chars", pa.int64()),
         ("tokens", pa.int64()),
         ("tokens_read", pa.int64()),
+        ("tokens_fed", pa.int64()),
         ("coverage", pa.float64()),
         ("status", pa.string()),
         ("state_path", pa.string()),

@@ -120,10 +120,18 @@ def _facts(run: RunDirectory, view: LedgerView, rows: Sequence[Mapping[str, Any]
         "documents": len(rows),
         "failed": sum(row["status"] == "failed" for row in rows),
         "tokens": sum(row["tokens_read"] or 0 for row in rows),
+        "read_per_token": _read_per_token(read),
         "sentences": sum(document.rows("sentences") for document in finished),
         "coverage": covered / size if size else None,
         "seconds": round(_seconds_reading(run.metrics) or sum(document.seconds for document in finished), 1),
     }
+
+
+def _read_per_token(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """How often the model has read a token of the text: once, unless units are read by themselves or states probed."""
+    known = [row for row in rows if row.get("tokens_fed") is not None]
+    tokens = sum(row["tokens"] or 0 for row in known)
+    return round(sum(row["tokens_fed"] for row in known) / tokens, 3) if tokens else None
 
 
 def _seconds_reading(metrics: Path) -> float:
