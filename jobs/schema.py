@@ -303,7 +303,7 @@ class SummarizeTask(Section):
     called = "summarize"
     later = MappingProxyType(
         dict.fromkeys(
-            ("max_tokens", "prompt", "temperature", "top_p", "stop"),
+            ("max_tokens", "temperature", "top_p", "stop"),
             "summaries quote sentences here; max_sentences sets their length",
         )
     )
@@ -311,10 +311,12 @@ class SummarizeTask(Section):
     name: TaskName
     """Names the task in messages and tables."""
     type: Literal["summarize"]
-    mode: Annotated[Literal["extractive"], _later("generative", "abstractive", instead="write extractive")] = (
-        "extractive"
-    )
-    """Sentences of the document, word for word."""
+    mode: Literal["extractive", "abstractive"] = "extractive"
+    """Sentences of the document, word for word; or claims about them by models that can write, checked and cited."""
+    template: Annotated[str, Field(min_length=1)] = "g1"
+    """Of claims: the words around a question that the model was trained with; a name, or a .toml file."""
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+    """Of claims: a text file with {sentences} and {count} in it; null takes the one that is shipped."""
     every: Every = "section"
     """When to summarise the stretch just read: after each section, after N tokens, or (null) never."""
     at_end: bool = True

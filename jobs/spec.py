@@ -72,6 +72,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[st
     _include_schemas(draft, folder)
     filled = _fill(draft, environment)
     _seal_profiles(draft, filled, folder)
+    _include_prompts(draft, filled, folder)
     return _check(draft, filled, folder)
 
 
@@ -245,6 +246,27 @@ def _seal_profiles(draft: _Draft, filled: _Filled, folder: Path) -> None:
                 message = f"{_dotted(way)}: {path} cannot be read ({error.strerror}); make it with `unspool calibrate`"
                 raise usage_error("SPEC-PROFILE", message, draft.value_spot(way).where) from error
             _put(filled.data, ("tasks", index, "profile_sha256"), found)
+
+
+def _include_prompts(draft: _Draft, filled: _Filled, folder: Path) -> None:
+    """Put what the files of `summarize` tasks hold in place of their paths."""
+    tasks = filled.data.get("tasks")
+    for index in range(len(tasks) if isinstance(tasks, list) else 0):
+        way = ("tasks", index, "prompt")
+        path = _at(filled.data, way)
+        if not isinstance(path, str) or not path or _at(filled.data, ("tasks", index, "type")) != "summarize":
+            continue
+        where = draft.value_spot(way).where
+        try:
+            text = (folder / path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"{_dotted(way)}: {path} cannot be read as text ({error}); give the path of a prompt"
+            raise usage_error("SPEC-PROMPT", message, where) from error
+        if "{sentences}" not in text:
+            message = f"{_dotted(way)}: {path} must have {{sentences}} in it, where the sentences are to stand"
+            raise usage_error("SPEC-PROMPT", message, where)
+        filled.written.pop(way, None)
+        _put(filled.data, way, text)
 
 
 @dataclass

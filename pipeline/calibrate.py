@@ -26,8 +26,8 @@ from rwkv_runtime.profiles import LinearMap, Profile
 
 Floats = NDArray[np.float32]
 
-PAIRS: Final = 300
-SPARE: Final = 1200
+PAIRS: Final = 200
+SPARE: Final = 600
 """Sentences that maps are made of."""
 
 DEPTHS: Final = (0.4, 0.6, 0.8, 1.0)

@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.checkpoints import Checkpoint, CheckpointFolder, Identity, to_bytes
+from pipeline.claims.writing import Written
 from pipeline.documents import Document
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, OptionError
 from pipeline.outcome import Outcome
 from pipeline.parts import Attempt, Part, PartWriter, standing_name
 from pipeline.policy import Context
 from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
 from pipeline.surprise import OpenSurprise
-from pipeline.tasks import Emit, Keep
+from pipeline.tasks import Answer, Emit, Keep, Write
 from pipeline.units import Open
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
@@ -39,6 +40,11 @@ class SavePolicy:
     seconds: float
 
 
+def _cannot_write(asked: Write) -> Written:
+    """Without a model that writes, no task may ask for it."""
+    raise OptionError(f"nothing here can write about {len(asked.sentences)} sentences; use mode: extractive")
+
+
 @dataclass(frozen=True)
 class LaneTools:
     """What every lane of a worker shares."""
@@ -49,6 +55,7 @@ class LaneTools:
     state_from_bytes: Callable[[bytes], State]
     doc_timeout: float
     clock: Callable[[], float] = time.monotonic
+    write: Callable[[Write], Written] = _cannot_write
 
 
 @dataclass
@@ -106,15 +113,19 @@ class Lane:
                 f"not read within {self.tools.doc_timeout:g} s; raise on_error.doc_timeout and run again to go on",
                 retryable=True,
             )
+        answer: Answer | None = fed
         while True:
             try:
-                step = self._steps.send(fed) if fed is not None else next(self._steps)
+                step = self._steps.send(answer) if answer is not None else next(self._steps)
             except StopIteration:
                 return None
-            fed = None
+            answer = None
             if isinstance(step, (Feed, SavePoint)):
                 return step
-            self._carry_out(step)
+            if isinstance(step, Write):
+                answer = self.tools.write(step)
+            else:
+                self._carry_out(step)
 
     def due(self) -> bool:
         """Whether the policy asks for a checkpoint at this save point."""

@@ -22,6 +22,7 @@ from pipeline.policy import Context, Policed, Policing, Policy
 from pipeline.segments import Segment, Segmenter, SplitOptions
 from pipeline.surprise import OpenSurprise, followers, measured
 from pipeline.tasks import (
+    Answer,
     Emit,
     Ending,
     Memory,
@@ -92,7 +93,7 @@ class Boundary:
 _Result = TypeVar("_Result")
 
 Step: TypeAlias = "Request | SavePoint | Boundary"
-Reading: TypeAlias = "Generator[Step, Fed | None, None]"
+Reading: TypeAlias = "Generator[Step, Answer | None, None]"
 
 
 class Reader:
@@ -198,7 +199,7 @@ class Reader:
             fed.state, boundary, segmenter, open_span, memories, *read, *opened, policed.context, self._fed
         )
 
-    def _needed(self, steps: Generator[Feed, Fed, _Result]) -> Generator[Request, Fed | None, _Result]:
+    def _needed(self, steps: Generator[Feed, Fed, _Result]) -> Generator[Request, Answer | None, _Result]:
         """Pass on what must be computed; what is asked for always comes."""
         try:
             feed = next(steps)
@@ -208,19 +209,19 @@ class Reader:
         except StopIteration as stop:
             return cast("_Result", stop.value)
 
-    def _run(self, steps: Steps, kept: list[str] | None = None) -> Generator[Request, Fed | None, Memory]:
+    def _run(self, steps: Steps, kept: list[str] | None = None) -> Generator[Request, Answer | None, Memory]:
         """Pass a task's requests on; note the names of the states it keeps."""
-        fed: Fed | None = None
+        answer: Answer | None = None
         while True:
             try:
-                request = steps.send(fed) if fed is not None else next(steps)
+                request = steps.send(answer) if answer is not None else next(steps)
             except StopIteration as stop:
                 return cast(Memory, stop.value)
             if kept is not None and hasattr(request, "name"):
                 kept.append(request.name)
             if isinstance(request, Feed):
                 self._fed += len(request.tokens)
-            fed = yield request
+            answer = yield request
 
     def _finish(self) -> Reading:
         now, ref, facts = self._now, self._document.ref, self._document.facts

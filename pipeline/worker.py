@@ -18,6 +18,8 @@ import torch
 import rwkv_runtime
 from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
+from pipeline.claims.capability import capability_of
+from pipeline.claims.writing import Abstractor, ModelWriter, abstractor, grammar_of
 from pipeline.documents import Document
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
@@ -33,7 +35,7 @@ from pipeline.tasks import Options, Task, make_tasks, queries_of, wants_of
 from pipeline.text_store import TextStore
 from pipeline.units import SPAN
 from pipeline.work import Assignment, LaneReport, Progress, WorkerFacts, WorkerSpec
-from rwkv_runtime import profiles
+from rwkv_runtime import profiles, prompts
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
@@ -89,6 +91,8 @@ class Worker:
             state_from_bytes=lambda data: State.from_bytes(data, self._model),
             doc_timeout=spec.doc_timeout,
         )
+        if writer := _writer(spec.tasks, self._engine):
+            self._tools = replace(self._tools, write=lambda asked: writer.summary(asked.sentences, asked.most))
         self._lanes: list[Lane] = []
         self._load_seconds = time.monotonic() - started
 
@@ -295,6 +299,19 @@ def _pooling(spec: WorkerSpec, model: Model) -> str | SpanPooler:
     if spec.profile is None:
         return spec.pooling
     return profiles.read(Path(spec.profile), spec.profile_sha256).pooler(model, spec.pooling)
+
+
+def _writer(tasks: Sequence[Options], engine: Engine) -> Abstractor | None:
+    """What writes summaries, if a task wants any. Raises OptionError if this model cannot, RwkvError for a template."""
+    task = next((task for task in tasks if task.get("mode") == "abstractive"), None)
+    if task is None:
+        return None
+    found = abstractor(engine, task["template"], task["prompt"])
+    grammar_of(1, 1)  # says now if what it needs is not installed
+    can = capability_of(ModelWriter(engine, prompts.load(task["template"])))
+    if not can.can_write:
+        raise OptionError(f"tasks.{task['name']}: this model cannot write summaries ({can}); write mode: extractive")
+    return found
 
 
 def _refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:

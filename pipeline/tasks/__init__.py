@@ -24,6 +24,7 @@ from pipeline.units import Found, Want
 from pipeline.values import Value
 
 if TYPE_CHECKING:
+    from pipeline.claims.writing import Written
     from rwkv_runtime.engine import Fed, Feed
     from rwkv_runtime.state import State
 
@@ -48,8 +49,19 @@ class Keep:
     state: State
 
 
-Request: TypeAlias = "Emit | Keep | Feed"
-Steps: TypeAlias = "Generator[Request, Fed | None, Memory]"
+@dataclass(frozen=True)
+class Write:
+    """A summary to be written about some sentences, in at most so many claims."""
+
+    sentences: tuple[str, ...]
+    most: int
+
+
+Request: TypeAlias = "Emit | Keep | Feed | Write"
+Answer: TypeAlias = "Fed | Written"
+"""What comes back of a Feed or of a Write."""
+
+Steps: TypeAlias = "Generator[Request, Answer | None, Memory]"
 
 
 @dataclass(frozen=True)
