@@ -149,6 +149,11 @@ class Selection:
         by_key = sorted(range(len(self.kept)), key=lambda place: self.kept[place].key)
         return sorted(by_key[:SAMPLE_SIZE])
 
+    @property
+    def voters(self) -> list[int]:
+        """The sentences that stand for the text, by whose votes centrality goes; counted from the first one seen."""
+        return [self.kept[place].index - self.first for place in self._sample()]
+
     def _weighing(self, lens: Lens) -> Weighing:
         found = signals(
             [candidate.text for candidate in self.kept],
