@@ -8,10 +8,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.models import model_errors
 from jobs.run import RunResult, open_run
@@ -24,6 +25,7 @@ from pipeline.errors import DocumentError
 if TYPE_CHECKING:
     from pipeline.answers.ask import Answer, Reading
     from pipeline.answers.lines import Line
+    from pipeline.answers.search import Vector
     from rwkv_runtime.engine import Engine
     from rwkv_runtime.model import Model
     from rwkv_runtime.state import State
@@ -39,6 +41,7 @@ class Asked:
     result: RunResult
     model_source: str
     model_fingerprint: str
+    task: EmbedTask
     doc_id: str | None = None
 
     def documents(self) -> Mapping[str, dict[str, Any]]:
@@ -49,6 +52,8 @@ class Asked:
     def lines(self) -> Iterator[Line]:
         from pipeline.answers.lines import lines_of_table
 
+        if self.task.unit != "sentence":
+            return lines_of_table(self.result.table("vectors"), None, self.task.name)
         return lines_of_table(self.result.table("sentences"), self.doc_id)
 
     def states(self, model: Model) -> dict[str, State]:
@@ -59,24 +64,33 @@ class Asked:
         return {path.name.removesuffix(f".end{_STATE_SUFFIX}"): State.from_arrow(path, model) for path in paths}
 
 
-def search_run(path: Path, text: str, top: int) -> list[dict[str, Any]]:
-    """The sentences of a finished run nearest to a text, best first, as JSON values.
+def search_run(path: Path, text: str, top: int, task: str | None = None) -> list[dict[str, Any]]:
+    """The sentences of a finished run nearest to a text, best first, or the units of another task; as JSON values.
 
-    Raises JobError: exit 2 if the run has no vectors, 6 if it is none, 7 for its model.
+    Raises JobError: exit 2 if the run has no such vectors, 6 if it is none, 7 for its model.
     """
     if not text.strip():
         raise usage_error("SEARCH", "there is nothing to search for; give some words")
-    asked = _open(path)
+    asked = _open(path, task)
     documents = asked.documents()
     with model_errors():
-        from pipeline import vectors
         from pipeline.answers.search import search
-        from pipeline.tasks.embed import shortened
 
-        engine = _engine(_load(asked.model_source, asked.model_fingerprint))
-        vector = shortened(vectors.isolated(engine, [text]), _dimensions(asked))[0]
+        engine = _engine(_load(asked.model_source, asked.model_fingerprint), asked.task)
+        vector = _query_vector(engine, text, asked.task)
     hits = search(asked.lines(), text, vector, top, _languages(documents))
     return [_line(hit.line, documents) | {"score": hit.score, "words": hit.words, "cosine": hit.cosine} for hit in hits]
+
+
+def _query_vector(engine: Engine, text: str, task: EmbedTask) -> Vector:
+    """The vector of a query, read as the units were, or by itself where those were read off the stream."""
+    from pipeline import vectors
+    from pipeline.tasks.embed import BOTH, joined
+
+    how = vectors.ISOLATED if task.pooling in ("auto", "span", BOTH) else task.pooling
+    found = vectors.isolated(engine, [text], how)
+    vector: Vector = joined([found, found] if task.pooling == BOTH else [found], task.dims)[0]
+    return vector
 
 
 def ask_target(target: Path, question: str, model: str, state: Path | None, copy: bool = False) -> dict[str, Any]:
@@ -104,19 +118,26 @@ def _ask_run(asked: Asked, question: str, copy: bool) -> dict[str, Any]:
 
         model = _load(asked.model_source, asked.model_fingerprint)
         reading = Reading(_engine(model), asked.states(model))
-        answer = ask(asked.lines(), question, reading, _languages(documents))
+        answer = ask(_comparable(asked), question, reading, _languages(documents))
         return _narrowed(_answer(answer, documents), answer, reading, copy)
+
+
+def _comparable(asked: Asked) -> Iterator[Line]:
+    """The sentences, without vectors where those are not of the kind that passages are read again for."""
+    if asked.task.pooling in ("eol", "multi-eos") or asked.task.profile is not None:
+        return (replace(line, vector=None) for line in asked.lines())
+    return asked.lines()
 
 
 def _ask_document(path: Path, question: str, source: str, state: Path | None, copy: bool) -> dict[str, Any]:
     _check_writes(source, copy)
-    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, _document_errors(path), model_errors():
+    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, document_errors(path), model_errors():
         from pipeline.answers.ask import ask
         from pipeline.answers.lines import lines_of_document
         from pipeline.formats import open_document
         from pipeline.text_store import TextStore
 
-        document = open_document(_reference(path), TextStore(Path(scratch), Disk()))
+        document = open_document(reference(path), TextStore(Path(scratch), Disk()))
         model = _load(source, None)
         facts = document.facts
         row = {"source_uri": str(path), "language": facts.language, "title": facts.title}
@@ -156,13 +177,19 @@ def _reading(model: Model, doc_id: str, state: Path | None) -> Reading:
     return Reading(_engine(model), states)
 
 
-def _open(path: Path) -> Asked:
+def _open(path: Path, task: str | None = "") -> Asked:
+    """A finished run with the task whose vectors are wanted: that of a name, of the sentences (""), or any (None)."""
     result = open_run(path)
-    spec = load_resolved(RunDirectory.open(path, Disk()).info.spec, where=str(path / "run.json"))
-    if not any(task.type == "embed" for task in spec.tasks):
-        message = "the run has no sentences; add a task of type embed to its job and run it anew"
+    info = RunDirectory.open(path, Disk()).info
+    spec = load_resolved(info.spec, where=str(path / "run.json"))
+    known = [one for one in spec.tasks if isinstance(one, EmbedTask)]
+    of_sentences = [one for one in known if one.unit == "sentence"]
+    fitting = [one for one in known if one.name == task] if task else of_sentences or (known if task is None else [])
+    if not fitting:
+        what = "sentences" if not task else f"task {task!r} of type embed; there are {[one.name for one in known]}"
+        message = f"the run has no {what}; add a task of type embed to its job and run it anew"
         raise JobError("RUN-NO-TABLE", message, exit_code=ExitCode.USAGE, where=str(path))
-    return Asked(result, spec.model.source, RunDirectory.open(path, Disk()).info.model_fp)
+    return Asked(result, spec.model.source, info.model_fp, fitting[0])
 
 
 def _of_state(path: Path) -> Asked:
@@ -172,7 +199,7 @@ def _of_state(path: Path) -> Asked:
         message = "a state remembers no words; ask its document: `unspool ask DOCUMENT QUESTION --state STATE`"
         raise usage_error("ASK", message, str(path))
     asked = _open(run)
-    return Asked(asked.result, asked.model_source, asked.model_fingerprint, doc_id)
+    return replace(asked, doc_id=doc_id)
 
 
 def _load(source: str, fingerprint: str | None) -> Model:
@@ -185,17 +212,19 @@ def _load(source: str, fingerprint: str | None) -> Model:
     return model
 
 
-def _engine(model: Model) -> Engine:
+def _engine(model: Model, task: EmbedTask | None = None) -> Engine:
+    """An engine whose vectors are those of a task, by default those that the weights have."""
+    from rwkv_runtime import profiles
     from rwkv_runtime.engine import Engine
 
-    return Engine(model, window=_WINDOW, lanes=1)
+    if task is None or task.profile is None:
+        return Engine(model, window=_WINDOW, lanes=1, pooling=task.pooler if task else "auto")
+    pooler = profiles.read(Path(task.profile), task.profile_sha256).pooler(model)
+    return Engine(model, window=_WINDOW, lanes=1, pooling=pooler)
 
 
-def _dimensions(asked: Asked) -> int:
-    return int(asked.result.table("sentences").schema.field("embedding").type.list_size)
-
-
-def _reference(path: Path) -> DocumentRef:
+def reference(path: Path) -> DocumentRef:
+    """A file on its own as a document."""
     from pipeline.formats import reader_for
 
     facts = path.stat()
@@ -246,7 +275,7 @@ def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 @contextmanager
-def _document_errors(path: Path) -> Iterator[None]:
+def document_errors(path: Path) -> Iterator[None]:
     """Turn what is wrong with a document into exit 3, as in a run of this one document."""
     try:
         yield

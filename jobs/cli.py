@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from jobs.commands import answers, bench, evals, export, models, runs, start, states, submit
+from jobs.commands import answers, bench, calibrate, evals, export, models, runs, start, states, submit
 from jobs.commands.options import complain
 from jobs.errors import ExitCode, JobError, safe
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (start, runs, models, bench, evals, answers, export, states, submit):
+for group in (start, runs, models, bench, evals, answers, export, states, submit, calibrate):
     group.register(app)
 
 

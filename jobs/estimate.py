@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from jobs.plan import Plan, PlannedDocument
+from jobs.pools import on_cluster, processors, threads_of, workers_of
 from jobs.prepare import Job, Run
-from jobs.run import threads_for, worker_spec_of, workers_of
+from jobs.run import worker_spec_of
 from jobs.run_directory import RunDirectory, RunInfo
 from pipeline.durable import Disk
 
@@ -58,7 +59,9 @@ def estimate(job: Job, plan: Plan, measure: bool) -> Estimate:
     What is followed counts to its present end.
     """
     left = [document for document in plan.documents if document.action in ("read", "resume", "follow")]
-    workers = workers_of(job.spec, len(left)) if left else 0
+    workers = (workers_of(job.spec, len(left), processors()) if left else 0) or 0
+    if left and on_cluster(job.spec):
+        return Estimate(workers, None, None, None, None, "not measured: the workers are on a cluster")
     if not left:
         return Estimate(workers, plan.tokens_per_second, 0.0, None, None, "nothing is left to read")
     if measure:
@@ -72,7 +75,7 @@ def estimate(job: Job, plan: Plan, measure: bool) -> Estimate:
 def _tried(job: Job, tokens: int, left: Sequence[PlannedDocument], workers: int) -> Estimate:
     from pipeline.trial import TrialError, total_rate, tries
 
-    spec = worker_spec_of(_run(job), threads_for(workers))
+    spec = worker_spec_of(_run(job), threads_of(job.spec, workers, processors()))
     try:
         trials = tries(spec, _sample(job, [document.uri for document in left]), min(max(workers, 1), MOST_TRIED))
     except TrialError as error:

@@ -53,7 +53,7 @@ VOCABULARY: Final[Mapping[str, Kind]] = MappingProxyType(
         "document_done": Kind("its rows are committed", _fields("doc_id tokens tokens_fed attempt")),
         "document_failed": Kind(
             "it has a row in `failures` instead",
-            _fields("doc_id tokens tokens_fed attempt error_type message"),
+            _fields("doc_id tokens tokens_fed attempt error_type"),
             level="warning",
         ),
         "warning": Kind("what the run also says on stderr", _fields("message"), level="warning"),

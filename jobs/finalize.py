@@ -29,6 +29,7 @@ FILE_LIST: Final = "_MANIFEST.json"
 # Columns with few different values; for all others a dictionary costs more than it saves.
 _DICTIONARY: Final = frozenset(
     {
+        "action",
         "doc_id",
         "encoding",
         "error_type",
@@ -42,8 +43,12 @@ _DICTIONARY: Final = frozenset(
         "stage",
         "status",
         "task",
+        "unit",
     }
 )
+LATER_COLUMNS: Final = frozenset({"tokens_fed"})
+"""Columns that parts of earlier versions have not."""
+
 _COMPACT_AFTER: Final = 256  # tables held before they are made one: a table of one row takes kilobytes
 
 
@@ -55,7 +60,7 @@ class Cut:
     file_rows: int
 
 
-CUTS: Final[Mapping[str, Cut]] = {"sentences": Cut(8_192, 30 * 8_192)}
+CUTS: Final[Mapping[str, Cut]] = {"sentences": Cut(8_192, 30 * 8_192), "vectors": Cut(8_192, 30 * 8_192)}
 """The cuts of tables with vectors; `DEFAULT_CUT` is for the others."""
 
 DEFAULT_CUT: Final = Cut(25_000, 250_000)
@@ -235,9 +240,19 @@ def _rows(run: RunDirectory, schema: pa.Schema, parts: Iterable[Part]) -> Iterat
     for part in parts:
         for table in part_tables(run, part):
             try:
-                yield table.cast(schema)
+                yield _with_all_columns(table, schema).cast(schema)
             except (pa.ArrowException, ValueError) as error:
                 raise _damaged_part(part, f"not the columns of {part.table}: {error}") from error
+
+
+def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an earlier version has null where a column came later."""
+    import pyarrow as pa
+
+    for place, name in enumerate(schema.names):
+        if name in LATER_COLUMNS and name not in table.schema.names:
+            table = table.add_column(place, name, pa.nulls(table.num_rows, schema.field(name).type))
+    return table
 
 
 def _row_groups(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

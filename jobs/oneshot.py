@@ -51,7 +51,7 @@ class OneShot:
 
     @property
     def table(self) -> str:
-        return TABLES[self.task["type"]]
+        return "vectors" if self.task.get("unit", "sentence") != "sentence" else TABLES[self.task["type"]]
 
 
 def extract(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from jobs.description import description_of, schemas_of, tables_of
 from jobs.duplicates import settle
+from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
@@ -433,6 +434,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
     from pipeline.work import WorkerSpec
 
     spec, info = run.job.spec, run.directory.info
+    embed = next((task for task in spec.tasks if isinstance(task, EmbedTask)), None)
     return WorkerSpec(
         run=str(run.directory.path.absolute()),
         run_id=info.run_id,
@@ -444,7 +446,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         threads=threads,
         window=spec.run.window,
         lanes=lanes_of(spec),
-        pooling="auto",  # how tokens become one vector follows the weights; what is read for it is the task's
+        pooling=embed.pooler if embed else "auto",
         max_chars=spec.split.max_chars,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
@@ -455,6 +457,9 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         page_timeout=spec.on_error.page_timeout,
         faults=faults,
         store=spec.output.path if is_stored(spec.output.path) else "",
+        policy=spec.policy,
+        profile=embed.profile if embed else None,
+        profile_sha256=embed.profile_sha256 if embed else None,
     )
 
 

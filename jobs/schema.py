@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobs.embed_task import EmbedTask, same_kinds
 from jobs.extract_schema import ExtractTask
 from jobs.ray_section import RaySection, of_a_cluster
 from jobs.sections import LIST, Section, TaskName, auto_or_count, matching, not_yet, problem
@@ -100,12 +101,6 @@ def _only_end(places: tuple[str, ...]) -> tuple[str, ...]:
     if places != ("end",):
         raise problem("expected", "[end]")
     return places
-
-
-def _always(value: bool) -> bool:
-    if not value:
-        raise problem("not_yet", f"{not_yet('`false`')}; embeddings have length 1")
-    return value
 
 
 def _model_source(text: str) -> str:
@@ -278,28 +273,6 @@ class SplitSection(Section):
     """Longer sentences are cut, in characters."""
 
 
-class EmbedTask(Section):
-    """A vector for each sentence."""
-
-    called = "embed"
-
-    name: TaskName
-    """Names the task in messages and tables."""
-    type: Literal["embed"]
-    unit: Annotated[Literal["sentence"], _later("section", "document", instead="write sentence")] = "sentence"
-    """What gets a vector."""
-    pooling: Literal["auto", "span", "isolated"] = "auto"
-    """`auto` and `span` take a sentence's vector off the stream; `isolated` reads each sentence again, by itself."""
-    normalize: Annotated[bool, AfterValidator(_always)] = True
-    """Vectors have length 1; nothing else in this version."""
-    dtype: Literal["float32", "float16", "int8"] = "float32"
-    """The stored numbers; int8 holds 127 times each, rounded, which keeps the order of cosines all but exactly."""
-    dims: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Keep only the first numbers of each vector; null keeps all."""
-    surprise: bool = False
-    """Fill the column `nll`: the mean of -ln p over a sentence's tokens, in nats; it costs the output layer."""
-
-
 class EveryTokens(Section):
     """A summary after each stretch of this many tokens."""
 
@@ -334,7 +307,7 @@ class SummarizeTask(Section):
     called = "summarize"
     later = MappingProxyType(
         dict.fromkeys(
-            ("max_tokens", "prompt", "temperature", "top_p", "stop"),
+            ("max_tokens", "temperature", "top_p", "stop"),
             "summaries quote sentences here; max_sentences sets their length",
         )
     )
@@ -342,10 +315,12 @@ class SummarizeTask(Section):
     name: TaskName
     """Names the task in messages and tables."""
     type: Literal["summarize"]
-    mode: Annotated[Literal["extractive"], _later("generative", "abstractive", instead="write extractive")] = (
-        "extractive"
-    )
-    """Sentences of the document, word for word."""
+    mode: Literal["extractive", "abstractive"] = "extractive"
+    """Sentences of the document, word for word; or claims about them by models that can write, checked and cited."""
+    template: Annotated[str, Field(min_length=1)] = "g1"
+    """Of claims: the words around a question that the model was trained with; a name, or a .toml file."""
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+    """Of claims: a text file with {sentences} and {count} in it; null takes the one that is shipped."""
     every: Every = "section"
     """When to summarise the stretch just read: after each section, after N tokens, or (null) never."""
     at_end: bool = True
@@ -452,12 +427,18 @@ def _tasks_fit_together(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
 
 
 def _at_most_one_each(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-    for kind in ("embed", "state"):
-        places = [index for index, task in enumerate(tasks) if task.type == kind]
+    for kind in ("state", "embed"):
+        places = [index for index, task in enumerate(tasks) if task.type == kind and _is_single(task)]
         if len(places) > 1:
-            message = f"{not_yet(f'a second `{kind}` task')}; keep one, or make a second job"
+            of_what = " of sentences" if kind == "embed" else ""
+            message = f"{not_yet(f'a second `{kind}` task{of_what}')}; keep one, or make a second job"
             raise problem("not_yet", message, at=(places[1], "type"))
+    same_kinds([(index, task) for index, task in enumerate(tasks) if isinstance(task, EmbedTask)])
     return tasks
+
+
+def _is_single(task: Task) -> bool:
+    return not isinstance(task, EmbedTask) or task.unit == "sentence"
 
 
 class JobSpec(Section):
@@ -478,8 +459,9 @@ class JobSpec(Section):
     """Not in this version."""
     tasks: Annotated[tuple[Task, ...], _FILLED_LIST, AfterValidator(_not_empty), AfterValidator(_tasks_fit_together)]
     """What to make of each document in one reading."""
-    policy: Annotated[Literal["auto", "carry"], _later("section", "reprime", instead="write auto or carry")] = "auto"
-    """Which context a sentence is read in: `carry` keeps all of the document before it."""
+    policy: Literal["auto", "carry", "section", "reprime"] = "auto"
+    """Which context a sentence is read in: `carry` keeps all of the document before it, `section` its section alone,
+    `reprime` begins anew every 8,192 tokens; `auto` carries on as long as a probe says that it helps."""
     output: OutputSection
     checkpoint: CheckpointSection = CheckpointSection()
     on_error: OnErrorSection = OnErrorSection()
@@ -495,9 +477,10 @@ class JobSpec(Section):
 
     def semantic(self) -> dict[str, Any]:
         """What determines the rows, apart from the documents and the model's own fingerprint. JSON values."""
-        return self.model_dump(mode="json", include={"version", "split", "prefix", "tasks", "policy"}) | {
-            "seed": self.run.seed
-        }
+        found = self.model_dump(mode="json", include={"version", "split", "prefix", "tasks", "policy"})
+        for task in found["tasks"]:
+            task.pop("profile", None)  # its hash counts, not where it lies
+        return found | {"seed": self.run.seed}
 
     def resolved(self) -> dict[str, Any]:
         """All options with their defaults and whole paths, as JSON values; loading them gives this job again.

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 100
 _VECTOR_SHOWN: Final = 4
-_TABLES: Final = ("documents", "sentences", "summaries", "extractions", "failures")
+_TABLES: Final = ("documents", "sentences", "vectors", "summaries", "extractions", "failures")
 # From the middle, so that the row is a sentence of a book and not its title.
-_SHOWN_AT: Final = {"sentences": 0.5, "summaries": 1.0}
+_SHOWN_AT: Final = {"sentences": 0.5, "vectors": 0.5, "summaries": 1.0}
 
 
 def summary_line(result: RunResult) -> str:

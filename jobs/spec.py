@@ -25,6 +25,7 @@ from jobs.errors import JobError, safe, together, usage_error
 from jobs.schema import JobSpec, Task, json_schema
 from jobs.sections import Section, not_yet
 from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
+from pipeline.durable import sha256_file
 from pipeline.fields import shipped
 
 __all__ = ["JobSpec", "differences", "json_schema", "load_resolved", "load_spec", "override"]
@@ -69,7 +70,10 @@ def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[st
         draft.override(text)
     folder = Path(os.path.abspath(path)).parent
     _include_schemas(draft, folder)
-    return _check(draft, _fill(draft, environment), folder)
+    filled = _fill(draft, environment)
+    _seal_profiles(draft, filled, folder)
+    _include_prompts(draft, filled, folder)
+    return _check(draft, filled, folder)
 
 
 def load_resolved(resolved: Mapping[str, Any], where: str, environment: Mapping[str, str] = os.environ) -> JobSpec:
@@ -226,6 +230,43 @@ def _include_schemas(draft: _Draft, folder: Path) -> None:
         path = draft.at(way)
         if isinstance(path, str) and draft.at(("tasks", index, "type")) == "extract":
             draft.include(way, shipped.path_of(path) if path in shipped.names() else folder / path)
+
+
+def _seal_profiles(draft: _Draft, filled: _Filled, folder: Path) -> None:
+    """Note the hashes of the profiles that `embed` tasks name, so that a run keeps to what they hold now."""
+    tasks = filled.data.get("tasks")
+    for index in range(len(tasks) if isinstance(tasks, list) else 0):
+        way = ("tasks", index, "profile")
+        path = _at(filled.data, way)
+        if isinstance(path, str) and path and _at(filled.data, ("tasks", index, "type")) == "embed":
+            _use_whole_path(filled, way, str(folder))
+            try:
+                found = sha256_file(Path(str(_at(filled.data, way))))
+            except OSError as error:
+                message = f"{_dotted(way)}: {path} cannot be read ({error.strerror}); make it with `unspool calibrate`"
+                raise usage_error("SPEC-PROFILE", message, draft.value_spot(way).where) from error
+            _put(filled.data, ("tasks", index, "profile_sha256"), found)
+
+
+def _include_prompts(draft: _Draft, filled: _Filled, folder: Path) -> None:
+    """Put what the files of `summarize` tasks hold in place of their paths."""
+    tasks = filled.data.get("tasks")
+    for index in range(len(tasks) if isinstance(tasks, list) else 0):
+        way = ("tasks", index, "prompt")
+        path = _at(filled.data, way)
+        if not isinstance(path, str) or not path or _at(filled.data, ("tasks", index, "type")) != "summarize":
+            continue
+        where = draft.value_spot(way).where
+        try:
+            text = (folder / path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"{_dotted(way)}: {path} cannot be read as text ({error}); give the path of a prompt"
+            raise usage_error("SPEC-PROMPT", message, where) from error
+        if "{sentences}" not in text:
+            message = f"{_dotted(way)}: {path} must have {{sentences}} in it, where the sentences are to stand"
+            raise usage_error("SPEC-PROMPT", message, where)
+        filled.written.pop(way, None)
+        _put(filled.data, way, text)
 
 
 @dataclass

@@ -14,13 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.checkpoints import Checkpoint, CheckpointFolder, Identity, to_bytes
+from pipeline.claims.writing import Written
 from pipeline.documents import Document
-from pipeline.errors import DocumentError
+from pipeline.errors import DocumentError, OptionError
 from pipeline.outcome import Outcome
 from pipeline.parts import Attempt, Part, PartWriter, standing_name
+from pipeline.policy import Context
 from pipeline.reading import Boundary, OpenSpan, Reader, Reading, SavePoint, Standing
 from pipeline.surprise import OpenSurprise
-from pipeline.tasks import Emit, Keep
+from pipeline.tasks import Answer, Emit, Keep, Write
+from pipeline.units import Open
 from pipeline.values import Value
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.state import State
@@ -37,6 +40,11 @@ class SavePolicy:
     seconds: float
 
 
+def _cannot_write(asked: Write) -> Written:
+    """Without a model that writes, no task may ask for it."""
+    raise OptionError(f"nothing here can write about {len(asked.sentences)} sentences; use mode: extractive")
+
+
 @dataclass(frozen=True)
 class LaneTools:
     """What every lane of a worker shares."""
@@ -47,6 +55,7 @@ class LaneTools:
     state_from_bytes: Callable[[bytes], State]
     doc_timeout: float
     clock: Callable[[], float] = time.monotonic
+    write: Callable[[Write], Written] = _cannot_write
 
 
 @dataclass
@@ -106,16 +115,20 @@ class Lane:
                 f"not read within {self.tools.doc_timeout:g} s; raise on_error.doc_timeout and run again to go on",
                 retryable=True,
             )
+        answer: Answer | None = fed
         while True:
             try:
-                step = self._steps.send(fed) if fed is not None else next(self._steps)
+                step = self._steps.send(answer) if answer is not None else next(self._steps)
             except StopIteration:
                 return None
-            fed = None
+            answer = None
             if isinstance(step, (Feed, SavePoint)):
                 self._waits = isinstance(step, SavePoint) and step.waits
                 return step
-            self._carry_out(step)
+            if isinstance(step, Write):
+                answer = self.tools.write(step)
+            else:
+                self._carry_out(step)
 
     @property
     def waits(self) -> bool:
@@ -211,13 +224,23 @@ def memory_of(standing: Standing) -> dict[str, Value]:
     """What a checkpoint remembers besides states and rows."""
     surprise = standing.open_surprise
     scored: dict[str, Value] = {} if surprise == OpenSurprise() else {"surprise": surprise.as_values()}
-    return scored | {
-        "segmenter": standing.segmenter,
-        "span_sums": standing.open_span.sums,
-        "span_tokens": standing.open_span.tokens,
-        "tasks": standing.memories,
-        "text_bytes": standing.text_bytes,
-    }
+    units = standing.open_units
+    opened: dict[str, Value] = {"units": units.as_values()} if units.units or units.closed else {}
+    if standing.fed != standing.tokens:
+        opened["fed"] = standing.fed
+    if standing.context != Context():
+        opened["context"] = standing.context.as_values()
+    return (
+        scored
+        | opened
+        | {
+            "segmenter": standing.segmenter,
+            "span_sums": standing.open_span.sums,
+            "span_tokens": standing.open_span.tokens,
+            "tasks": standing.memories,
+            "text_bytes": standing.text_bytes,
+        }
+    )
 
 
 def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], State]) -> Standing:
@@ -238,4 +261,7 @@ def standing_of(checkpoint: Checkpoint, state_from_bytes: Callable[[bytes], Stat
         tokens=checkpoint.tokens,
         text_bytes=cast(int, checkpoint.memory["text_bytes"]),
         open_surprise=OpenSurprise.of(memory.get("surprise", {})),
+        open_units=Open.of(memory.get("units", {}), state_from_bytes),
+        context=Context.of(memory.get("context", {})),
+        fed=cast(int, memory.get("fed", checkpoint.tokens)),
     )

@@ -70,7 +70,7 @@ class Segment:
     """One window of tokens. `byte_end` is the document byte behind its last token.
 
     `settled` says that no text appended to the document could change the tokens read so far. `follower` is the token
-    behind the last, None at the end of the text.
+    behind the last, None at the end of the text. `opens` are the tokens at which another section begins.
     """
 
     index: int
@@ -81,6 +81,7 @@ class Segment:
     settled: bool
     is_last: bool
     follower: int | None = None
+    opens: tuple[int, ...] = ()
 
     @property
     def token_end(self) -> int:
@@ -138,6 +139,7 @@ class Segmenter:
         self._gap = cast(str, stand.get("gap", ""))
         self._section = cast("str | None", stand.get("section"))
         self._page = cast("int | None", stand.get("page"))
+        self._opened = cast("str | None", stand.get("opened", self._section))
         self._byte = cast(int, stand.get("byte", 0))
         self._char = cast(int, stand.get("char", 0))
         self._text_over = cast(bool, stand.get("text_over", False))
@@ -160,6 +162,7 @@ class Segmenter:
             "gap": self._gap,
             "section": self._section,
             "page": self._page,
+            "opened": self._opened,
             "byte": self._byte,
             "char": self._char,
             "text_over": self._text_over,
@@ -260,15 +263,17 @@ class Segmenter:
         count = min(self._options.window, len(self._pending))
         pieces = [self._pending.popleft() for _ in range(count)]
         ends = list(accumulate((size for _, size in pieces), initial=self._bytes_out))[1:]
+        sentences = tuple(self._sentences_ending_in(ends))
         segment = Segment(
             index=self._index,
             tokens=tuple(token for token, _ in pieces),
             token_start=self._tokens_out,
             byte_end=ends[-1],
-            sentences=tuple(self._sentences_ending_in(ends)),
+            sentences=sentences,
             settled=self._settled,
             is_last=self._text_over and not self._pending,
             follower=self._pending[0][0] if self._pending else None,
+            opens=tuple(self._opening_in(sentences, count)),
         )
         self._index += 1
         self._tokens_out += count
@@ -295,6 +300,15 @@ class Segmenter:
                 position += 1
             self._regions.popleft()
             yield self._sentence(region, self._tokens_out + position)
+
+    def _opening_in(self, sentences: tuple[Sentence, ...], count: int) -> Iterator[int]:
+        """The tokens of the window at which a sentence begins whose section is not that of the one before it."""
+        begins = [(sentence.token_start, sentence.section) for sentence in sentences]
+        begins += [(self._sentence_tokens_out, region.section) for region in list(self._regions)[:1]]
+        for token, section in begins:
+            if section != self._opened and token < self._tokens_out + count:
+                self._opened = section
+                yield max(token, self._tokens_out)
 
     def _sentence(self, region: _Region, token_end: int) -> Sentence:
         sentence = Sentence(

@@ -9,6 +9,7 @@ is within a constant of the best, and a sentence that repeats another gains litt
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -148,6 +149,11 @@ class Selection:
         by_key = sorted(range(len(self.kept)), key=lambda place: self.kept[place].key)
         return sorted(by_key[:SAMPLE_SIZE])
 
+    @property
+    def voters(self) -> list[int]:
+        """The sentences that stand for the text, by whose votes centrality goes; counted from the first one seen."""
+        return [self.kept[place].index - self.first for place in self._sample()]
+
     def _weighing(self, lens: Lens) -> Weighing:
         found = signals(
             [candidate.text for candidate in self.kept],
@@ -245,6 +251,15 @@ class Weighing:
             strength |= {"place": (found.place[place] - 0.6) / 0.4, "names": found.names[place]}
         strong = tuple(name for name, value in strength.items() if value >= _SAYS_WHY)
         return strong or (max(strength, key=lambda name: float(strength[name])),)
+
+
+def counted(texts: Iterable[str], terms: Terms) -> tuple[dict[str, int], dict[str, int]]:
+    """In how many of some sentences each term is, and how often a word is capitalised inside one; none is forgotten."""
+    frequency, names = Counter[str](), Counter[str]()
+    for text in texts:
+        frequency.update(set(terms(text)))
+        names.update(names_in(text))
+    return dict(frequency), dict(names)
 
 
 def _count(counts: dict[str, int], found: Iterable[str], most: int) -> None:

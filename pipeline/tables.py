@@ -6,11 +6,14 @@ document text (UTF-8 bytes, Unicode code points), tokens into its token stream.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+_SPANS: Final = tuple((f"{unit}_{side}", pa.int64()) for unit in ("byte", "char", "token") for side in ("start", "end"))
 
 DOCUMENTS: Final = pa.schema(
     [
@@ -26,6 +29,7 @@ DOCUMENTS: Final = pa.schema(
         ("chars", pa.int64()),
         ("tokens", pa.int64()),
         ("tokens_read", pa.int64()),
+        ("tokens_fed", pa.int64()),
         ("coverage", pa.float64()),
         ("status", pa.string()),
         ("state_path", pa.string()),
@@ -75,6 +79,19 @@ EXTRACTIONS: Final = pa.schema(
     ]
 )
 
+CONTEXTS: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("token", pa.int64()),
+        ("action", pa.string()),
+        ("carried", pa.float32()),
+        ("fresh", pa.float32()),
+        ("magnitude", pa.float32()),
+    ]
+)
+"""Where the state was begun anew or probed: bits a byte of the same tokens behind the carried state and a fresh one."""
+
 FAILURES: Final = pa.schema(
     [
         ("id", pa.string()),
@@ -93,32 +110,93 @@ FAILURES: Final = pa.schema(
 INT8_SCALE: Final = 127
 """What the numbers of int8 vectors are to be divided by."""
 VECTOR_NUMBERS: Final = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
+BINARY: Final = "binary"
+"""Vectors of one bit a dimension, 1 where it is above 0, the first dimension in the highest bit of the first byte."""
+
+
+def vector_type(dimensions: int, dtype: str) -> pa.DataType:
+    """The type of a column of vectors, as one of `VECTOR_NUMBERS` or `BINARY`."""
+    if dtype == BINARY:
+        return pa.binary(-(-dimensions // 8))
+    return pa.list_(VECTOR_NUMBERS[dtype], dimensions)
 
 
 def sentences(dimensions: int, dtype: str = "float32") -> pa.Schema:
-    """The sentences table for vectors of that many dimensions, as one of `VECTOR_NUMBERS`."""
+    """The sentences table for vectors of that many dimensions, stored as `vector_type` says."""
     return pa.schema(
         [
             ("id", pa.string()),
             ("doc_id", pa.string()),
             ("index", pa.int32()),
             ("text", pa.string()),
-            ("byte_start", pa.int64()),
-            ("byte_end", pa.int64()),
-            ("char_start", pa.int64()),
-            ("char_end", pa.int64()),
-            ("token_start", pa.int64()),
-            ("token_end", pa.int64()),
+            *_SPANS,
             ("page", pa.int32()),
             ("section", pa.string()),
             ("nll", pa.float32()),
             ("is_final", pa.bool_()),
-            ("embedding", pa.list_(VECTOR_NUMBERS[dtype], dimensions)),
+            ("embedding", vector_type(dimensions, dtype)),
         ]
     )
 
 
-def unit_vectors(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    """Numbers of the `embedding` column as those of vectors of length 1, whichever way they are stored."""
-    found = numbers.astype(np.float32, copy=False)
-    return found / np.float32(INT8_SCALE) if numbers.dtype == np.int8 else found
+def vectors(dimensions: int, dtype: str = "float32") -> pa.Schema:
+    """The table of vectors of sections, windows and documents. `text` is how each begins, verbatim."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("doc_id", pa.string()),
+            ("task", pa.string()),
+            ("unit", pa.string()),
+            ("index", pa.int32()),
+            ("text", pa.string()),
+            ("sentence_id", pa.string()),
+            ("sentences", pa.int32()),
+            *_SPANS,
+            ("page", pa.int32()),
+            ("section", pa.string()),
+            ("embedding", vector_type(dimensions, dtype)),
+        ]
+    )
+
+
+def dimensions_of(schema: pa.Schema) -> int:
+    """The dimensions of the vectors of a table, whichever way they are stored."""
+    kind = schema.field("embedding").type
+    marked = json.loads((schema.metadata or {}).get(b"unspool.embedding", b"{}")).get("dimensions")
+    return int(marked) if pa.types.is_fixed_size_binary(kind) and marked else _bits(kind)
+
+
+def _bits(kind: pa.DataType) -> int:
+    return int(kind.byte_width * 8 if pa.types.is_fixed_size_binary(kind) else kind.list_size)
+
+
+def stored_vectors(vectors: NDArray[np.float32], dtype: str) -> pa.Array:
+    """Unit vectors [n, dimensions] as a column of `vector_type`."""
+    if dtype == BINARY:
+        packed = np.packbits(vectors > 0, axis=1)
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(packed.shape[1]), len(packed), [None, _owned(packed)])
+    numbers = np.rint(vectors * INT8_SCALE).astype(np.int8) if dtype == "int8" else vectors.astype(dtype, copy=False)
+    flat = pa.Array.from_buffers(VECTOR_NUMBERS[dtype], numbers.size, [None, _owned(numbers)])
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
+def unit_vectors(column: pa.Array, dimensions: int) -> NDArray[np.float32]:
+    """What `stored_vectors` made, as vectors [n, dimensions] of about length 1, whichever way they are stored."""
+    if pa.types.is_fixed_size_binary(column.type):
+        raw = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(column), -1)
+        signs = np.unpackbits(raw, axis=1)[:, :dimensions].astype(np.float32) * 2 - 1
+        return np.asarray(signs / np.float32(np.sqrt(dimensions)), np.float32)
+    numbers = column.flatten().to_numpy(zero_copy_only=False)
+    found = numbers.astype(np.float32, copy=False).reshape(len(column), -1)
+    return np.asarray(found / np.float32(INT8_SCALE) if numbers.dtype == np.int8 else found, np.float32)
+
+
+def _owned(numbers: NDArray[Any]) -> pa.Buffer:
+    """All numbers in memory of Arrow's own allocator.
+
+    Rows wait for the next checkpoint; left where numpy made them, each would keep a hole open among the temporaries
+    of its window, and the process would grow by as much as those take.
+    """
+    buffer = pa.allocate_buffer(numbers.nbytes)
+    np.frombuffer(buffer, numbers.dtype)[:] = numbers.reshape(-1)
+    return buffer

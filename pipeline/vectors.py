@@ -6,50 +6,26 @@ Each text is read on a fork of a state, by itself, so its vector depends on mode
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.alone import Alone, way
 from rwkv_runtime.engine import Engine, Fed, Feed
-from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
-from rwkv_runtime.tokenizers import Tokenizer
+
+_Result = TypeVar("_Result")
+
+ISOLATED: Final = "isolated"
+"""The way to read a text by itself that costs least: once, all of it pooled."""
 
 
-@dataclass(frozen=True)
-class Aside:
-    """What texts beside a document are read with: from `anchor` on, in feeds of up to `window` tokens."""
-
-    tokenizer: Tokenizer
-    pooler: SpanPooler
-    window: int
-    anchor: State
-
-    def vector(self, text: str) -> Generator[Feed, Fed, NDArray[np.float32]]:
-        """The unit vector [dimensions] of one text of any length, read as a sentence behind others.
-
-        Yields what must be computed. White space is collapsed and one space stands in front, as in the stream that
-        the shipped model was trained on.
-        """
-        tokens, state, size = self.tokenizer.encode(" " + " ".join(text.split())), self.anchor, self.pooler.feature_size
-        sums, last = np.zeros((1, size), np.float32), np.zeros((1, size), np.float32)
-        for begin in range(0, len(tokens), self.window):
-            fed = yield Feed(tuple(tokens[begin : begin + self.window]), state, True)
-            assert fed.features is not None  # they were asked for
-            state = fed.state
-            sums += fed.features.sum(axis=0, dtype=np.float32)
-            last[0] = fed.features[-1]
-        found: NDArray[np.float32] = self.pooler.finish(sums, last, np.array([len(tokens)], np.int64))[0]
-        return found
-
-    def vectors(self, texts: Sequence[str]) -> Generator[Feed, Fed, NDArray[np.float32]]:
-        """Unit vectors [n, dimensions] of texts, each read from the anchor on."""
-        found = np.zeros((len(texts), self.pooler.dimensions), np.float32)
-        for place, text in enumerate(texts):
-            found[place] = yield from self.vector(text)
-        return found
+def alone(engine: Engine, anchor: State | None = None, ways: Sequence[str] = (ISOLATED,)) -> Alone:
+    """What texts are read with from `anchor` on, by default from the beginning. Raises OptionError for a way."""
+    tokenizer, rows = engine.model.tokenizer, engine.model.config.vocab_size
+    known = {name: way(name, tokenizer, rows) for name in ways}
+    return Alone(tokenizer, engine.pooler, engine.window, anchor or engine.model.initial_state(), known)
 
 
 def vectors_after(engine: Engine, state: State, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -58,20 +34,27 @@ def vectors_after(engine: Engine, state: State, texts: Sequence[str]) -> NDArray
     return np.stack(found) if found else np.zeros((0, engine.pooler.dimensions), np.float32)
 
 
-def isolated(engine: Engine, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Unit vectors [n, dimensions] of texts, each read as if nothing stood before it."""
-    return vectors_after(engine, engine.model.initial_state(), texts)
+def isolated(engine: Engine, texts: Sequence[str], how: str = ISOLATED) -> NDArray[np.float32]:
+    """Unit vectors [n, dimensions] of texts, each read as if nothing stood before it, in one of the ways of `alone`."""
+    reader = alone(engine, ways=(how,))
+    found = [computed(engine, reader.vector([text], reader.way(how))) for text in texts]
+    return np.stack(found) if found else np.zeros((0, engine.pooler.dimensions), np.float32)
 
 
 def vector_after(engine: Engine, state: State, text: str) -> NDArray[np.float32]:
-    """The unit vector [dimensions] of one text of any length, read from `state` on; see `Aside.vector`."""
-    steps = Aside(engine.model.tokenizer, engine.pooler, engine.window, state).vector(text)
+    """The unit vector [dimensions] of one text of any length, read from `state` on."""
+    reader = alone(engine, state)
+    return computed(engine, reader.vector([text], reader.way(ISOLATED)))
+
+
+def computed(engine: Engine, steps: Generator[Feed, Fed, _Result]) -> _Result:
+    """What comes of steps that ask for nothing but feeds."""
     try:
         feed = next(steps)
         while True:
             feed = steps.send(engine.feed([feed])[0])
     except StopIteration as stop:
-        return cast("NDArray[np.float32]", stop.value)
+        return cast("_Result", stop.value)
 
 
 def vectors_together(engine: Engine, state: State, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:

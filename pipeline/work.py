@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.documents import DocumentRef
 from pipeline.outcome import Outcome
@@ -42,6 +42,9 @@ class WorkerSpec:
     """The address that the run directory is kept at, if it is a copy."""
     sparing: bool = False
     """Documents are not read where no task needs the model. Not for runs that are kept: coverage would be untrue."""
+    policy: Literal["carry", "section", "reprime", "auto"] = "carry"
+    profile: str | None = None
+    profile_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ import torch
 import rwkv_runtime
 from pipeline import vectors
 from pipeline.checkpoints import CheckpointFolder, Identity
+from pipeline.claims.capability import capability_of
+from pipeline.claims.writing import Abstractor, ModelWriter, abstractor, grammar_of
 from pipeline.documents import Document
 from pipeline.durable import Faults
 from pipeline.errors import OptionError
@@ -31,13 +33,17 @@ from pipeline.reading import Reader, Standing
 from pipeline.sandbox import Limits
 from pipeline.segments import SplitOptions
 from pipeline.store_disk import disk_of
-from pipeline.tasks import Options, Task, make_tasks, need_no_model, queries_of
+from pipeline.tasks import Options, Task, make_tasks, need_no_model, queries_of, wants_of
 from pipeline.text_store import TextStore
+from pipeline.units import SPAN
 from pipeline.unread import Unread
 from pipeline.work import Assignment, Grown, LaneReport, Progress, WorkerFacts, WorkerSpec
+from rwkv_runtime import profiles, prompts
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
+from rwkv_runtime.model import Model
+from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
 
 
@@ -71,9 +77,11 @@ class Worker:
             )
         self._tasks: tuple[Task, ...] = make_tasks(list(spec.tasks))
         engine = Unread if spec.sparing and need_no_model(self._tasks) else Engine
-        self._engine = engine(self._model, window=spec.window, lanes=spec.lanes, pooling=spec.pooling)
+        self._engine = engine(self._model, window=spec.window, lanes=spec.lanes, pooling=_pooling(spec, self._model))
         self._numeric = self._engine.numeric_fingerprint()
         refuse_more_dimensions(spec.tasks, self._engine.pooler.dimensions)
+        ways = {vectors.ISOLATED, *(want.pooling for want in wants_of(self._tasks) if want.pooling != SPAN)}
+        self._alone = vectors.alone(self._engine, ways=sorted(ways))
         texts = queries_of(self._tasks)
         self._queries = dict(zip(texts, vectors.isolated(self._engine, texts), strict=True))
         faults = Faults.parse(spec.faults)
@@ -88,6 +96,8 @@ class Worker:
             state_from_bytes=lambda data: State.from_bytes(data, self._model),
             doc_timeout=spec.doc_timeout,
         )
+        if writer := _writer(spec.tasks, self._engine):
+            self._tools = replace(self._tools, write=lambda asked: writer.summary(asked.sentences, asked.most))
         self._lanes: list[Lane] = []
         self._load_seconds = time.monotonic() - started
 
@@ -218,7 +228,8 @@ class Worker:
             SplitOptions(spec.window, spec.max_chars, spec.language),
             start,
             self._queries,
-            self._model.initial_state(),
+            self._alone,
+            spec.policy,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 
@@ -298,6 +309,26 @@ class Worker:
             call.outcomes.append(failed(assignment.ref, attempt, error, self._tools.parts, tokens_fed))
         except OSError as fault:
             raise _disk_fault(fault) from fault
+
+
+def _pooling(spec: WorkerSpec, model: Model) -> str | SpanPooler:
+    """How tokens become vectors. Raises RwkvError for a profile that does not fit."""
+    if spec.profile is None:
+        return spec.pooling
+    return profiles.read(Path(spec.profile), spec.profile_sha256).pooler(model, spec.pooling)
+
+
+def _writer(tasks: Sequence[Options], engine: Engine) -> Abstractor | None:
+    """What writes summaries, if a task wants any. Raises OptionError if this model cannot, RwkvError for a template."""
+    task = next((task for task in tasks if task.get("mode") == "abstractive"), None)
+    if task is None:
+        return None
+    found = abstractor(engine, task["template"], task["prompt"])
+    grammar_of(1, 1)  # says now if what it needs is not installed
+    can = capability_of(ModelWriter(engine, prompts.load(task["template"])))
+    if not can.can_write:
+        raise OptionError(f"tasks.{task['name']}: this model cannot write summaries ({can}); write mode: extractive")
+    return found
 
 
 def refuse_more_dimensions(tasks: Sequence[Options], dimensions: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rwkv_runtime import pooling as poolings
 from rwkv_runtime.errors import ShapeError
 from rwkv_runtime.model import Model, Output
+from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
 
 NARROWEST = 64
@@ -47,14 +48,17 @@ class Fed:
 class Engine:
     """One model with a window, a number of lanes and a pooler."""
 
-    def __init__(self, model: Model, *, window: int, lanes: int, pooling: str = "auto") -> None:
-        """Raise ShapeError unless `window` is a power of two from 64 and `lanes` at least 1."""
+    def __init__(self, model: Model, *, window: int, lanes: int, pooling: str | SpanPooler = "auto") -> None:
+        """`pooling` is a pooler or its name: one of `pooling.choose`, or that of a head of EmbeddingRWKV (`eos_retr`).
+
+        Raises ShapeError unless `window` is a power of two from 64 and `lanes` at least 1, or for a name.
+        """
         if window < NARROWEST or window & (window - 1) or lanes < 1:
             raise ShapeError(f"window {window} must be a power of two from {NARROWEST} and lanes {lanes} at least 1")
         self.model = model
         self.window = window
         self.lanes = lanes
-        self.pooler = poolings.choose(pooling, model.embedding_head, model.config.n_embd)
+        self.pooler = pooling if not isinstance(pooling, str) else _pooler(pooling, model)
 
     def feed(self, feeds: Sequence[Feed]) -> list[Fed]:
         """Read each feed from its own state; the results are in the order of the feeds.
@@ -97,7 +101,7 @@ class Engine:
         """Read up to `lanes` feeds at one width."""
         read = [feed for feed in feeds if _needs_hidden(feed)]
         advanced = [feed for feed in feeds if not _needs_hidden(feed)]
-        outputs = iter(self.model.forward_padded(_items(read), self.lanes, width))
+        outputs = iter(self.model.forward_padded(_items(read), self.lanes, width, self.pooler.layers))
         states = iter(self.model.advance_padded(_items(advanced), self.lanes, width))
         return [
             self._looked_at(feed, next(outputs)) if _needs_hidden(feed) else Fed(next(states), None) for feed in feeds
@@ -109,6 +113,13 @@ class Engine:
             return Fed(output.state, features)
         nats = self.model.surprises(output.hidden[: len(feed.followers)], feed.followers)
         return Fed(output.state, features, nats.numpy())
+
+
+def _pooler(name: str, model: Model) -> SpanPooler:
+    head = next((head for head in model.eos_heads.values() if head.name == name), None)
+    if head is None and name.startswith("eos_"):
+        raise ShapeError(f"pooling {name!r} needs a head of EmbeddingRWKV, which these weights lack; use auto or mean")
+    return head or poolings.choose(name, model.embedding_head, model.config.n_embd)
 
 
 def _needs_hidden(feed: Feed) -> bool:

@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rwkv_runtime.config import ModelConfig
-from rwkv_runtime.errors import WeightsError
+from rwkv_runtime.errors import ShapeError, WeightsError
 from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
@@ -264,6 +264,28 @@ class Stack:
         stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
         return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
 
+    def tapped(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensors, Tensor]:
+        """What `window` gives, and the mean of the normalised streams behind some layers, from 1 on: [B, T, D].
+
+        Raises ShapeError for a layer that there is not.
+        """
+        if not layers or not all(1 <= layer <= len(self.layers) for layer in layers):
+            raise ShapeError(f"layers {list(layers)} of a model of {len(self.layers)}; give some from 1 on")
+        taken: list[Tensor] = []
+
+        def look(index: int, stream: Stream) -> None:
+            if index + 1 in layers:
+                x = stream.summed()
+                taken.append(F.layer_norm(x, x.shape[-1:]).to(self.head_place.device))
+
+        stream, parts, handed, window = self._below_last(tokens, state, lengths, look)
+        stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
+        look(len(self.layers) - 1, stream)
+        residual = stream.summed().to(self.head_place.device)
+        return residual, self._together(state, [*parts, last]), torch.stack(taken).mean(dim=0)
+
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
         if self.step is not None and _is_step(tokens, self.step):
@@ -291,9 +313,16 @@ class Stack:
         return self.first_norm(rows.to(self.device).float())
 
     def _below_last(
-        self, tokens: Tensor, state: Tensors, lengths: Sequence[int]
+        self,
+        tokens: Tensor,
+        state: Tensors,
+        lengths: Sequence[int],
+        look: Callable[[int, Stream], None] = lambda index, stream: None,
     ) -> tuple[Stream, list[Tensors], Tensor | None, Window]:
-        """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...)."""
+        """Run all layers but the last; returns (its input, their parts of the new state, what is handed on, ...).
+
+        `look` is shown the stream behind each of them.
+        """
         x = self._embedded(tokens)
         stream, window, handed = Stream(x), Window(tokens.cpu(), x, Lengths.of(lengths)), None
         parts: list[Tensors] = []
@@ -303,6 +332,7 @@ class Stack:
             if index == len(self.layers) - 1:
                 break
             stream, changed, handed = layer(stream, self._part(state, index), handed, window)
+            look(index, stream)
             parts.append(changed)
         return stream, parts, handed, window
 

@@ -10,7 +10,7 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import auto_dtype, generations, native, tokenizers, triton, weights
+from rwkv_runtime import auto_dtype, eos_heads, generations, native, tokenizers, triton, weights
 from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
@@ -57,10 +57,11 @@ def load(
     trained_head = any(name.startswith(PREFIX) for name in stored.names())
     config = network.config
     head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size) if trained_head else None
+    eos = eos_heads.read(stored, config.n_embd)
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
-    return Model(network, tokenizer, fingerprint, head, plan.name)
+    return Model(network, tokenizer, fingerprint, head, plan.name, eos)
 
 
 def operations_of(kernels: str) -> Operations:

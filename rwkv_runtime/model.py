@@ -24,6 +24,7 @@ from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
+    from rwkv_runtime.eos_heads import EosHead
     from rwkv_runtime.grammar import Grammar, Vocabulary
 
 __all__ = ["Logits", "Model", "ModelConfig", "Output"]
@@ -44,13 +45,15 @@ class Output:
     """What reading T tokens gave. All tensors are float32.
 
     `residual` [T, D] is the stream after the last layer, `hidden` [T, D] the same after the final norm; `logits` is
-    [V] for "last", [T, V] for "all", and None for "none" or if there were no tokens to have a last one.
+    [V] for "last", [T, V] for "all", and None for "none" or if there were no tokens to have a last one. `tapped` [T, D]
+    is the mean of the normalised streams behind the layers that were asked for, None if none were.
     """
 
     hidden: Tensor
     residual: Tensor
     logits: Tensor | None
     state: State
+    tapped: Tensor | None = None
 
 
 class Model:
@@ -63,12 +66,14 @@ class Model:
         fingerprint: str,
         embedding_head: EmbeddingHead | None = None,
         dtype: str = "fp32",
+        eos_heads: Mapping[str, EosHead] | None = None,
     ) -> None:
         """`dtype` names the precision of the network's matrices, or is the strategy that they were placed by."""
         self.config = network.config
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.embedding_head = embedding_head
+        self.eos_heads = eos_heads or {}
         self.device = network.device
         self.dtype = dtype
         self._network = network
@@ -81,6 +86,11 @@ class Model:
         from rwkv_runtime.grammar import Vocabulary
 
         return Vocabulary(self.tokenizer, self.config.vocab_size)
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """What makes logits of hidden states, as stored [vocabulary, D]; not to be written."""
+        return self._network.head_weight
 
     def initial_state(self) -> State:
         """The state before the first token."""
@@ -110,8 +120,10 @@ class Model:
                 raise NotFiniteError(_bad_logits(scores, state.tokens_seen + len(tokens)))
             return Output(hidden, residual, scores, self._advanced(state, tensors, len(tokens)))
 
-    def forward_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[Output]:
-        """Read up to `lanes` items of up to `width` tokens each; no logits.
+    def forward_padded(
+        self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int, layers: tuple[int, ...] = ()
+    ) -> list[Output]:
+        """Read up to `lanes` items of up to `width` tokens each; no logits. `layers`, from 1 on, are to be tapped.
 
         Every item is computed at [1, width], on a GPU together with the others at [lanes, width], whatever its own
         length: its bits depend on its tokens, its state and that shape alone, never on the other items or on its place
@@ -120,8 +132,8 @@ class Model:
         """
         self._check_fit(items, lanes, width)
         if self._batches and items:
-            return self._padded_together(items, lanes, width)
-        return [self._padded(tokens, state, width) for tokens, state in items]
+            return self._padded_together(items, lanes, width, layers)
+        return [self._padded(tokens, state, width, layers) for tokens, state in items]
 
     def advance_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[State]:
         """The states that `forward_padded` gives, to the bit, without the work that only its hidden states need."""
@@ -213,13 +225,20 @@ class Model:
         request = Request(prompt, state, max_tokens, sampling, tuple(stop), stop_after, seed, grammar)
         return decode(self, [request], lanes=1)[0].text
 
-    def _padded(self, tokens: Sequence[int], state: State, width: int) -> Output:
+    def _padded(self, tokens: Sequence[int], state: State, width: int, layers: tuple[int, ...]) -> Output:
         self._check(tokens, state)
         with torch.inference_mode():
-            residual, tensors = self._run(tokens, state.tensors, width)
+            tapped = None
+            if layers and tokens:
+                lane = self._lane(state.tensors)
+                streams, after, taps = self._network.tapped(_padded(tokens, width), lane, [len(tokens)], layers)
+                residual, tapped = streams[0], taps[0, : len(tokens)]
+                tensors: Mapping[str, Tensor] = {name: tensor.squeeze(1) for name, tensor in after.items()}
+            else:
+                residual, tensors = self._run(tokens, state.tensors, width)
             self._check_finite([residual[: len(tokens)], *tensors.values()], tokens, state.tensors, state.tokens_seen)
             hidden = self._network.final_norm(residual)[: len(tokens)]
-            return Output(hidden, residual[: len(tokens)], None, self._advanced(state, tensors, len(tokens)))
+            return Output(hidden, residual[: len(tokens)], None, self._advanced(state, tensors, len(tokens)), tapped)
 
     def _run(
         self, tokens: Sequence[int], tensors: Mapping[str, Tensor], width: int
@@ -240,10 +259,14 @@ class Model:
             self._check_finite([*tensors.values()], tokens, state.tensors, state.tokens_seen)
             return self._advanced(state, tensors, len(tokens))
 
-    def _padded_together(self, items: Sequence[Item], lanes: int, width: int) -> list[Output]:
+    def _padded_together(self, items: Sequence[Item], lanes: int, width: int, layers: tuple[int, ...]) -> list[Output]:
         with torch.inference_mode():
             given, tensors, lengths = self._batch(items, lanes, width)
-            residuals, after = self._network.window(given, tensors, lengths)
+            taps = None
+            if layers:
+                residuals, after, taps = self._network.tapped(given, tensors, lengths, layers)
+            else:
+                residuals, after = self._network.window(given, tensors, lengths)
             hidden = self._network.final_norm(residuals)
             outputs = []
             for lane, (tokens, state) in enumerate(items):
@@ -251,7 +274,8 @@ class Model:
                 residual = residuals[lane, :count]
                 self._check_finite([residual, *own.values()], tokens, state.tensors, state.tokens_seen)
                 advanced = self._advanced(state, own if count else state.tensors, count)
-                outputs.append(Output(hidden[lane, :count], residual, None, advanced))
+                tapped = None if taps is None else taps[lane, :count]
+                outputs.append(Output(hidden[lane, :count], residual, None, advanced, tapped))
             return outputs
 
     def _advanced_together(self, items: Sequence[Item], lanes: int, width: int) -> list[State]:

@@ -29,6 +29,10 @@ class Network(Protocol):
     def output_device(self) -> torch.device:
         """Where residuals and logits are."""
 
+    @property
+    def head_weight(self) -> Tensor:
+        """What makes logits of hidden states, as stored [vocabulary, D]."""
+
     def initial_state(self) -> Tensors:
         """The state before the first token, of one sequence."""
 
@@ -40,6 +44,11 @@ class Network(Protocol):
         Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing. `room` is
         an older state of the same shapes that nobody needs: the new one may be written there.
         """
+
+    def tapped(
+        self, tokens: Tensor, state: Tensors, lengths: Sequence[int], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensors, Tensor]:
+        """What `window` gives, and the mean of the normalised streams behind some layers, from 1 on: [B, T, D]."""
 
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""

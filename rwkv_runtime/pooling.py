@@ -43,6 +43,10 @@ class SpanPooler(Protocol):
     def feature_size(self) -> int:
         """Numbers per token that are summed: F."""
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers, counted from 1, whose streams `features` wants in `Output.tapped`; none for hidden states."""
+
     def features(self, output: Output, tokens: Sequence[int]) -> Floats:
         """Per token of an output of `tokens`: [T, F]."""
 
@@ -71,6 +75,7 @@ class EmbeddingHead:
     projection: Tensor  # [E, 2 * D]: w_mean beside w_last
     rotation: Tensor | None
     name: str = "embed_head"
+    layers: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, weights: Weights, width: int, vocabulary: int) -> EmbeddingHead:
@@ -124,15 +129,19 @@ class EmbeddingHead:
         with torch.inference_mode():
             for row, (span, static) in enumerate(zip(inputs, means[:, width:], strict=True)):
                 vectors[row] = _array(self.projection @ torch.from_numpy(span)) + static
-        return _unit(vectors)
+        return unit(vectors)
 
 
 @dataclass(frozen=True)
 class MeanPooler:
-    """The mean of the hidden states after the final norm, for weights without a trained head."""
+    """The mean of the hidden states after the final norm, for weights without a trained head.
+
+    With `layers` it is the mean over the streams behind these layers instead, each normalised without weights.
+    """
 
     width: int
     name: str = "mean"
+    layers: tuple[int, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -145,15 +154,19 @@ class MeanPooler:
         return self.width
 
     def features(self, output: Output, tokens: Sequence[int]) -> Floats:
-        """The hidden states themselves, [T, D]."""
+        """The hidden states themselves, or what was tapped, [T, D]."""
         _check_rows(output, tokens)
-        return _array(output.hidden)
+        if not self.layers:
+            return _array(output.hidden)
+        if output.tapped is None:
+            raise ShapeError(f"an output without what is behind the layers {self.layers}; read it with `layers`")
+        return _array(output.tapped)
 
     def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
         """Vectors [n, D] of unit length."""
         _check_spans(self, sums, last, counts)
         means: Floats = (sums / counts[:, None]).astype(np.float32)
-        return _unit(means)
+        return unit(means)
 
 
 def choose(name: str, head: EmbeddingHead | None, width: int) -> SpanPooler:
@@ -165,11 +178,11 @@ def choose(name: str, head: EmbeddingHead | None, width: int) -> SpanPooler:
     raise ShapeError(f"pooling {name!r} is not possible with these weights; use auto or mean")
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
     """Scale each row to length 1; a row of zeros stays as it is."""
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-    unit: Floats = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
-    return unit
+    scaled: Floats = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    return scaled
 
 
 def _array(tensor: Tensor) -> Floats:

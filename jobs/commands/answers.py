@@ -33,12 +33,16 @@ def search(
     run: RunPath,
     text: Annotated[str, typer.Argument(help="What to look for.", metavar="TEXT")],
     top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="How many sentences to show.")] = 10,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Search the sections, windows or documents of this task.", metavar="NAME"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the sentences of a finished run nearest to a text, by words and by vectors together."""
     from jobs.answers import search_run
 
-    found = search_run(run, text, top)
+    found = search_run(run, text, top, task)
     if as_json:
         data(found)
         return
@@ -114,6 +118,8 @@ def extract(
 
 def embed(
     document: Document,
+    unit: Annotated[str, typer.Option("--unit", help="sentence, section, window or document.")] = "sentence",
+    pooling: Annotated[str, typer.Option("--pooling", help="How a vector is read; see `unspool schema`.")] = "auto",
     dims: Annotated[int | None, typer.Option("--dims", min=1, help="Keep only the first numbers.")] = None,
     model: Model = None,
     language: Language = "auto",
@@ -122,8 +128,9 @@ def embed(
     quiet: Quiet = False,
     no_progress: NoProgress = False,
 ) -> None:
-    """Make a vector of each sentence of one document; JSON lines on stdout."""
-    _once(document, {"type": "embed", "dims": dims}, model, language, output, as_json, quiet, no_progress)
+    """Make a vector of each sentence (or section, window) of one document; JSON lines on stdout."""
+    task = {"type": "embed", "dims": dims, "unit": unit, "pooling": pooling}
+    _once(document, task, model, language, output, as_json, quiet, no_progress)
 
 
 def _once(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import AsJson, data, say
+from jobs.commands.options import AsJson, Model, data, say
 from jobs.errors import safe, usage_error
 
 
@@ -38,8 +38,21 @@ def init(
     say(safe(f"written to {job}; see what it would read: unspool plan {job}"))
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Say what is fast here, what is missing, and what it would take."""
+def doctor(
+    as_json: AsJson = False,
+    recall: Annotated[bool, typer.Option("--recall", help="Measure how far back the model remembers.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --recall: more facts, further back, more often.")] = False,
+    chart: Annotated[
+        Path | None, typer.Option("--chart", help="With --recall: also draw it, as .svg or .png.", metavar="FILE")
+    ] = None,
+    model: Model = None,
+) -> None:
+    """Say what is fast here, what is missing, and what it would take; with --recall, what the model remembers."""
+    if recall:
+        _recall(model or "default", full, chart, as_json)
+        return
+    if full or chart is not None:
+        raise usage_error("USAGE", "--full and --chart are about what is remembered; add --recall")
     from jobs.doctor import examine
 
     findings = examine()
@@ -50,3 +63,18 @@ def doctor(as_json: AsJson = False) -> None:
         typer.echo(safe(f"{finding.mark} {finding.what}: {finding.found}"))
         if finding.advice:
             typer.echo(safe(f"    {finding.advice}"))
+
+
+def _recall(model: str, full: bool, chart: Path | None, as_json: bool) -> None:
+    from jobs.recall import check_picture, draw, lines_of, measure
+
+    if chart is not None:
+        check_picture(chart)
+    found = measure(model, full)
+    if chart is not None:
+        draw(found, chart)
+    if as_json:
+        data(found.to_json())
+        return
+    for line in lines_of(found):
+        typer.echo(safe(line))

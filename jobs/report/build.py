@@ -117,10 +117,18 @@ def _facts(run: RunDirectory, view: LedgerView, rows: Sequence[Mapping[str, Any]
         "documents": len(rows),
         "failed": sum(row["status"] == "failed" for row in rows),
         "tokens": sum(row["tokens_read"] or 0 for row in rows),
+        "read_per_token": _read_per_token(read),
         "sentences": sum(document.rows("sentences") for document in finished),
         "coverage": covered / size if size else None,
         "seconds": round(_seconds_reading(run.metrics) or sum(document.seconds for document in finished), 1),
     }
+
+
+def _read_per_token(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """How often the model has read a token of the text: once, unless units are read by themselves or states probed."""
+    known = [row for row in rows if row.get("tokens_fed") is not None]
+    tokens = sum(row["tokens"] or 0 for row in known)
+    return round(sum(row["tokens_fed"] for row in known) / tokens, 3) if tokens else None
 
 
 def _seconds_reading(metrics: Path) -> float:
@@ -291,8 +299,9 @@ def _sentence_texts(run: RunDirectory, ids: Sequence[str | None]) -> dict[str, t
 def _overview(run: RunDirectory, chars: Mapping[str, int], points: int) -> Overview:
     from pipeline.overview import Overview, overview
 
-    folder = run.output / "sentences"
-    return overview(folder, chars, points) if folder.is_dir() else Overview({}, ())
+    folders = [run.output / table for table in ("sentences", "vectors")]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    return overview(folder, chars, points) if folder is not None else Overview({}, ())
 
 
 def _fewer(sections: list[tuple[str, int, int]], most: int) -> list[tuple[str, int, int]]:

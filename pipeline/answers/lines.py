@@ -23,7 +23,7 @@ WINDOW = 512
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence with its place, and its unit vector [dimensions] where one is stored."""
+    """A sentence, or another unit and how it begins, with its place; its unit vector [dimensions] if one is stored."""
 
     sentence_id: str
     doc_id: str
@@ -35,18 +35,19 @@ class Line:
     vector: NDArray[np.float32] | None = None
 
 
-def lines_of_table(sentences: ds.Dataset, doc_id: str | None = None) -> Iterator[Line]:
-    """The rows of a `sentences` table, of one document or of all."""
+def lines_of_table(rows: ds.Dataset, doc_id: str | None = None, task: str | None = None) -> Iterator[Line]:
+    """The rows of `sentences`, of one document or of all; or those that a task made in `vectors`, each as one line."""
     import pyarrow.compute as pc
 
     wanted = None if doc_id is None else pc.field("doc_id") == doc_id
-    for batch in sentences.to_batches(columns=list(_COLUMNS), filter=wanted, batch_size=_BATCH):
+    if task is not None:
+        wanted = pc.field("task") == task
+    dimensions = tables.dimensions_of(rows.schema)
+    for batch in rows.to_batches(columns=list(_COLUMNS), filter=wanted, batch_size=_BATCH):
         if not batch.num_rows:
             continue
-        found = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)
-        vectors = tables.unit_vectors(found).reshape(batch.num_rows, -1)
-        rows = batch.drop_columns(["embedding"]).to_pylist()
-        for row, vector in zip(rows, vectors, strict=True):
+        vectors = tables.unit_vectors(batch.column("embedding"), dimensions)
+        for row, vector in zip(batch.drop_columns(["embedding"]).to_pylist(), vectors, strict=True):
             yield Line(
                 row["id"],
                 row["doc_id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from pipeline.answers.lines import Line
 from pipeline.retrieval.bm25 import idf, length_damping, saturated
 from pipeline.retrieval.fusion import best, weighted_mean
 from pipeline.retrieval.terms import terms_of
+
+Vector: TypeAlias = NDArray[np.float32]
 
 WORDS_WEIGHT: Final = 0.5
 _LARGEST_COUNT: Final = 65_535

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import MissingExtraError, SinkError
-from pipeline.exported import Dataset, ExportTable, JsonText, SinkOptions, plain_rows, vector_size
+from pipeline.exported import BitText, Dataset, ExportTable, JsonText, SinkOptions, plain_rows, vector_size
 
 SUFFIX: Final = ".sql"
 OPTIONS: Final = frozenset[str]()
@@ -79,6 +79,8 @@ def _indexes(table: ExportTable) -> Iterator[str]:
         if 0 < (vector_size(field.type) or 0) <= _LONGEST_INDEXED:
             kind = _type(field.type).partition("(")[0]
             yield f'CREATE INDEX ON "{table.name}" USING hnsw ("{field.name}" {kind}_cosine_ops)'
+        elif pa.types.is_fixed_size_binary(field.type):
+            yield f'CREATE INDEX ON "{table.name}" USING hnsw ("{field.name}" bit_hamming_ops)'
 
 
 def _type(kind: pa.DataType) -> str:
@@ -89,6 +91,8 @@ def _type(kind: pa.DataType) -> str:
                 f"pgvector holds up to 16,000 dimensions, these vectors have {size:,}; shorten them: --dims"
             )
         return f"vector({size})" if size <= _LONGEST_VECTOR else f"halfvec({size})"
+    if pa.types.is_fixed_size_binary(kind):
+        return f"bit({8 * kind.byte_width})"
     if pa.types.is_integer(kind):
         return "bigint" if kind.bit_width > 32 else "integer"
     if pa.types.is_floating(kind):
@@ -110,6 +114,8 @@ def _cell(value: Any) -> str:
         return "\\N"
     if isinstance(value, bool):
         return "t" if value else "f"
+    if isinstance(value, BitText):
+        return f"x{value}"
     if isinstance(value, list | dict):
         value = json.dumps(_without_nul(value), ensure_ascii=False)
     return value if isinstance(value, JsonText) else str(value).translate(_ESCAPES)

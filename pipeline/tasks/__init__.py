@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from pipeline.documents import DocumentFacts, DocumentRef
 from pipeline.folder import entries
 from pipeline.segments import Segment
+from pipeline.units import Found, Want
 from pipeline.values import Value
 
 if TYPE_CHECKING:
+    from pipeline.claims.writing import Written
     from rwkv_runtime.engine import Fed, Feed
     from rwkv_runtime.state import State
 
@@ -47,8 +49,19 @@ class Keep:
     state: State
 
 
-Request: TypeAlias = "Emit | Keep | Feed"
-Steps: TypeAlias = "Generator[Request, Fed | None, Memory]"
+@dataclass(frozen=True)
+class Write:
+    """A summary to be written about some sentences, in at most so many claims."""
+
+    sentences: tuple[str, ...]
+    most: int
+
+
+Request: TypeAlias = "Emit | Keep | Feed | Write"
+Answer: TypeAlias = "Fed | Written"
+"""What comes back of a Feed or of a Write."""
+
+Steps: TypeAlias = "Generator[Request, Answer | None, Memory]"
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,8 @@ class Moment:
     `vectors` [n, dimensions] belong to the n sentences of the segment, unit length; None if no task asked.
     `state` is the document's state behind the segment. `memory` is what the task handed back last. `queries` are the
     vectors [dimensions] of the texts that any task asked for. `surprise` [n] are the sentences' mean nats a token, NaN
-    for one that nothing stands before; None if no task asked. `isolated` [n, dimensions] are vectors of the sentences
-    read by themselves, from the initial state; None if no task asked.
+    for one that nothing stands before; None if no task asked. `units` are those that the segment has
+    closed, by what was wanted.
     """
 
     ref: DocumentRef
@@ -70,14 +83,15 @@ class Moment:
     memory: Memory
     queries: Queries = field(default_factory=dict)
     surprise: NDArray[np.float32] | None = None
-    isolated: NDArray[np.float32] | None = None
+    units: Found = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ending:
     """What a task sees when the whole document has been read.
 
-    `boundary` is the state behind the last segment that text appended to the document could not change.
+    `boundary` is the state behind the last segment that text appended to the document could not change. `units` are
+    those that were still open, by what was wanted.
     """
 
     ref: DocumentRef
@@ -88,6 +102,7 @@ class Ending:
     boundary: State
     memory: Memory
     queries: Queries = field(default_factory=dict)
+    units: Found = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -139,16 +154,16 @@ def wants_surprise(tasks: Sequence[Task]) -> bool:
 
 
 @runtime_checkable
-class Isolating(Protocol):
-    """A task that may want a vector of each sentence read by itself, beside the document."""
+class Measuring(Protocol):
+    """A task that wants vectors of other units than sentences, or read in another way than off the stream."""
 
     @property
-    def wants_isolated(self) -> bool: ...
+    def wants(self) -> tuple[Want, ...]: ...
 
 
-def wants_isolated(tasks: Sequence[Task]) -> bool:
-    """Whether any of the tasks wants vectors of sentences read by themselves."""
-    return any(task.wants_isolated for task in tasks if isinstance(task, Isolating))
+def wants_of(tasks: Sequence[Task]) -> tuple[Want, ...]:
+    """The kinds of vectors that any of the tasks wants beside those of the sentences on the stream, each once."""
+    return tuple(dict.fromkeys(want for task in tasks if isinstance(task, Measuring) for want in task.wants))
 
 
 @runtime_checkable

@@ -1,4 +1,5 @@
-"""Extractive summaries: sentences of the text itself, verbatim, each cited with its span and the reasons for it.
+"""Summaries: sentences of the text itself, verbatim, each cited with its span and the reasons for it; or claims that a
+model writes about the best of them, each checked against the sentences that it cites.
 
 A selector runs with the reading, one for the open section and one for the document, so a summary costs no second pass
 and its memory does not grow with the document. It goes by words, not by sentence vectors: see DECISIONS.md.
@@ -6,10 +7,10 @@ and its memory does not grow with the document. It goes by words, not by sentenc
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import pyarrow as pa
 
@@ -18,11 +19,17 @@ from pipeline.query import Query
 from pipeline.retrieval.terms import terms_of
 from pipeline.segments import Sentence
 from pipeline.selection import Budget, Candidate, Choice, Lens, Selection
-from pipeline.tasks import Emit, Ending, Memory, Moment, Options, Steps
+from pipeline.tasks import Answer, Emit, Ending, Memory, Moment, Options, Request, Steps, Write
 from pipeline.tasks.embed import sentence_id
 from pipeline.values import Value
 
+if TYPE_CHECKING:
+    from pipeline.claims.writing import Written
+
 TYPE: Final = "summarize"
+MATERIAL: Final = 12
+"""Sentences that a model is given to write about: the best of a text of any length."""
+
 _SENTENCES_PER_CHOICE: Final = 3
 _USUAL_LANGUAGE: Final = "en"
 
@@ -39,10 +46,22 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Place:
+    """What a summary is of: half-open, in code points."""
+
+    doc_id: str
+    level: str
+    index: int
+    char_start: int
+    char_end: int
+
+
+@dataclass(frozen=True)
 class Summarize:
     """Summaries of every section (or of every `every_tokens` tokens), and of the whole document at its end.
 
     With a `query` they hold what answers it. A summary ends at `max_sentences` or `max_words`, whichever comes first.
+    `written` ones are claims about the best `MATERIAL` sentences, a line each, with the numbers of their citations.
     """
 
     name: str
@@ -54,6 +73,7 @@ class Summarize:
     every_tokens: int | None = None
     at_end: bool = True
     wants_vectors: bool = False
+    written: bool = False
 
     @property
     def by_words(self) -> bool:
@@ -84,9 +104,8 @@ class Summarize:
         document, stretch = _remembered(ending.memory, lens.query)
         yield from self._close(ending.ref.doc_id, lens, stretch)
         if self.at_end and document.count:
-            chosen = document.choose(Budget(self.max_sentences, self.max_words), lens)
-            if chosen:
-                yield Emit("summaries", self._row(ending.ref.doc_id, "document", 0, 0, ending.chars, chosen))
+            place = Place(ending.ref.doc_id, "document", 0, 0, ending.chars)
+            yield from self._summed_up(place, document, self.max_sentences, lens)
         return {}
 
     def _lens(self, language: str | None) -> Lens:
@@ -99,32 +118,36 @@ class Summarize:
             return str((sentence.token_end - 1) // self.every_tokens)
         return (sentence.section or "") if self.every_section else None
 
-    def _close(self, doc_id: str, lens: Lens, stretch: Stretch | None) -> Generator[Emit, object, None]:
+    def _close(self, doc_id: str, lens: Lens, stretch: Stretch | None) -> Generator[Request, Answer | None, None]:
         if stretch is None:
             return
         # A short section is not repeated whole: its summary is a third of it at most, and one sentence at least.
         limit = min(self.max_sentences, -(-stretch.selection.count // _SENTENCES_PER_CHOICE))
-        chosen = stretch.selection.choose(Budget(limit, self.max_words), lens)
-        if chosen:
-            row = self._row(doc_id, "section", stretch.index, stretch.char_start, stretch.char_end, chosen)
-            yield Emit("summaries", row)
+        place = Place(doc_id, "section", stretch.index, stretch.char_start, stretch.char_end)
+        yield from self._summed_up(place, stretch.selection, limit, lens)
 
-    def _row(self, doc_id: str, level: str, index: int, start: int, end: int, chosen: tuple[Choice, ...]) -> pa.Table:
+    def _summed_up(
+        self, place: Place, selection: Selection, most: int, lens: Lens
+    ) -> Generator[Request, Answer | None, None]:
+        """Choose and, if wanted, have written."""
+        budget = Budget(MATERIAL) if self.written else Budget(most, self.max_words)
+        chosen = selection.choose(budget, lens)
+        if not chosen:
+            return
+        if not self.written:
+            yield Emit("summaries", self._row(place, _quoted(place.doc_id, chosen)))
+            return
+        answer = yield Write(tuple(choice.candidate.text for choice in chosen), most)
+        row = _claimed(place.doc_id, chosen, cast("Written", answer))
+        yield Emit("summaries", self._row(place, row))
+
+    def _row(self, place: Place, content: dict[str, object]) -> pa.Table:
         row = {
-            "id": f"{doc_id}#{self.name}#{level}{index:05d}",
-            "doc_id": doc_id,
+            "id": f"{place.doc_id}#{self.name}#{place.level}{place.index:05d}",
             "task": self.name,
-            "level": level,
-            "index": index,
-            "char_start": start,
-            "char_end": end,
-            "text": "\n".join(choice.candidate.text for choice in chosen),
-            "mode": "extractive",
-            "citations": [_citation(doc_id, choice.candidate) for choice in chosen],
-            "finish_reason": "stop",
-            "tokens_generated": 0,
             "seed": self.seed,
-            "reasons": [list(choice.reasons) for choice in chosen],
+            **asdict(place),
+            **content,
         }
         return pa.Table.from_pylist([row], schema=tables.SUMMARIES)
 
@@ -140,7 +163,38 @@ def make(options: Options) -> Summarize:
         every_section=every == "section",
         every_tokens=every["tokens"] if isinstance(every, dict) else None,
         at_end=options["at_end"],
+        written=options.get("mode") == "abstractive",
     )
+
+
+def _quoted(doc_id: str, chosen: Sequence[Choice]) -> dict[str, object]:
+    """A summary of the chosen sentences themselves."""
+    return {
+        "text": "\n".join(choice.candidate.text for choice in chosen),
+        "mode": "extractive",
+        "citations": [_citation(doc_id, choice.candidate) for choice in chosen],
+        "finish_reason": "stop",
+        "tokens_generated": 0,
+        "reasons": [list(choice.reasons) for choice in chosen],
+    }
+
+
+def _claimed(doc_id: str, chosen: Sequence[Choice], written: Written) -> dict[str, object]:
+    """A summary of claims. A line ends with the numbers of its citations; its reasons say whether it was replaced."""
+    places = sorted({place for claim in written.claims for place in claim.cited})
+    numbers = {place: number for number, place in enumerate(places, start=1)}
+    lines = [
+        f"{' '.join(claim.text.split())} [{', '.join(str(numbers[place]) for place in claim.cited)}]"
+        for claim in written.claims
+    ]
+    return {
+        "text": "\n".join(lines),
+        "mode": "abstractive",
+        "citations": [_citation(doc_id, chosen[place].candidate) for place in places],
+        "finish_reason": written.finish_reason,
+        "tokens_generated": written.tokens,
+        "reasons": [["claim"] if claim.failed is None else ["replaced", claim.failed] for claim in written.claims],
+    }
 
 
 def _citation(doc_id: str, cited: Candidate) -> dict[str, object]:

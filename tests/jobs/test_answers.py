@@ -59,6 +59,33 @@ def test_a_search_finds_the_sentence_with_its_place_and_document(project: Projec
     assert [hit["score"] for hit in said.data] == sorted((hit["score"] for hit in said.data), reverse=True)
 
 
+def test_a_search_among_sections_and_windows_finds_the_one_that_holds_the_words(tmp_path: Path) -> None:
+    text = f"# One\n\n{prose(8)}\n\n# Two\n\n{KEY} {prose(6, seed=1)}\n\n# Three\n\n{prose(8, seed=2)}"
+    project = Project(tmp_path / "units", **{"a.md": text})
+    each = [
+        {"name": "parts", "type": "embed", "unit": "section", "pooling": "contextual+isolated", "dtype": "binary"},
+        {"name": "wide", "type": "embed", "unit": "window", "tokens": 64, "pooling": "contextual+isolated"}
+        | {"dtype": "binary"},
+    ]
+    project.write_job(tasks=each)
+    assert project.run().code == 0
+
+    for task, others in ((), ("--task", "wide")), (("--task", "wide"), ()):
+        found = unspool("search", str(project.out), "brass key locker", "--json", *task).data
+        assert KEY in text[found[0]["char_start"] : found[0]["char_end"]]
+        assert found[0]["sentence_id"] not in [
+            hit["sentence_id"] for hit in unspool("search", str(project.out), "brass key", "--json", *others).data
+        ]
+    assert "there are ['parts', 'wide']" in unspool("search", str(project.out), "x", "--task", "parst").err
+    assert "the run has no sentences" in unspool("ask", str(project.out), "Where is it?").err
+    assert unspool("verify", str(project.out)).code == 0
+    exported = tmp_path / "rows.jsonl"
+    assert unspool("export", str(project.out), "--to", "jsonl", "-o", str(exported)).code == 0
+    rows = [json.loads(line) for line in (exported / "vectors.jsonl").read_text("utf-8").splitlines()]
+    assert {row["unit"] for row in rows} == {"section", "window"} and all(len(row["embedding"]) == 192 for row in rows)
+    assert '"map":[[' in (project.out / "report.html").read_text("utf-8")
+
+
 def test_a_search_without_words_or_without_vectors_is_refused(project: Project, tmp_path: Path) -> None:
     other = Project(tmp_path / "other", a=prose(3))
     other.write_job(tasks=[{"name": "terms", "type": "extract"}])

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import finalize as finalize_module
 from jobs.errors import JobError
 from jobs.finalize import CUTS, DEFAULT_CUT, _row_groups, finalize, materialise_states
 from jobs.ledger import Done, Epoch, Finished, Part, RunLedger
@@ -289,3 +290,14 @@ def test_files_hold_whole_row_groups_within_the_limits_of_the_format() -> None:
         assert cut.file_rows % cut.group_rows == 0
         assert cut.group_rows <= 25_000
         assert cut.file_rows <= 250_000
+
+
+def test_rows_of_an_earlier_version_have_null_where_a_column_came_later() -> None:
+    schema = SCHEMAS["documents"]
+    row = pa.Table.from_pylist([{"doc_id": "a", "tokens": 5, "metadata": []}], schema)
+    found = finalize_module._with_all_columns(row.drop_columns(["tokens_fed"]), schema).cast(schema)
+
+    assert found.schema == schema
+    assert (found["tokens_fed"].to_pylist(), found["tokens"].to_pylist()) == ([None], [5])
+    with pytest.raises(ValueError, match=r"."):
+        finalize_module._with_all_columns(row.drop_columns(["tokens"]), schema).cast(schema)

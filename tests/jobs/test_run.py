@@ -21,7 +21,7 @@ from pipeline.tables import unit_vectors
 from rwkv_runtime import State, load
 from tests.jobs.project import Project, contents, events, finish, prose, start, unspool, wait_for_event
 
-TABLES = ("documents", "failures", "sentences", "summaries")
+TABLES = ("contexts", "documents", "failures", "sentences", "summaries")
 ODD_TEXT = "\ufeffDas ist ein Satz. Ein zweiter, mit Umlauten: äöü!\r\n\r\n𝔘nd 日本語 dazu. “Quoted.” No end"
 DIMENSIONS = 384
 
@@ -168,7 +168,7 @@ def test_smaller_vectors_are_read_back_as_the_numbers_asked_for(
     assert project.run().code == 0
     table = polars.read_parquet(project.out / "output" / "sentences" / "*.parquet")
     assert table.schema["embedding"] == polars.Array(numbers, 64)
-    vectors = unit_vectors(table["embedding"].to_numpy())
+    vectors = unit_vectors(table["embedding"].to_arrow(), 64)
     assert abs((vectors**2).sum(axis=1) - 1).max() < 0.05
 
 
@@ -178,7 +178,9 @@ def test_the_python_surface_opens_the_tables_of_a_run(finished: Project) -> None
     assert (result.exit_code, result.documents, result.failed) == (3, 4, 1)
     for table in TABLES:
         assert result.table(table).count_rows() == len(rows(finished, table))
-    with pytest.raises(JobError, match="no table `sentence`; there are documents, failures, sentences, summaries"):
+    with pytest.raises(
+        JobError, match="no table `sentence`; there are contexts, documents, failures, sentences, summaries"
+    ):
         result.table("sentence")
 
 

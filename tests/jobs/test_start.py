@@ -15,6 +15,7 @@ import yaml
 from jobs import doctor
 from jobs.spec import load_spec
 from tests.jobs.project import REPOSITORY, prose, unspool
+from tests.pipeline.readings import bpe_tensors, save_model
 
 
 @pytest.fixture
@@ -149,3 +150,26 @@ def test_what_is_missing_comes_with_the_line_that_installs_it(monkeypatch: pytes
 
     assert "- extra pdf: no-such-package is not installed" in said.out
     assert "-m pip install 'unspool[pdf]'" in said.out
+
+
+def test_the_doctor_tells_and_draws_what_a_model_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import recall
+
+    monkeypatch.setattr(recall, "QUICK", recall.Grid((1, 2), (16, 32), 1))
+    model, picture = save_model(tmp_path / "bpe", bpe_tensors()), tmp_path / "recall.svg"
+    said = unspool("doctor", "--recall", "-m", model, "--chart", str(picture), "--json")
+
+    assert said.code == 0 and picture.read_text("utf-8").startswith("<?xml")
+    assert {(cell["facts"], cell["distance"]) for cell in said.data["cells"]} == {(1, 16), (1, 32), (2, 16), (2, 32)}
+    told = unspool("doctor", "--recall", "-m", model).out.splitlines()
+    assert [line.split()[1] for line in told[1:7]] == ["state", "quoted", "read"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--full"], "add --recall"), (["--recall", "--chart", "a.pdf"], "is drawn as one of .svg, .png")],
+)
+def test_a_doctor_that_is_asked_wrongly_says_so_at_once(arguments: list[str], said: str) -> None:
+    found = unspool("doctor", *arguments)
+
+    assert found.code == 2 and said in found.err

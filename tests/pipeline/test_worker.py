@@ -433,3 +433,22 @@ def test_progress_says_how_far_each_document_is(model: str, corpus: list[Documen
     assert 0 < report.text_bytes < corpus[0].size
     assert progress.tokens_fed == sum(WINDOW for _ in progress.lanes)
     assert progress.peak_memory_bytes > 1 << 20
+
+
+def test_a_document_is_read_once_however_many_tasks_are_made_of_it(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", bpe_tensors())
+    ref = document(tmp_path / "a.md", prose(40))
+    embed = {"name": "vectors", "type": "embed", "surprise": True}
+    units = [{"name": unit, "type": "embed", "unit": unit} for unit in ("section", "window", "document")]
+    others = [
+        {"name": "gist", "type": "summarize", "seed": 0, "max_sentences": 3, "every": "section", "at_end": True},
+        {"name": "keep", "type": "state", "at": ["end"], "boundary": True},
+    ]
+    fed = []
+    for number, tasks in enumerate(([embed], [embed, *units, *others])):
+        lives = Lives(worker_spec(tmp_path / f"run{number}", model, tasks=tuple(tasks)), [ref]).to_the_end()
+        [row] = all_rows(lives)["a"]["documents"].to_pylist()
+        fed.append(lives.tokens_fed)
+        assert row["tokens"] == row["tokens_fed"] == lives.tokens_fed > 500
+
+    assert fed[0] == fed[1]

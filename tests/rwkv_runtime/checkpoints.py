@@ -129,9 +129,21 @@ def to_fla_with_fused_mixes(tensors: Tensors) -> Tensors:
     return found
 
 
+def eos_heads(width: int, hidden: int = 24) -> Tensors:
+    """Random heads of EmbeddingRWKV: `retr.fc1.weight` and so on."""
+    draw = torch.Generator().manual_seed(5)
+    shapes = {"fc1.weight": (hidden, width), "fc2.weight": (width, hidden), "norm.weight": (width,)}
+    shapes["norm.bias"] = (width,)
+    kinds = ("cls", "sts", "retr")
+    return {f"{kind}.{name}": torch.randn(shape, generator=draw) for kind in kinds for name, shape in shapes.items()}
+
+
 def to_embedding_rwkv(tensors: Tensors) -> Tensors:
-    head = {f"head.{kind}_head.fc1.weight": torch.ones(2, 2) for kind in ("cls", "sts", "retr")}
-    return {f"rwkv.{name}": tensor for name, tensor in tensors.items()} | head | {"proj.weight": torch.ones(2)}
+    heads = {
+        f"head.{name.partition('.')[0]}_head.{name.partition('.')[2]}": tensor
+        for name, tensor in eos_heads(tensors["emb.weight"].shape[1]).items()
+    }
+    return {f"rwkv.{name}": tensor for name, tensor in tensors.items()} | heads | {"proj.weight": torch.ones(2)}
 
 
 ALBATROSS = ("receptance.weight", "key.weight", "output.weight", "head.weight")

@@ -105,12 +105,21 @@ CASES = [(name, generation) for name, sample in SAMPLES.items() for generation i
 
 
 def taken(read: Weights) -> Tensors:
+    without_heads(read)
     return {name: read.take(name, *read.shape(name)) for name in sorted(read.names())}
+
+
+def without_heads(read: Weights) -> None:
+    """What EmbeddingRWKV's files have beside a model, and others have not."""
+    for name in read.names():
+        if name.startswith("eos_heads."):
+            read.discard(name)
 
 
 def logits(tensors: Tensors | Weights) -> Tensor:
     stored = tensors if isinstance(tensors, Weights) else Weights("memory", tensors)
     model = Model(generations.read(stored), ByteTokenizer(), "test", None)
+    without_heads(stored)
     stored.finish()
     found = model.forward(tokens_of(20), model.initial_state(), logits="all").logits
     assert found is not None

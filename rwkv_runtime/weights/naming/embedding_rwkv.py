@@ -1,7 +1,7 @@
 """Checkpoints of EmbeddingRWKV: an RWKV-7 whose names start with `rwkv.`, beside heads for sentence vectors.
 
-Only the backbone is handed on. Its heads want another way of reading (several end-of-text tokens in each text), and
-parts for pictures have nothing to read here.
+Its heads become `eos_heads.{cls,sts,retr}.*`; they want another way of reading (several end-of-text tokens in each
+text). Parts for pictures have nothing to read here.
 Source: howard-hou/EmbeddingRWKV.
 """
 
@@ -14,7 +14,7 @@ from rwkv_runtime.weights.deferred import Stored
 
 NAME = "EmbeddingRWKV"
 BACKBONE = "rwkv."
-HEAD = re.compile(r"head\.(?:cls|sts|retr)_head\..+")
+HEAD = re.compile(r"head\.(cls|sts|retr)_head\.(.+)")
 PICTURES = ("vit.", "proj.")
 
 
@@ -24,9 +24,9 @@ def recognises(tensors: Mapping[str, Stored]) -> bool:
 
 
 def translate(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Drop what is known not to be the backbone, and strip the prefix."""
+    """Drop what reads pictures, strip the prefix, and name the heads apart."""
     return {
-        name.removeprefix(BACKBONE): stored
+        HEAD.sub(r"eos_heads.\1.\2", name.removeprefix(BACKBONE)): stored
         for name, stored in tensors.items()
-        if not HEAD.fullmatch(name) and not name.startswith(PICTURES)
+        if not name.startswith(PICTURES)
     }
