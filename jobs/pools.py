@@ -30,7 +30,8 @@ def workers_of(spec: JobSpec, documents: int, processors: int) -> int | None:
     if on_cluster(spec):
         return None if spec.run.workers == "auto" else min(spec.run.workers, documents)
     if not spec.model.device.startswith("cuda"):
-        return 0 if spec.run.workers == 0 else workers_for(spec.run.workers, documents, processors)
+        cpus = 1 if spec.ray.cpus == "auto" else spec.ray.cpus
+        return 0 if spec.run.workers == 0 else workers_for(spec.run.workers, documents, processors // cpus)
     if spec.run.workers not in (0, "auto"):
         message = (
             f"run.workers is {spec.run.workers}, but device {spec.model.device} is read with by one process; use 0"

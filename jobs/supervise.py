@@ -286,7 +286,7 @@ class Supervisor:
         place = self._places[loss.place]
         again = list(place.reading)
         # Where documents are read, one that is lost again is to blame for it itself: there is an end to such losses.
-        # So there is to those of nodes, which take all their workers along at once.
+        # A node takes all its workers along at once: how many those were says nothing of the others.
         if loss.cause != "node" and not (again and self._has_read and all(map(self._is_suspect, again))):
             self._losses += 1
         for doc_id in again:

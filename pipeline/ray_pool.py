@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from pipeline.durable import Disk
 from pipeline.pool import PATIENT_THREADS, Answer, Loss, PoolError
 from pipeline.shared_folder import NotSharedError, Token, announce, confirm, echo
 from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
+from rwkv_runtime.errors import ModelFileError
 
 _TEMP_PREFIX: Final = "unspool-ray-"
 _LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
@@ -104,7 +106,10 @@ class Host:
         with contextlib.suppress(OSError):  # no reason to read nothing
             self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
             faulthandler.enable(self._last_words)
-        self._worker = Worker(spec)
+        try:
+            self._worker = Worker(spec)
+        except ModelFileError as error:
+            raise ModelFileError(f"on the node {socket.gethostname()}: {error}" if token else str(error)) from error
         return Arrival(self._worker.facts(), ray.get_runtime_context().get_node_id(), _version(), answer)
 
     def advance(self, new: Sequence[Assignment], seconds: float) -> Progress:

@@ -125,7 +125,7 @@ def run_while_nodes_are_lost(nodes: Nodes, job: Project, out: Path) -> Said:
     """Start the job; in mid-document kill one node and stop another, which wakes up once the job is done."""
     running = start("run", str(job.job), "-o", str(out), "--no-progress")
     killed, stopped = nodes.others
-    wait_for_event(out, "worker_ready", running)
+    wait_for_event(out, "worker_ready", running, timeout=180)
     for node in (killed, stopped):
         _wait_for_checkpoint_on(node, out, running)
     send(killed, signal.SIGKILL)

@@ -14,7 +14,7 @@ from jobs.errors import ExitCode, JobError
 from jobs.ledger import Epoch, Pause, RunLedger
 from pipeline import object_store
 from pipeline.durable import Faults, Point
-from pipeline.object_store import Store
+from pipeline.object_store import Object, Store, StoreError
 from pipeline.store_disk import StoreDisk, bring_here
 from tests.faults.histories import corpus, undisturbed
 from tests.jobs.buckets import SECRET, Bucket, bucket
@@ -208,3 +208,15 @@ def test_what_stays_on_this_machine_is_neither_sent_nor_taken_away(tmp_path: Pat
     assert set(store.objects()) == {"run.json"}
     bring_here(tmp_path, store)
     assert (tmp_path / "events.jsonl").exists()
+
+
+def test_a_name_on_a_store_that_leads_out_of_the_run_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store("memory://run", MemoryStore())
+    listed = {"run.json": Object(2, ""), "parts/../../planted": Object(1, "")}
+    monkeypatch.setattr(store, "objects", lambda: listed)
+
+    with pytest.raises(StoreError, match="leads out of the run directory"):
+        bring_here(tmp_path / "run", store)
+    assert list(tmp_path.iterdir()) == []

@@ -62,18 +62,18 @@ def test_a_driver_that_stood_still_while_another_machine_took_over_stops_and_cha
     run = ("run", str(project.job), "--no-progress")
 
     slow = on_machine("machine-a", *run)
-    wait_for_event(project.out, "checkpoint", slow)
+    wait_for_event(project.out, "checkpoint", slow, timeout=180)
     os.kill(slow.pid, signal.SIGSTOP)
     try:
         assert status(project.out) == ("running", 1, f"process {slow.pid} on machine-a")
-        busy = finish(on_machine("machine-b", *run))
+        busy = finish(on_machine("machine-b", *run), timeout=180)
         assert (busy.code, busy.err.count("\n")) == (5, 1) and "on host machine-a" in busy.err
         (project.out / "LOCK").unlink()  # as on a file system whose locks end at the machine
         assert status(project.out)[0] == "running", "its last sign of life is young"
-        taken = finish(on_machine("machine-b", *run))
+        taken = finish(on_machine("machine-b", *run), timeout=180)
     finally:
         os.kill(slow.pid, signal.SIGCONT)
-    woken: Said = finish(slow)
+    woken: Said = finish(slow, timeout=180)
 
     assert taken.code == 0, taken.err
     assert woken.code == 5 and woken.err.splitlines()[-1].count("on host machine-b") == 1, woken.err

@@ -104,6 +104,17 @@ def read_to_the_end(pool: Pool, place: int, new: Sequence[Assignment]) -> Outcom
         new = ()
 
 
+def read_until_saved(pool: Pool, place: int, new: Sequence[Assignment]) -> int:
+    """Have one document read until it has a checkpoint; the tokens that stand in it at least."""
+    while True:
+        pool.advance(place, new, READING_SECONDS)
+        answer = only_answer(pool)
+        assert isinstance(answer, Answer) and answer.progress is not None and answer.progress.lanes
+        if answer.progress.checkpoints:
+            return answer.progress.lanes[0].tokens - CHECKPOINT_TOKENS
+        new = ()
+
+
 def test_two_actors_give_the_rows_that_this_process_gives(
     pool: RayPool, spec: WorkerSpec, corpus: Sequence[DocumentRef], expected: dict[str, Rows]
 ) -> None:
@@ -132,10 +143,7 @@ def test_an_actor_killed_in_mid_document_is_replaced_and_its_document_goes_on_fr
 ) -> None:
     ref = corpus[2]
     pid = pid_of(pool, 0)
-    pool.advance(0, [Assignment(ref, 2, 1)], READING_SECONDS)
-    answer = only_answer(pool)
-    assert isinstance(answer, Answer) and answer.progress is not None and answer.progress.checkpoints
-    saved = answer.progress.lanes[0].tokens - CHECKPOINT_TOKENS
+    saved = read_until_saved(pool, 0, [Assignment(ref, 2, 1)])
     pool.advance(0, (), WAIT_SECONDS)
     os.kill(pid, signal.SIGKILL)
 
