@@ -86,7 +86,7 @@ def history(seed: int, documents: Path, scratch: Path, expected: dict[str, bytes
 def _lay_run_on(volume: Volume, project: Path) -> None:
     (volume.path / "lost+found").rmdir()
     (volume.path / "run").mkdir()
-    os.sync()
+    subprocess.run(["sync", "-f", str(volume.path)], check=True)
     (project / "run").symlink_to(volume.path / "run")
 
 
