@@ -132,10 +132,13 @@ def test_an_actor_killed_in_mid_document_is_replaced_and_its_document_goes_on_fr
 ) -> None:
     ref = corpus[2]
     pid = pid_of(pool, 0)
-    pool.advance(0, [Assignment(ref, 2, 1)], READING_SECONDS)
-    answer = only_answer(pool)
-    assert isinstance(answer, Answer) and answer.progress is not None and answer.progress.checkpoints
-    saved = answer.progress.lanes[0].tokens - CHECKPOINT_TOKENS
+    new: Sequence[Assignment] = [Assignment(ref, 2, 1)]
+    saved = 0
+    while not saved:
+        pool.advance(0, new, READING_SECONDS)
+        answer, new = only_answer(pool), ()
+        assert isinstance(answer, Answer) and answer.progress is not None
+        saved = answer.progress.checkpoints and answer.progress.lanes[0].tokens - CHECKPOINT_TOKENS
     pool.advance(0, (), WAIT_SECONDS)
     os.kill(pid, signal.SIGKILL)
 
