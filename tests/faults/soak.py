@@ -26,6 +26,7 @@ KILLS = 1_000
 STOPS = 140
 POWER_LOSSES = 10_000
 REAL_POWER_LOSSES = 100
+COMMAND_POWER_LOSSES = 50
 CONTROLS = 10
 SYSTEM_CALLS = 300
 DAMAGES = 10_000
@@ -40,8 +41,17 @@ def power_losses(seeds: range, folder: Path) -> Iterator[str]:
 
 def real_power_losses(seeds: range, folder: Path) -> Iterator[str]:
     """On a real file system, then without any flush: if that harms nothing, nothing was shown."""
-    yield from (verdict.wrong for verdict in in_namespace(seeds, folder))
-    control = list(in_namespace(range(CONTROLS), folder, careless=True))
+    yield from _with_control(seeds, folder, "protocol")
+
+
+def command_power_losses(seeds: range, folder: Path) -> Iterator[str]:
+    """The same with the real command."""
+    yield from _with_control(seeds, folder, "command")
+
+
+def _with_control(seeds: range, folder: Path, what: str) -> Iterator[str]:
+    yield from (verdict.wrong for verdict in in_namespace(seeds, folder, what))
+    control = list(in_namespace(range(CONTROLS), folder, f"careless-{what}"))
     if not any(verdict.wrong for verdict in control):
         yield "a program that never flushes lost nothing"
 
@@ -72,6 +82,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "told_to_stop": (told_to_stop, STOPS),
     "power_losses": (power_losses, POWER_LOSSES),
     "real_power_losses": (real_power_losses, REAL_POWER_LOSSES),
+    "command_power_losses": (command_power_losses, COMMAND_POWER_LOSSES),
     "system_calls": (system_calls, SYSTEM_CALLS),
     "damaged_files": (damaged_files, DAMAGES),
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),

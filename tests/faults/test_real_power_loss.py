@@ -10,12 +10,13 @@ from tests.faults.real_power_loss import NotPermittedError, in_namespace
 
 HISTORIES = 8
 CONTROLS = 6
+COMMANDS = 2
 
 
-def verdicts(trials: int, careless: bool = False) -> list[Verdict]:
+def verdicts(trials: int, what: str = "protocol") -> list[Verdict]:
     try:
         with folder_in_memory() as folder:
-            return list(in_namespace(range(trials), folder, careless))
+            return list(in_namespace(range(trials), folder, what))
     except NotPermittedError as error:
         pytest.skip(str(error))
 
@@ -28,4 +29,8 @@ def test_no_power_loss_on_ext4_takes_a_reported_document_or_leaves_a_run_that_ca
 
 
 def test_without_flushes_documents_are_lost_on_ext4() -> None:
-    assert any(verdict.wrong for verdict in verdicts(CONTROLS, careless=True))
+    assert any(verdict.wrong for verdict in verdicts(CONTROLS, "careless-protocol"))
+
+
+def test_no_power_loss_on_ext4_takes_what_the_command_has_committed() -> None:
+    assert [verdict for verdict in verdicts(COMMANDS, "command") if verdict.wrong] == []

@@ -18,6 +18,8 @@ from jobs.terminal import json_text
 from tests.jobs.project import Project, Said, prose, unspool
 from tests.pipeline.samples import pdf
 
+pytestmark = pytest.mark.xdist_group("private")
+
 MARK = "Xylomarkus"
 SECRET = "hunter2-7f3a"
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "PGPASSWORD", "RAY_AUTH_TOKEN")
