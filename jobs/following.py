@@ -57,20 +57,23 @@ class Followed:
         return sum(1 for _ in open_ones) if follows(self._run.job) else 0
 
     def reference(self, entry: ManifestEntry) -> DocumentRef:
-        """What a worker is given of a document, followed or not."""
-        spec = self._run.job.spec
+        """What a worker is given of a document, followed or not; one that is followed with the size it has now."""
+        spec, ref = self._run.job.spec, reference(entry, self._run.job.root)
+        if not is_followed(entry):
+            return ref
         language = None if spec.split.language == "auto" else spec.split.language
-        return reference(entry, self._run.job.root).as_followed(follows(self._run.job), language)
+        size = os.path.getsize(ref.path) if os.path.isfile(ref.path) else 0  # all of it is hashed when it is taken up
+        return replace(ref, size=size).as_followed(follows(self._run.job), language)
 
     def begin(self) -> list[str]:
         """Bring `live/` and the list of documents to where the ledger stands, whatever a crash has left undone.
 
-        Documents of a finished run that are to be followed again are opened anew. Returns lines for people.
+        Documents that were read to their ends and are to be followed again are opened anew. Returns lines for people.
         """
         view, said = self._ledger.view, []
         if follows(self._run.job):
             said += self._adopt()
-            said += self._reopen() if view.final is not None else []
+            said += self._reopen()
         if view.final is not None:
             self.end()
             return said
@@ -103,7 +106,7 @@ class Followed:
         done = self._ledger.view.done
         again = [one for one in self._entries.values() if is_followed(one) and self._goes_on(one)]
         anew = [entry.uri for entry in again if not self._stand(done[entry.doc_id])]
-        if any(map(is_followed, self._entries.values())):
+        if again or (self._ledger.view.final and any(map(is_followed, self._entries.values()))):
             self._ledger.commit(Invalidate(tuple(sorted(entry.doc_id for entry in again)), "followed again"))
         why = "; a task of type state with `boundary: true` keeps where they stood"
         return [f"{len(anew)} document(s) are read anew, the first is {anew[0]}{why}"] if anew else []

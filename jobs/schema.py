@@ -223,9 +223,6 @@ class InputSection(Section):
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
     """Of the files, such as `cp1252`, where neither a byte order mark nor the bytes themselves tell; null finds it."""
 
-    follow: bool = False
-    """Read plain text files on as they grow, such as logs, until the run is stopped; false reads to their ends."""
-
     text_key: Annotated[str, Field(min_length=1)] | None = None
     """In JSONL and CSV files: the key or column of each record's text; null means `text`."""
     id_key: Annotated[str, Field(min_length=1)] | None = None
@@ -234,6 +231,8 @@ class InputSection(Section):
     """There, and in a manifest: keys or columns that go into `documents.metadata`; of a manifest none means all."""
     pdf: PdfSection = PdfSection()
     """Of PDF files among them."""
+    follow: bool = False
+    """Read plain text files on as they grow, such as logs, until the run is stopped; false reads to their ends."""
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:

@@ -33,7 +33,10 @@ _REPLACEMENT: Final = "\ufffd"
 
 
 class Source(Protocol):
-    """Where bytes come from. `read` gives those from a position on: none if there are none yet, None if it is over."""
+    """Where bytes come from. `read` gives those from a position on: none if there are none yet, None if it is over.
+
+    `begins_with` gives the hash object of the first bytes, False if they are others, None as long as nobody can tell.
+    """
 
     @property
     def why_over(self) -> str: ...

@@ -43,10 +43,8 @@ def list_(run: RunPath, as_json: AsJson = False) -> None:
         data([state.to_json() for state in found])
         return
     for state in found:
-        size = human_bytes(state.bytes)
-        typer.echo(
-            safe(f"{state.uri}\t{state.kind}\t{state.tokens:,} tokens\t{size}\t{state.sha256[:12]}\t{state.path}")
-        )
+        place = [f"{state.tokens:,} tokens", human_bytes(state.bytes), state.sha256[:12], state.path]
+        typer.echo("\t".join(map(safe, [state.uri, state.kind, *place])))
 
 
 def inspect(state: StatePath, as_json: AsJson = False) -> None:

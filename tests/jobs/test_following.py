@@ -59,9 +59,9 @@ def live(project: Project) -> list[dict[str, Any]]:
 
 
 def wait(until: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not until():
-        assert time.monotonic() < end, "it did not happen within 30 seconds"
+        assert time.monotonic() < end, "it did not happen within a minute"
         time.sleep(0.02)
 
 
@@ -203,6 +203,24 @@ def test_a_finished_run_follows_on_from_where_its_documents_stood(project: Proje
     for path in sorted((fresh / "output").rglob("*.parquet")):
         assert path.read_bytes() == (project.out / path.relative_to(fresh)).read_bytes(), path
     assert unspool("verify", str(project.out)).code == 0
+
+
+def test_a_file_read_to_its_end_by_a_run_that_was_then_stopped_follows_on_and_is_not_read_as_another(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(project, TEXT[:4000])
+    assert follow(project, lambda: wait(lambda: len(live(project)) > 0)).code == 75
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.run.finalize", None)  # it fails when the document is done and the tables are not
+        assert close(project).code == ExitCode.BUG
+    rows = len(live(project))
+    log(project, TEXT[4000:])
+
+    assert follow(project, lambda: wait(lambda: len(live(project)) > rows)).code == 75
+
+    assert {row["id"].split("#")[0] for row in live(project)} == {live(project)[0]["id"].split("#")[0]}
+    assert close(project).code == 0
+    assert ds.dataset(project.out / "output" / "documents").count_rows() == 1
 
 
 def test_a_crash_between_a_checkpoint_and_its_record_shows_its_rows_when_the_run_goes_on(

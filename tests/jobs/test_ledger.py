@@ -27,6 +27,7 @@ from jobs.ledger import (
     Pause,
     Quarantine,
     Record,
+    Rows,
     RunLedger,
     SpecNote,
 )
@@ -49,6 +50,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Epoch, texts, st.integers(), texts, texts, tables),
     st.builds(Done, st.lists(finished, max_size=3).map(tuple)),
     st.builds(Quarantine, finished, texts, st.booleans()),
+    st.builds(Rows, texts, st.lists(parts, max_size=3).map(tuple), st.integers(0)),
     st.builds(Attempt, texts, st.integers(0), texts),
     st.builds(Invalidate, st.lists(texts, max_size=3).map(tuple), texts),
     st.builds(Numerics, texts, tables),
@@ -89,6 +91,7 @@ def facts(view: LedgerView) -> tuple[object, ...]:
         dict(view.done),
         dict(view.quarantined),
         dict(view.attempts),
+        dict(view.growing),
         dict(view.numerics),
         view.final,
     )
@@ -96,6 +99,23 @@ def facts(view: LedgerView) -> tuple[object, ...]:
 
 def record_file(run: Path, seq: int) -> Path:
     return run / "ledger" / f"{seq:08d}.json"
+
+
+def test_rows_of_a_followed_document_add_up_until_it_is_finished_or_read_anew(tmp_path: Path) -> None:
+    one, two, three = (Part(f"parts/sentences/{n}.parquet", "sentences", 10, "0" * 64, 3) for n in range(3))
+    ledger = with_records(tmp_path, [Attempt("a", 1, "crashed"), Rows("a", (one,), 5), Rows("a", (two, three), 9)])
+
+    assert ledger.view.growing == {"a": Rows("a", (one, two, three), 9)}
+    assert facts(RunLedger.read(tmp_path / "ledger")) == facts(ledger.view)
+    assert (ledger.view.parts(), ledger.view.attempts) == ({one.path, two.path, three.path}, {})
+
+    ledger.commit(Invalidate(("a",), "read anew"))
+    assert (ledger.view.growing, ledger.view.parts()) == ({}, frozenset())
+    ledger.commit(Rows("a", (one,), 5))
+    ledger.commit(read("a"))
+    assert ledger.view.growing == {}
+    with pytest.raises(ValueError, match="has grown, but it is finished"):
+        ledger.commit(Rows("a", (two,), 9))
 
 
 @given(record=records, seq=st.integers(1), epoch=st.integers(1))

@@ -45,7 +45,10 @@ def test_every_kept_state_of_a_run_is_listed_with_its_tokens_and_hash(project: P
         assert hashlib.sha256(Path(one["path"]).read_bytes()).hexdigest() == one["sha256"]
     tokens = {(one["uri"], one["kind"]): one["tokens"] for one in listed}
     assert tokens["docs/a.txt", "end"] > tokens["docs/a.txt", "boundary"] >= 0
-    assert len(unspool("state", "ls", str(project.out)).out.splitlines()) == len(listed)
+    lines = [line.split("\t") for line in unspool("state", "ls", str(project.out)).out.splitlines()]
+    assert [(line[0], line[1], line[-1]) for line in lines] == [
+        (one["uri"], one["kind"], one["path"]) for one in listed
+    ]
 
 
 def test_what_a_file_holds_is_what_the_runtime_reads_from_it(project: Project) -> None:
