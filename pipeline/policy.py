@@ -145,6 +145,8 @@ class Policing:
                 if self.policy != "section":
                     before = (*context.recent, *segment.tokens[:begin])[-PRIMED_WITH:]
                     state = (yield from self._primed(before)).state
+                # A state says where in the document it stands; boundaries are told by it.
+                state = replace(state, tokens_seen=segment.token_start + begin)
             if end > begin:
                 fed = yield Feed(segment.tokens[begin:end], state, features, followers[begin:end])
                 state = fed.state

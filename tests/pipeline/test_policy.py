@@ -103,6 +103,7 @@ def test_a_primed_state_is_that_of_the_last_tokens_read_from_the_beginning(model
         policed = computed(policing.read(segment, state, context, False, ()), lambda feed: engine.feed([feed])[0])
         state, context = policed.fed.state, policed.context
         places += [event.token for event in policed.events if event.action == "reprime"]
+        assert state.tokens_seen == segment.token_end
         begin = max(0, context.since - 48) if context.since else 0
         whole = model.forward(tokens[begin : segment.token_end], model.initial_state(), logits="none").state
         torch.testing.assert_close(state.tensors["wkv"], whole.tensors["wkv"], atol=2e-4, rtol=1e-3)
