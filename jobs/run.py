@@ -392,6 +392,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         lanes=lanes_of(spec),
         pooling="auto",  # how tokens become one vector follows the weights; what is read for it is the task's
         max_chars=spec.split.max_chars,
+        sections=spec.split.sections,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
         checkpoint_tokens=spec.checkpoint.every.tokens,

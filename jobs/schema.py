@@ -272,6 +272,8 @@ class SplitSection(Section):
     """The language whose sentence rules hold."""
     max_chars: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
     """Longer sentences are cut, in characters."""
+    sections: Literal["headings", "pages", "topics"] = "headings"
+    """Where no heading is open: `pages` takes each page for a section, `topics` looks for where the topic changes."""
 
 
 class EmbedTask(Section):

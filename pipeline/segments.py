@@ -10,11 +10,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
-from itertools import accumulate
+from dataclasses import astuple, dataclass
+from itertools import accumulate, islice
 from typing import Any, Protocol, cast
 
 from pipeline.documents import Cursor, Document
+from pipeline.sectioning import HEADINGS, Region, sectioning
 from pipeline.sentences import Piece, passage_end, split_passage
 from pipeline.values import Value
 
@@ -35,11 +36,15 @@ class Streams(Protocol):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How a document is cut. `window` counts tokens, `max_chars` characters of one sentence."""
+    """How a document is cut. `window` counts tokens, `max_chars` characters of one sentence.
+
+    `sections` is a rule of `pipeline.sectioning`.
+    """
 
     window: int
     max_chars: int
     language: str | None = None
+    sections: str = HEADINGS
 
 
 @dataclass(frozen=True)
@@ -87,36 +92,12 @@ class Segment:
         return self.token_start + len(self.tokens)
 
 
-@dataclass(frozen=True)
-class _Region:
-    """A sentence whose token span is not known yet, with the white space in front of it."""
-
-    lead: str
-    text: str
-    byte_start: int
-    byte_end: int
-    char_start: int
-    char_end: int
-    section: str | None
-    page: int | None
-    is_final: bool
-
-    def joined(self, later: _Region) -> _Region:
-        """This region and the next as one."""
-        return replace(
-            self,
-            text=self.text + later.lead + later.text,
-            byte_end=later.byte_end,
-            char_end=later.char_end,
-            is_final=later.is_final,
-        )
-
-
 class Segmenter:
     """Cuts one document into segments, one after another; `snapshot` between two of them restarts it there.
 
-    Text waits in `_buffer` until a passage is complete, sentences in `_regions` until their last token is known,
-    tokens in `_pending` until they fill a window: each is bounded by the length of a passage.
+    Text waits in `_buffer` until a passage is complete, sentences in `_sectioning` until their section is known, then
+    in `_regions` until their last token is, tokens in `_pending` until they fill a window. Each is bounded by the
+    length of a passage, or by what the rule for sections holds back.
     """
 
     def __init__(
@@ -138,19 +119,23 @@ class Segmenter:
         self._text_over = cast(bool, stand.get("text_over", False))
         self._settled = cast(bool, stand.get("settled", True))
         self._cursor = cast("Cursor | None", stand.get("cursor"))
-        self._regions = deque(_Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
+        self._regions = deque(Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
         self._pending = deque((token, size) for token, size in cast("list[list[int]]", stand.get("pending", [])))
         self._index = cast(int, stand.get("index", 0))
         self._tokens_out = cast(int, stand.get("tokens_out", 0))
         self._bytes_out = cast(int, stand.get("bytes_out", 0))
         self._sentences_out = cast(int, stand.get("sentences_out", 0))
         self._sentence_tokens_out = cast(int, stand.get("sentence_tokens_out", 0))
+        known = cast("Mapping[str, Value]", stand.get("sectioning", {}))
+        self._sectioning = sectioning(options.sections, self._language, known)
         self._stream = tokenizer.stream(cast(bytes, stand.get("stream", b"")))
         self._blocks = document.blocks(self._cursor)
 
     def snapshot(self) -> dict[str, Value]:
         """Everything that another Segmenter needs to go on here, as plain values of bounded size."""
-        return {
+        known = self._sectioning.snapshot()
+        sections: dict[str, Value] = {"sectioning": known} if known else {}
+        return sections | {
             "buffer": self._buffer,
             "gap": self._gap,
             "section": self._section,
@@ -186,10 +171,18 @@ class Segmenter:
 
     def next_segment(self) -> Segment | None:
         """The next window, or None behind the last. Raises DocumentError."""
-        # One token more than the window: only then is it known that a sentence ends with the window's last.
-        while len(self._pending) <= self._options.window and not self._text_over:
+        while not self._text_over and not self._window_is_known():
             self._more_text()
         return self._take() if self._pending else None
+
+    def _window_is_known(self) -> bool:
+        """Whether the next window's tokens are there, and the sections of all sentences that end in it are known."""
+        # One token more than the window: only then is it known that a sentence ends with the window's last.
+        count = self._options.window + 1
+        if len(self._pending) < count:
+            return False
+        known = self._sectioning.held_behind
+        return known is None or self._bytes_out + sum(size for _, size in islice(self._pending, count)) <= known
 
     def _more_text(self) -> None:
         end = passage_end(self._buffer)
@@ -200,6 +193,7 @@ class Segmenter:
         if block is None:
             self._text_over, self._settled = True, False
             self._cut_passage(len(self._buffer), is_final=False)
+            self._regions.extend(self._sectioning.finish())
             self._pending.extend(self._stream.finish())
             return
         self._settled = self._settled and block.is_settled
@@ -223,19 +217,18 @@ class Segmenter:
         self._pass_over(piece.lead)
         byte_start, char_start = self._byte, self._char
         self._pass_over(piece.text)
-        self._regions.append(
-            _Region(
-                self._gap + piece.lead,
-                piece.text,
-                byte_start,
-                self._byte,
-                char_start,
-                self._char,
-                self._section,
-                self._page,
-                is_final,
-            )
+        region = Region(
+            self._gap + piece.lead,
+            piece.text,
+            byte_start,
+            self._byte,
+            char_start,
+            self._char,
+            self._section,
+            self._page,
+            is_final,
         )
+        self._regions.extend(self._sectioning.take(region))
         self._gap = ""
 
     def _pass_over(self, text: str) -> None:
@@ -282,7 +275,7 @@ class Segmenter:
             self._regions.popleft()
             yield self._sentence(region, self._tokens_out + position)
 
-    def _sentence(self, region: _Region, token_end: int) -> Sentence:
+    def _sentence(self, region: Region, token_end: int) -> Sentence:
         sentence = Sentence(
             index=self._sentences_out,
             text=region.text,

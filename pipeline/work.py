@@ -36,6 +36,7 @@ class WorkerSpec:
     checkpoint_keep: int
     doc_timeout: float
     page_timeout: float = 60.0
+    sections: str = "headings"
     faults: str = ""
 
 

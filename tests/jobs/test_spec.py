@@ -542,6 +542,7 @@ def test_any_junk_in_a_task_or_an_override_is_refused_with_exit_code_2(tmp_path:
         ("tasks.gist.max_sentences=6", False),
         ("tasks.gist.name=other", False),
         ("split.max_chars=1000", False),
+        ("split.sections=topics", False),
         ("policy=carry", False),
         ("run.seed=1", False),
         ("run.window=1024", True),
