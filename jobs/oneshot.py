@@ -6,8 +6,6 @@ The same machinery as for large jobs, so the rows are the same. Knows nothing of
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,17 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from jobs import standard_input
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.run import RunOptions, RunResult, run_job
 from jobs.run_directory import storage_errors
+from jobs.standard_input import STDIN
+from pipeline.durable import Disk
 
-STDIN: Final = "-"
 TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "sentences"}
 
 
 @dataclass(frozen=True)
 class OneShot:
-    """What to make of one document. `source` is a path, or `-` for text on stdin; `task` a task as in a job file."""
+    """What to make of one document. `source` is a path, or `-` for what is on stdin; `task` a task as in a job file."""
 
     source: str
     task: Mapping[str, Any]
@@ -93,12 +93,10 @@ def _document(source: str, folder: Path) -> Path:
     if source != STDIN:
         path = Path(source).absolute()
         if not path.is_file():
-            raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for text on stdin", source)
+            raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for stdin", source)
         return path
-    path = folder / "stdin.txt"
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    return path
+    with storage_errors(folder):
+        return standard_input.keep(folder, Disk(flush=lambda descriptor: None))
 
 
 def _job(shot: OneShot, path: Path, folder: Path) -> Path:

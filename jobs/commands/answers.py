@@ -11,7 +11,7 @@ import typer
 from jobs.commands.options import AsJson, Model, NoProgress, Quiet, RunPath, data, say
 from jobs.errors import safe
 
-Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
+Document = Annotated[str, typer.Argument(help="A document, or - for what is on stdin.", metavar="FILE|-")]
 Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
 _TEXT_WIDTH = 300
 

@@ -248,14 +248,16 @@ def _show_plan(job: Path, overrides: list[str], as_json: bool) -> None:
         data(planned.to_json())
         return
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("document", "left"), ("size", "right"), ("tokens, about", "right"), ("", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for heading in ("document", "size", "pages, about", "tokens, about", ""):
+        table.add_column(heading, justify="left" if heading in ("document", "") else "right")
     for document in planned.documents:
-        what = f"{document.action}: {document.reason}"
-        cells = (document.uri, human_bytes(document.bytes), f"{document.tokens_estimate:,}", what)
+        what = f"{document.action} ({document.reason_code}): {document.reason}"
+        pages = "" if document.pages_estimate is None else f"{document.pages_estimate:,}"
+        cells = (document.uri, human_bytes(document.bytes), pages, f"{document.tokens_estimate:,}", what)
         table.add_row(*(Text(safe(cell)) for cell in cells))
     console = data_console()
     console.print(table)
+    console.print("\n" + ", ".join(f"{count:,} {what}" for what, count in planned.counts.items()), highlight=False)
     left = planned.seconds_left_estimate
     time_left = f"about {human_seconds(left)} at this run's own speed" if left else "the time is known once it has run"
     console.print(

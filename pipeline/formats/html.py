@@ -12,6 +12,7 @@ from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
 from pipeline.html_text import as_html, parse_html, stretches, title_of
 
+TEXT_SHARE: Final = 0.5
 SUFFIXES: Final = (".html", ".htm", ".xhtml")
 _LARGEST: Final = 64 << 20
 _NUL_SHARE: Final = 0.1
