@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from itertools import accumulate, islice
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
-from pipeline.documents import Cursor, Document
+from pipeline.documents import Block, Cursor, Document
 from pipeline.sectioning import HEADINGS, Region, sectioning
 from pipeline.sentences import Piece, passage_end, split_passage
 from pipeline.values import Value
+
+PUSHED_CHARS: Final = 2_048
+"""Passages are encoded together from so many characters on: each push costs what a longest token may still reach."""
 
 
 class TokenStream(Protocol):
@@ -95,9 +98,9 @@ class Segment:
 class Segmenter:
     """Cuts one document into segments, one after another; `snapshot` between two of them restarts it there.
 
-    Text waits in `_buffer` until a passage is complete, sentences in `_sectioning` until their section is known, then
-    in `_regions` until their last token is, tokens in `_pending` until they fill a window. Each is bounded by the
-    length of a passage, or by what the rule for sections holds back.
+    Text waits in `_buffer` until a passage is complete and in `_unpushed` until there is enough to encode, sentences in
+    `_sectioning` until their section is known and in `_regions` until their last token is, tokens in `_pending` until
+    they fill a window. Each is bounded by the length of a passage, or by what the rule for sections holds back.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Segmenter:
         self._language = options.language or document.facts.language
         stand = dict(snapshot or {})
         self._buffer = cast(str, stand.get("buffer", ""))
+        self._unpushed = cast(str, stand.get("unpushed", ""))
         self._gap = cast(str, stand.get("gap", ""))
         self._section = cast("str | None", stand.get("section"))
         self._page = cast("int | None", stand.get("page"))
@@ -120,7 +124,7 @@ class Segmenter:
         self._settled = cast(bool, stand.get("settled", True))
         self._cursor = cast("Cursor | None", stand.get("cursor"))
         self._regions = deque(Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
-        self._pending = deque((token, size) for token, size in cast("list[list[int]]", stand.get("pending", [])))
+        self._pending = [(token, size) for token, size in cast("list[list[int]]", stand.get("pending", []))]
         self._index = cast(int, stand.get("index", 0))
         self._tokens_out = cast(int, stand.get("tokens_out", 0))
         self._bytes_out = cast(int, stand.get("bytes_out", 0))
@@ -130,6 +134,7 @@ class Segmenter:
         self._sectioning = sectioning(options.sections, self._language, known)
         self._stream = tokenizer.stream(cast(bytes, stand.get("stream", b"")))
         self._blocks = document.blocks(self._cursor)
+        self._next: Block | None = None
 
     def snapshot(self) -> dict[str, Value]:
         """Everything that another Segmenter needs to go on here, as plain values of bounded size."""
@@ -137,6 +142,7 @@ class Segmenter:
         sections: dict[str, Value] = {"sectioning": known} if known else {}
         return sections | {
             "buffer": self._buffer,
+            "unpushed": self._unpushed,
             "gap": self._gap,
             "section": self._section,
             "page": self._page,
@@ -189,11 +195,16 @@ class Segmenter:
         if end is not None:
             self._cut_passage(end, is_final=True)
             return
-        block = next(self._blocks, None)
+        block = self._next = self._next or next(self._blocks, None)
+        if self._unpushed and (block is None or not block.is_settled):
+            self._push()  # what is settled goes out before anything is known that is not
+            return
+        self._next = None
         if block is None:
             self._text_over, self._settled = True, False
             self._cut_passage(len(self._buffer), is_final=False)
             self._regions.extend(self._sectioning.finish())
+            self._push()
             self._pending.extend(self._stream.finish())
             return
         self._settled = self._settled and block.is_settled
@@ -211,7 +222,13 @@ class Segmenter:
             self._add_region(piece, is_final)
         self._pass_over(tail)
         self._gap += tail
-        self._pending.extend(self._stream.push(text))
+        self._unpushed += text
+        if len(self._unpushed) >= PUSHED_CHARS:
+            self._push()
+
+    def _push(self) -> None:
+        self._pending.extend(self._stream.push(self._unpushed))
+        self._unpushed = ""
 
     def _add_region(self, piece: Piece, is_final: bool) -> None:
         self._pass_over(piece.lead)
@@ -236,12 +253,13 @@ class Segmenter:
         self._char += len(text)
 
     def _take(self) -> Segment:
-        count = min(self._options.window, len(self._pending))
-        pieces = [self._pending.popleft() for _ in range(count)]
-        ends = list(accumulate((size for _, size in pieces), initial=self._bytes_out))[1:]
+        pieces = self._pending[: self._options.window]
+        del self._pending[: self._options.window]
+        tokens, sizes = zip(*pieces, strict=True)
+        ends = list(accumulate(sizes, initial=self._bytes_out))[1:]
         segment = Segment(
             index=self._index,
-            tokens=tuple(token for token, _ in pieces),
+            tokens=tokens,
             token_start=self._tokens_out,
             byte_end=ends[-1],
             sentences=tuple(self._sentences_ending_in(ends)),
@@ -250,7 +268,7 @@ class Segmenter:
             follower=self._pending[0][0] if self._pending else None,
         )
         self._index += 1
-        self._tokens_out += count
+        self._tokens_out += len(tokens)
         self._bytes_out = ends[-1]
         return segment
 
