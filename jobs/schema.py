@@ -238,6 +238,15 @@ class PdfSection(Section):
     """The environment variable that holds the password of those that are encrypted; nothing else is kept of it."""
 
 
+class HtmlSection(Section):
+    """How HTML pages are read."""
+
+    called = "inputs.html"
+
+    boilerplate: Literal["keep", "drop"] = "keep"
+    """Navigation, footers and what else stands around the text; `drop` needs the extra `web`."""
+
+
 class InputSection(Section):
     """Files to read."""
 
@@ -263,6 +272,8 @@ class InputSection(Section):
     """Larger files are refused: bytes, or a size such as `64MiB`; of files in files and records, the size of each."""
     pdf: PdfSection = PdfSection()
     """Of PDF files among them."""
+    html: HtmlSection = HtmlSection()
+    """Of HTML pages among them."""
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:
@@ -282,6 +293,8 @@ class InputSection(Section):
         listed = {"metadata": json.dumps(self.metadata)} if self.metadata and self.manifest is None else {}
         if self.pdf.headers != "keep":
             listed["pdf_headers"] = self.pdf.headers
+        if self.html.boilerplate != "keep":
+            listed["html_boilerplate"] = self.html.boilerplate
         if self.pdf.password_env is not None:
             listed["password_env"] = self.pdf.password_env
         if self.max_bytes is not None:
