@@ -43,7 +43,7 @@ _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RAY_ADDRESS = re.compile(r"local|auto|ray://[^\s/@]+")
 _LARGEST_COUNT = 2**63 - 1
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?)?B?")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([KMGT]i?)?B?")
 _BYTES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
+from pipeline.files import opened
 from pipeline.running_lines import without_running_lines
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def count_pages(path: str) -> int | None:
     """How many pages a file seems to have, without parsing it; None if it does not show."""
     count, rest = 0, b""
     try:
-        with open(path, "rb") as file:
+        with opened(path) as source, open(source, "rb", closefd=False) as file:
             while data := file.read(_SCAN_BYTES):
                 told = _LINEARIZED.search(data[:_HEADER_WITHIN]) if not rest else None
                 if told:
@@ -84,7 +85,7 @@ def count_pages(path: str) -> int | None:
                 found = list(_PAGE.finditer(data, 0, len(data) - 1))
                 count += len(found)
                 rest = data[max(found[-1].end() if found else 0, len(data) - 32) :]
-    except OSError:
+    except (DocumentError, OSError):
         return None
     return count or None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -145,6 +146,24 @@ def test_a_word_document_has_headings_lists_and_tables(tmp_path: Path) -> None:
         ("One", "One\n\nPlain."),
         ("One > Deeper", "Deeper\n\na\tb\na\tb"),
     ]
+
+
+class TestPagesOfAPdfThatIsNotParsed:
+    def test_they_are_counted_across_reads_and_taken_from_what_a_linear_file_says(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.pdf"
+        for start in range(0, 40, 3):  # wherever a name lies across the end of a read
+            path.write_bytes(b" " * ((1 << 20) - start) + b"/Type /Page /Type/Pages /Type/Page\n")
+            assert pdf_format.count_pages(str(path)) == 2
+        path.write_bytes(b"%PDF-1.5\n1 0 obj<</Linearized 1/L 9/N 41/T 7>>endobj /Type/Page ")
+        assert pdf_format.count_pages(str(path)) == 41
+
+    def test_what_cannot_be_seen_or_read_has_none_and_nothing_is_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo.pdf")
+        (tmp_path / "packed.pdf").write_bytes(b"%PDF-1.5 stream")
+
+        assert [pdf_format.count_pages(str(tmp_path / name)) for name in ("fifo.pdf", "packed.pdf", "none.pdf")] == [
+            None
+        ] * 3
 
 
 class TestPdf:
