@@ -21,6 +21,9 @@ _SCRIPTS: Final = (
     ("he", re.compile(r"[\u0590-\u05ff]")),
     ("ar", re.compile(r"[\u0600-\u06ff]")),
     ("hi", re.compile(r"[\u0900-\u097f]")),
+    ("hy", re.compile(r"[\u0530-\u058f]")),
+    ("my", re.compile(r"[\u1000-\u109f]")),
+    ("am", re.compile(r"[\u1200-\u137f]")),
     ("th", re.compile(r"[\u0e00-\u0e7f]")),
 )
 
