@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobs import standard_input
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.manifest import document_id
 from jobs.models import model_errors
@@ -25,7 +25,9 @@ from jobs.prepare import Job
 from jobs.run import RunOptions, RunResult, load_job, run_job
 from jobs.run_directory import storage_errors
 from jobs.signals import Signals
+from jobs.standard_input import STDIN
 from pipeline.documents import LANGUAGE, DocumentRef
+from pipeline.durable import Disk
 from pipeline.fields import shipped
 from pipeline.pool import PATIENT_THREADS
 from rwkv_runtime import auto_dtype
@@ -35,14 +37,13 @@ if TYPE_CHECKING:
 
     from pipeline.stream import StreamSpec
 
-STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin.txt"
 TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "sentences"}
 
 
 @dataclass(frozen=True)
 class OneShot:
-    """What to make of one document. `source` is a path, or `-` for text on stdin; `task` a task as in a job file."""
+    """What to make of one document. `source` is a path, or `-` for what is on stdin; `task` a task as in a job file."""
 
     source: str
     task: Mapping[str, Any]
@@ -176,12 +177,10 @@ def _document(source: str, folder: Path) -> Path:
     if source != STDIN:
         path = Path(source).absolute()
         if not path.is_file():
-            raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for text on stdin", source)
+            raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for stdin", source)
         return path
-    path = folder / _STDIN_NAME
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    return path
+    with storage_errors(folder):
+        return standard_input.keep(folder, Disk(flush=lambda descriptor: None))
 
 
 def _job(shot: OneShot, path: Path, folder: Path) -> Path:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from jobs import standard_input
 from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, read_manifests
 from jobs.prepare import Job, list_inputs, reference, refuse_other_job
 from jobs.run_directory import RunDirectory
+from jobs.standard_input import STDIN_ID
 from pipeline.documents import FOLLOW
 from pipeline.durable import Disk
 from pipeline.errors import DocumentError
@@ -23,7 +26,11 @@ BYTES_PER_TOKEN: Final = 3.4
 
 @dataclass(frozen=True)
 class PlannedDocument:
-    """One document: `action` is read, resume, follow, skip or fail, and `reason` says why."""
+    """One document: `action` is read, resume, follow, skip or fail, and `reason` says why.
+
+    `reason_code` says it in a word: new, retry, standard_input, grows; checkpoint; done, failed; or the type of the
+    error.
+    """
 
     doc_id: str
     uri: str
@@ -31,6 +38,8 @@ class PlannedDocument:
     tokens_estimate: int
     action: str
     reason: str
+    reason_code: str = ""
+    pages_estimate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,13 @@ class Plan:
     tokens_left_estimate: int
     tokens_per_second: float | None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Documents by action and reason code, such as "fail empty", most first."""
+        return dict(Counter(f"{one.action} {one.reason_code}" for one in self.documents).most_common())
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "counts": self.counts}
 
 
 def plan_job(job: Job) -> Plan:
@@ -75,26 +89,38 @@ def _standing(job: Job) -> tuple[LedgerView | None, list[ManifestEntry]]:
 
 
 def _planned(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> PlannedDocument:
-    tokens = round(entry.size / BYTES_PER_TOKEN)
-    action, reason = _action(job, entry, view, saved)
-    return PlannedDocument(entry.doc_id, entry.uri, entry.size, tokens, action, reason)
+    from pipeline.formats import estimate
+
+    found = estimate(reference(entry, job.root))
+    tokens = round(found.text_bytes / BYTES_PER_TOKEN)
+    action, code, reason = _action(job, entry, view, saved)
+    return PlannedDocument(entry.doc_id, entry.uri, entry.size, tokens, action, reason, code, found.pages)
 
 
-def _action(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> tuple[str, str]:
+def _action(job: Job, entry: ManifestEntry, view: LedgerView | None, saved: dict[str, int]) -> tuple[str, str, str]:
+    """What is done with a document, the reason in a word, and in a line."""
     from pipeline.formats import describe
 
     finished = view.finished(entry.doc_id) if view else None
-    if finished is not None:
-        return "skip", f"{finished.status} already, {finished.tokens:,} tokens"
+    failed = view.quarantined.get(entry.doc_id) if view else None
+    if failed is not None and not failed.retryable:
+        return "skip", "failed", f"failed already: {failed.reason}"
+    if finished is not None and failed is None:
+        return "skip", "done", f"{finished.status} already, {finished.tokens:,} tokens"
+    if entry.doc_id == STDIN_ID and standard_input.kept(job.texts) is None:
+        return "read", "standard_input", "standard input, read when the run begins"
     if FOLLOW in entry.options:
-        return "follow", f"from token {saved[entry.doc_id]:,}" if entry.doc_id in saved else "new, read as it grows"
+        said = f"from token {saved[entry.doc_id]:,}" if entry.doc_id in saved else "new, read as it grows"
+        return "follow", "grows", said
     try:
         what = describe(reference(entry, job.root))
     except DocumentError as error:
-        return "fail", error.message
+        return "fail", error.error_type, error.message
     if entry.doc_id in saved:
-        return "resume", f"from token {saved[entry.doc_id]:,}"
-    return "read", f"new, {what}"
+        return "resume", "checkpoint", f"from token {saved[entry.doc_id]:,}"
+    if failed is not None:
+        return "read", "retry", f"failed for a reason that may be gone: {failed.reason}"
+    return "read", "new", f"new, {what}"
 
 
 def _checkpointed_tokens(job: Job, entries: list[ManifestEntry]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from jobs import standard_input
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.input_list import read_input_list
 from jobs.ledger import Finished, RunLedger
@@ -24,6 +25,7 @@ from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, w
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved
+from jobs.standard_input import STDIN, STDIN_ID
 from jobs.stored_runs import is_stored, place_of
 from pipeline.documents import FOLLOW, DocumentRef
 from pipeline.durable import TEMPORARY, Disk, sha256_file, sha256_hex
@@ -50,6 +52,16 @@ class Job:
     @property
     def run_path(self) -> Path:
         return place_of(self.spec.output.path)
+
+    @property
+    def texts(self) -> Path:
+        """Where the run keeps texts that are not what lies in its inputs' files."""
+        return self.run_path / "text"
+
+    @property
+    def on_stdin(self) -> InputSection | None:
+        """The input that is standard input, if one is."""
+        return next((entry for entry in self.spec.inputs if entry.path == STDIN), None)
 
 
 @dataclass(frozen=True)
@@ -79,13 +91,16 @@ def list_inputs(job: Job) -> list[ManifestEntry]:
     from pipeline.formats import members, reader_for
 
     run = os.path.realpath(job.run_path)
-    patterns = [_pattern(entry) for entry in job.spec.inputs]
+    patterns = [_pattern(entry) for entry in job.spec.inputs if entry.path != STDIN]
     files = expand(patterns, job.root, None, lambda path: reader_for(path) or "")
     for entry in files:
         if not is_remote(entry.uri) and Path(os.path.realpath(entry.path(job.root))).is_relative_to(run):
             message = f"{entry.uri} lies in the run directory; choose an output.path away from the inputs"
             raise usage_error("INPUT-IN-OUTPUT", message)
-    return with_members([_as_text(entry) for entry in files], job.root, job.spec.limit, members)
+    files = [_as_text(entry) for entry in files]
+    files += [_standard_input(job, entry) for entry in job.spec.inputs if entry.path == STDIN]
+    files.sort(key=lambda entry: entry.uri.encode())
+    return with_members(files, job.root, job.spec.limit, members)
 
 
 def _as_text(entry: ManifestEntry) -> ManifestEntry:
@@ -95,6 +110,19 @@ def _as_text(entry: ManifestEntry) -> ManifestEntry:
     if entry.reader:
         raise usage_error("INPUT-FOLLOW", f"is read as {entry.reader}; only plain text can be followed", entry.uri)
     return replace(entry, reader="text")
+
+
+def _standard_input(job: Job, entry: InputSection) -> ManifestEntry:
+    """What was on standard input, as a file of the run; without a size and a reader while it has not been read."""
+    from pipeline.formats import reader_for
+
+    path = standard_input.kept(job.texts)
+    name = os.path.relpath(path or job.texts / "stdin", job.root)
+    if path is None:
+        return ManifestEntry(0, STDIN_ID, STDIN, 0, 0, "", entry.options(), name=name)
+    facts = path.stat()
+    reader = reader_for(path.name) or ""
+    return ManifestEntry(0, STDIN_ID, STDIN, facts.st_size, facts.st_mtime_ns, reader, entry.options(), name=name)
 
 
 def _pattern(entry: InputSection) -> InputPattern:
@@ -122,7 +150,7 @@ def open_or_create(job: Job, disk: Disk) -> Run:
         raise usage_error("RUN-EXISTS", message, str(path))
     directory = RunDirectory.open(path, disk)
     if mode == "overwrite" or (disk.locks and _has_read_nothing(directory)):
-        list_inputs(job)  # what is wrong with them is said before anything is lost
+        _refuse_inputs(job)  # what is wrong with them is said before anything is lost
         _remove(directory)
         return _create(job, disk)
     refuse_other_job(job, directory)
@@ -187,21 +215,32 @@ def versions() -> dict[str, str]:
 def frozen_inputs(run: Run) -> tuple[ManifestEntry, ...]:
     """The documents of a run, listed once and for all when it first begins. To be called by who holds its lock.
 
-    Raises JobError (exit 2, 6).
+    Standard input, if it is one of them, is read to its end before. Raises JobError (exit 2, 6), OSError.
     """
-    directory = run.directory
+    directory, on_stdin = run.directory, run.job.on_stdin
     if not directory.manifest.exists():
+        if on_stdin is not None and standard_input.kept(run.job.texts) is None:
+            standard_input.keep(run.job.texts, directory.disk, on_stdin.max_bytes)
         write_manifest(directory.manifest, list_inputs(run.job), directory.disk)
     return tuple(read_manifests(directory.manifests()))
 
 
 def _create(job: Job, disk: Disk) -> Run:
-    list_inputs(job)  # what is wrong with the inputs is said before anything is made
+    _refuse_inputs(job)  # what is wrong with them is said before anything is made
     return Run(job, RunDirectory.create(job.run_path, disk, _info(job)), is_new=True)
+
+
+def _refuse_inputs(job: Job) -> None:
+    """Raise JobError (exit 2) if the inputs cannot be listed, or standard input cannot be read."""
+    list_inputs(job)
+    if job.on_stdin is not None:
+        standard_input.refuse_terminal()
 
 
 def _has_read_nothing(directory: RunDirectory) -> bool:
     """Whether a run never came to reading, as when its model could not be loaded: then it holds nothing to lose."""
+    if standard_input.kept(directory.path / "text") is not None:  # it may be nowhere else
+        return False
     view = RunLedger.read(directory.ledger)
     return not view.finished_ids() and not view.numerics and view.torn is None
 
@@ -235,6 +274,11 @@ def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str
     """
     job, directory = run.job, run.directory
     notes: list[str] = []
+    if job.on_stdin is not None:
+        message = (
+            "standard input was read when the run began, and is not looked at again; for what is on it now, choose"
+        )
+        notes.append(f"{message} another output.path")
     try:
         now = {entry.doc_id: entry for entry in list_inputs(job)}
     except JobError:

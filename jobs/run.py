@@ -448,6 +448,7 @@ def worker_spec_of(run: Run, threads: int, faults: str = "") -> WorkerSpec:
         lanes=lanes_of(spec),
         pooling=embed.pooler if embed else "auto",
         max_chars=spec.split.max_chars,
+        sections=spec.split.sections,
         language=None if spec.split.language == "auto" else spec.split.language,
         tasks=tuple({**task.model_dump(mode="json"), "seed": spec.run.seed} for task in spec.tasks),
         checkpoint_tokens=spec.checkpoint.every.tokens,

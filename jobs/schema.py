@@ -45,6 +45,9 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_COUNT = 2**63 - 1
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([KMGT]i?)?B?")
+_BYTES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
 
 
@@ -77,6 +80,16 @@ def share(value: object) -> object:
     if not found:
         raise problem("expected", "a share such as 5%, or a number from 0 to 1")
     return float(found[1]) / 100
+
+
+def size(value: object) -> object:
+    """`64MiB`, `1.5GB` → bytes; a number is bytes already."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value)
+    if not found:
+        raise problem("expected", "a size such as 64MiB or 1GB, or a number of bytes")
+    return int(float(found[1]) * _BYTES.get(found[2], 1))
 
 
 def _whole_number(value: object) -> object:
@@ -166,6 +179,13 @@ Share = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}]}),
 ]
 
+Size = Annotated[
+    int,
+    Field(ge=1, le=_LARGEST_COUNT),
+    BeforeValidator(size),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+
 
 class ModelSection(Section):
     """The model that reads."""
@@ -206,6 +226,17 @@ class PdfSection(Section):
 
     headers: Literal["keep", "drop"] = "keep"
     """Lines that stand at the top or the foot of page after page, numbers apart."""
+    password_env: Annotated[str, matching(_VARIABLE, "the name of an environment variable")] | None = None
+    """The environment variable that holds the password of those that are encrypted; nothing else is kept of it."""
+
+
+class HtmlSection(Section):
+    """How HTML pages are read."""
+
+    called = "inputs.html"
+
+    boilerplate: Literal["keep", "drop"] = "keep"
+    """Navigation, footers and what else stands around the text; `drop` needs the extra `web`."""
 
 
 class InputSection(Section):
@@ -213,7 +244,7 @@ class InputSection(Section):
 
     called = "inputs"
     path: InputPath | None = None
-    """A file, or a pattern such as `corpus/**/*.txt`, relative to the job file, or an address such as `s3://b/*.txt`."""
+    """A file, a pattern (`corpus/**/*.txt`) relative to the job file, an address (`s3://b/*.txt`), or `-` for stdin."""
     exclude: Annotated[tuple[str, ...], LIST] = ()
     """Patterns of files to leave out."""
     manifest: LocalPath | None = None
@@ -229,8 +260,12 @@ class InputSection(Section):
     """There: the key or column of its id, which no two records may share; null takes the line."""
     metadata: Annotated[tuple[str, ...], LIST] = ()
     """There, and in a manifest: keys or columns that go into `documents.metadata`; of a manifest none means all."""
+    max_bytes: Size | None = None
+    """Larger files are refused: bytes, or a size such as `64MiB`; of files in files and records, the size of each."""
     pdf: PdfSection = PdfSection()
     """Of PDF files among them."""
+    html: HtmlSection = HtmlSection()
+    """Of HTML pages among them."""
     follow: bool = False
     """Read plain text files on as they grow, such as logs, until the run is stopped; false reads to their ends."""
 
@@ -238,6 +273,8 @@ class InputSection(Section):
     def _says_where(self) -> Self:
         if (self.path is None) == (self.manifest is None):
             raise problem("value", "give either `path` or `manifest`", at=("path",))
+        if self.path == "-" and self.exclude:
+            raise problem("value", "standard input is one document, so leave `exclude` out", at=("exclude",))
         if self.manifest is not None and self.exclude:
             raise problem("value", "a manifest names each file, so leave `exclude` out", at=("exclude",))
         if self.manifest is None and self.folder is not None:
@@ -254,6 +291,12 @@ class InputSection(Section):
             listed["pdf_headers"] = self.pdf.headers
         if self.follow:
             listed[FOLLOW] = GROWS
+        if self.html.boilerplate != "keep":
+            listed["html_boilerplate"] = self.html.boilerplate
+        if self.pdf.password_env is not None:
+            listed["password_env"] = self.pdf.password_env
+        if self.max_bytes is not None:
+            listed["max_bytes"] = str(self.max_bytes)
         return {key: value for key, value in given.items() if value} | listed
 
 
@@ -270,6 +313,8 @@ class SplitSection(Section):
     """The language whose sentence rules hold."""
     max_chars: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
     """Longer sentences are cut, in characters."""
+    sections: Literal["headings", "pages", "topics"] = "headings"
+    """Where no heading is open: `pages` takes each page for a section, `topics` looks for where the topic changes."""
 
 
 class EveryTokens(Section):
@@ -414,6 +459,13 @@ class RunSection(Section):
     """Where random choices start."""
 
 
+def _one_standard_input(inputs: tuple[InputSection, ...]) -> tuple[InputSection, ...]:
+    places = [index for index, entry in enumerate(inputs) if entry.path == "-"]
+    if len(places) > 1:
+        raise problem("value", "there is one standard input; name it once", at=(places[1], "path"))
+    return inputs
+
+
 def _tasks_fit_together(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     names = [task.name for task in tasks]
     for index, task in enumerate(tasks):
@@ -450,7 +502,9 @@ class JobSpec(Section):
     name: Annotated[str, matching(_JOB_NAME, "a name of up to 64 letters, digits, -, _ and .")]
     """Of the job."""
     model: ModelSection = ModelSection()
-    inputs: Annotated[tuple[InputSection, ...], _FILLED_LIST, AfterValidator(_not_empty)]
+    inputs: Annotated[
+        tuple[InputSection, ...], _FILLED_LIST, AfterValidator(_not_empty), AfterValidator(_one_standard_input)
+    ]
     limit: Count | None = None
     """Read only the first documents; null reads all."""
     split: SplitSection = SplitSection()

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from jobs.errors import JobError, safe, together, usage_error
 from jobs.schema import JobSpec, Task, json_schema
 from jobs.sections import Section, not_yet
+from jobs.standard_input import STDIN
 from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
 from pipeline.durable import sha256_file
 from pipeline.fields import shipped
@@ -335,7 +336,7 @@ def _use_whole_paths(filled: _Filled, folder: Path) -> None:
 
 def _use_whole_path(filled: _Filled, way: Steps, folder: str) -> None:
     path = _at(filled.data, way)
-    if not isinstance(path, str) or not path or _SCHEME.match(path):
+    if not isinstance(path, str) or path in ("", STDIN) or _SCHEME.match(path):
         return
     if way in filled.written and not os.path.isabs(path):
         filled.written[way] = f"{folder.replace('${', '$${')}/{filled.written[way]}"

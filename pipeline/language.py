@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-SENTENCE_RULES: Final = 2
+SENTENCE_RULES: Final = 3
 """Grows with every change of the sentence rules that stand around `sentencex`; written into the output."""
 
 _SCRIPTS: Final = (
@@ -21,6 +21,9 @@ _SCRIPTS: Final = (
     ("he", re.compile(r"[\u0590-\u05ff]")),
     ("ar", re.compile(r"[\u0600-\u06ff]")),
     ("hi", re.compile(r"[\u0900-\u097f]")),
+    ("hy", re.compile(r"[\u0530-\u058f]")),
+    ("my", re.compile(r"[\u1000-\u109f]")),
+    ("am", re.compile(r"[\u1200-\u137f]")),
     ("th", re.compile(r"[\u0e00-\u0e7f]")),
 )
 

@@ -113,7 +113,7 @@ def _asked(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         pass_fds=(source,),
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | _password(options),
         cwd="/",
         start_new_session=True,
     )
@@ -128,6 +128,12 @@ def _asked(
         raise _died(child.wait(), limits)
     finally:
         _end(child)
+
+
+def _password(options: Mapping[str, str]) -> dict[str, str]:
+    """The variable that an option names, if it is set: what is in the request, everybody on the machine can see."""
+    name = options.get("password_env", "")
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _lines(

@@ -10,13 +10,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
-from itertools import accumulate
-from typing import Any, Protocol, cast
+from dataclasses import astuple, dataclass
+from itertools import accumulate, islice
+from typing import Any, Final, Protocol, cast
 
-from pipeline.documents import Cursor, Document
+from pipeline.documents import Block, Cursor, Document
+from pipeline.sectioning import HEADINGS, Region, sectioning
 from pipeline.sentences import Piece, passage_end, split_passage
 from pipeline.values import Value
+
+PUSHED_CHARS: Final = 2_048
+"""Passages are encoded together from so many characters on: each push costs what a longest token may still reach."""
 
 
 class TokenStream(Protocol):
@@ -35,11 +39,15 @@ class Streams(Protocol):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How a document is cut. `window` counts tokens, `max_chars` characters of one sentence."""
+    """How a document is cut. `window` counts tokens, `max_chars` characters of one sentence.
+
+    `sections` is a rule of `pipeline.sectioning`.
+    """
 
     window: int
     max_chars: int
     language: str | None = None
+    sections: str = HEADINGS
 
 
 @dataclass(frozen=True)
@@ -93,36 +101,12 @@ class NothingYet:
     """No segment for now: more text may come. Only of documents that are followed."""
 
 
-@dataclass(frozen=True)
-class _Region:
-    """A sentence whose token span is not known yet, with the white space in front of it."""
-
-    lead: str
-    text: str
-    byte_start: int
-    byte_end: int
-    char_start: int
-    char_end: int
-    section: str | None
-    page: int | None
-    is_final: bool
-
-    def joined(self, later: _Region) -> _Region:
-        """This region and the next as one."""
-        return replace(
-            self,
-            text=self.text + later.lead + later.text,
-            byte_end=later.byte_end,
-            char_end=later.char_end,
-            is_final=later.is_final,
-        )
-
-
 class Segmenter:
     """Cuts one document into segments, one after another; `snapshot` between two of them restarts it there.
 
-    Text waits in `_buffer` until a passage is complete, sentences in `_regions` until their last token is known,
-    tokens in `_pending` until they fill a window: each is bounded by the length of a passage.
+    Text waits in `_buffer` until a passage is complete and in `_unpushed` until there is enough to encode, sentences in
+    `_sectioning` until their section is known and in `_regions` until their last token is, tokens in `_pending` until
+    they fill a window. Each is bounded by the length of a passage, or by what the rule for sections holds back.
     """
 
     def __init__(
@@ -136,6 +120,7 @@ class Segmenter:
         self._document = document
         stand = dict(snapshot or {})
         self._buffer = cast(str, stand.get("buffer", ""))
+        self._unpushed = cast(str, stand.get("unpushed", ""))
         self._gap = cast(str, stand.get("gap", ""))
         self._section = cast("str | None", stand.get("section"))
         self._page = cast("int | None", stand.get("page"))
@@ -145,20 +130,26 @@ class Segmenter:
         self._text_over = cast(bool, stand.get("text_over", False))
         self._settled = cast(bool, stand.get("settled", True))
         self._cursor = cast("Cursor | None", stand.get("cursor"))
-        self._regions = deque(_Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
-        self._pending = deque((token, size) for token, size in cast("list[list[int]]", stand.get("pending", [])))
+        self._regions = deque(Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
+        self._pending = [(token, size) for token, size in cast("list[list[int]]", stand.get("pending", []))]
         self._index = cast(int, stand.get("index", 0))
         self._tokens_out = cast(int, stand.get("tokens_out", 0))
         self._bytes_out = cast(int, stand.get("bytes_out", 0))
         self._sentences_out = cast(int, stand.get("sentences_out", 0))
         self._sentence_tokens_out = cast(int, stand.get("sentence_tokens_out", 0))
+        known = cast("Mapping[str, Value]", stand.get("sectioning", {}))
+        self._sectioning = sectioning(options.sections, self._language, known)
         self._stream = tokenizer.stream(cast(bytes, stand.get("stream", b"")))
         self._blocks = document.blocks(self._cursor)
+        self._next: Block | None = None
 
     def snapshot(self) -> dict[str, Value]:
         """Everything that another Segmenter needs to go on here, as plain values of bounded size."""
-        return {
+        known = self._sectioning.snapshot()
+        sections: dict[str, Value] = {"sectioning": known} if known else {}
+        return sections | {
             "buffer": self._buffer,
+            "unpushed": self._unpushed,
             "gap": self._gap,
             "section": self._section,
             "page": self._page,
@@ -196,11 +187,24 @@ class Segmenter:
 
     def next_segment(self) -> Segment | NothingYet | None:
         """The next window, or None behind the last. Raises DocumentError."""
-        # One token more than the window: only then is it known that a sentence ends with the window's last.
-        while len(self._pending) <= self._options.window and not self._text_over:
+        while not self._text_over and not self._window_is_known():
             if not self._more_text():
                 return NothingYet()
         return self._take() if self._pending else None
+
+    @property
+    def _language(self) -> str:
+        """The language whose rules hold; what is followed may tell its own only once it has been waited for."""
+        return self._options.language or self._document.facts.language
+
+    def _window_is_known(self) -> bool:
+        """Whether the next window's tokens are there, and the sections of all sentences that end in it are known."""
+        # One token more than the window: only then is it known that a sentence ends with the window's last.
+        count = self._options.window + 1
+        if len(self._pending) < count:
+            return False
+        known = self._sectioning.held_behind
+        return known is None or self._bytes_out + sum(size for _, size in islice(self._pending, count)) <= known
 
     def _more_text(self) -> bool:
         """Go on by a passage or a block; False if there is none yet."""
@@ -208,10 +212,16 @@ class Segmenter:
         if end is not None:
             self._cut_passage(end, is_final=True)
             return True
-        block = next(self._blocks, None)
+        block = self._next = self._next or next(self._blocks, None)
+        if self._unpushed and (block is None or not block.is_settled or not block.text):
+            self._push()  # what is settled goes out before anything is known that is not, and before waiting
+            return True
+        self._next = None
         if block is None:
             self._text_over, self._settled = True, False
             self._cut_passage(len(self._buffer), is_final=False)
+            self._regions.extend(self._sectioning.finish())
+            self._push()
             self._pending.extend(self._stream.finish())
             return True
         if not block.text:
@@ -227,32 +237,35 @@ class Segmenter:
     def _cut_passage(self, end: int, is_final: bool) -> None:
         """Turn the first `end` characters of the buffer into sentence regions and tokens."""
         text, self._buffer = self._buffer[:end], self._buffer[end:]
-        # What is followed may not have told its language before it was waited for.
-        language = self._options.language or self._document.facts.language
-        pieces, tail = split_passage(text, language, self._options.max_chars)
+        pieces, tail = split_passage(text, self._language, self._options.max_chars)
         for piece in pieces:
             self._add_region(piece, is_final)
         self._pass_over(tail)
         self._gap += tail
-        self._pending.extend(self._stream.push(text))
+        self._unpushed += text
+        if len(self._unpushed) >= PUSHED_CHARS:
+            self._push()
+
+    def _push(self) -> None:
+        self._pending.extend(self._stream.push(self._unpushed))
+        self._unpushed = ""
 
     def _add_region(self, piece: Piece, is_final: bool) -> None:
         self._pass_over(piece.lead)
         byte_start, char_start = self._byte, self._char
         self._pass_over(piece.text)
-        self._regions.append(
-            _Region(
-                self._gap + piece.lead,
-                piece.text,
-                byte_start,
-                self._byte,
-                char_start,
-                self._char,
-                self._section,
-                self._page,
-                is_final,
-            )
+        region = Region(
+            self._gap + piece.lead,
+            piece.text,
+            byte_start,
+            self._byte,
+            char_start,
+            self._char,
+            self._section,
+            self._page,
+            is_final,
         )
+        self._regions.extend(self._sectioning.take(region))
         self._gap = ""
 
     def _pass_over(self, text: str) -> None:
@@ -260,23 +273,24 @@ class Segmenter:
         self._char += len(text)
 
     def _take(self) -> Segment:
-        count = min(self._options.window, len(self._pending))
-        pieces = [self._pending.popleft() for _ in range(count)]
-        ends = list(accumulate((size for _, size in pieces), initial=self._bytes_out))[1:]
+        pieces = self._pending[: self._options.window]
+        del self._pending[: self._options.window]
+        tokens, sizes = zip(*pieces, strict=True)
+        ends = list(accumulate(sizes, initial=self._bytes_out))[1:]
         sentences = tuple(self._sentences_ending_in(ends))
         segment = Segment(
             index=self._index,
-            tokens=tuple(token for token, _ in pieces),
+            tokens=tokens,
             token_start=self._tokens_out,
             byte_end=ends[-1],
             sentences=sentences,
             settled=self._settled,
             is_last=self._text_over and not self._pending,
             follower=self._pending[0][0] if self._pending else None,
-            opens=tuple(self._opening_in(sentences, count)),
+            opens=tuple(self._opening_in(sentences, len(tokens))),
         )
         self._index += 1
-        self._tokens_out += count
+        self._tokens_out += len(tokens)
         self._bytes_out = ends[-1]
         return segment
 
@@ -310,7 +324,7 @@ class Segmenter:
                 self._opened = section
                 yield max(token, self._tokens_out)
 
-    def _sentence(self, region: _Region, token_end: int) -> Sentence:
+    def _sentence(self, region: Region, token_end: int) -> Sentence:
         sentence = Sentence(
             index=self._sentences_out,
             text=region.text,

@@ -15,6 +15,8 @@ from typing import Final
 
 import sentencex
 
+from pipeline.form_lines import line_ends
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -24,15 +26,16 @@ KEPT_TOGETHER_CHARS: Final = 300
 """A quotation of more characters may be split like any other text."""
 
 # A space for each character, so that places stay what they are.
-_MASKS: Final = tuple(
-    [(mark, " ") for mark in '"()[]{}`“”„‟«»‹›']
-    + [
-        (pair, pair.replace(mark, " "))
-        for mark in "'’‘"
-        for pair in (f" {mark}", f"{mark} ", f"\n{mark}", f"{mark}\n", mark * 2)
-    ]
+_ASCII_MARKS: Final = b'"()[]{}`'
+_ASCII_MASK: Final = bytes.maketrans(_ASCII_MARKS, b" " * len(_ASCII_MARKS))
+_MARKS: Final = tuple(_ASCII_MARKS.decode() + "“”„‟«»‹›")
+_APOSTROPHES: Final = tuple(
+    (
+        mark,
+        tuple((pair, pair.replace(mark, " ")) for pair in (f" {mark}", f"{mark} ", f"\n{mark}", f"{mark}\n", mark * 2)),
+    )
+    for mark in "'’‘"
 )
-_ASCII_MASKS: Final = tuple(mask for mask in _MASKS if mask[0].isascii())
 _QUOTATION: Final = re.compile(
     r'"(?<![^\s(\[{—–-]")(?=\S)[^"\n]{1,N}"(?![^\W_])|“[^“”\n]{1,N}”|„[^„“”\n]{1,N}[“”]|«[^«»\n]{1,N}»'
     r"|\([^()\n]{1,N}\)|\[[^\[\]\n]{1,N}\]".replace("N", str(KEPT_TOGETHER_CHARS))
@@ -74,31 +77,42 @@ def sentence_ends(text: str, language: str) -> list[int]:
     last = len(text.rstrip())
     ends = sorted({*_known_ends(text, language), *(found.end() for found in _ADDED.finditer(text))})
     whole = [match.span() for match in _QUOTATION.finditer(text)]
-    return [
+    found = [
         end
         for end in ends
         if end < last
         and (_PLAIN.match(text, end) or _is_end(text, end, language))
         and not (whole and _is_within(end, whole))
     ]
+    lines = line_ends(text)
+    return sorted({*found, *lines}) if lines else found
 
 
 def _known_ends(text: str, language: str) -> Iterator[int]:
     """What `sentencex` finds, with the marks and smileys that close a sentence taken to it."""
-    masked = _masked(text)
-    for boundary in sentencex.get_sentence_boundaries(language, masked):
-        end: int = boundary["end_index"]
-        while end and masked[end - 1].isspace():
-            end -= 1
-        closing = _BEHIND.match(text, end)
-        if end and closing:
+    start = 0
+    for sentence in sentencex.segment(language, _masked(text)):
+        body = len(sentence.rstrip())
+        start, end = start + len(sentence), start + body
+        if not body:
+            continue
+        if text[end : end + 1] == " " and text[end + 1 : end + 2].isalnum():  # most of them
+            yield end
+        elif closing := _BEHIND.match(text, end):
             yield closing.end()
 
 
 def _masked(text: str) -> str:
-    """The text with spaces for marks and brackets. Many replacements are faster than one pass over a table."""
-    for marks, spaces in _ASCII_MASKS if text.isascii() else _MASKS:
-        text = text.replace(marks, spaces)
+    """The text with spaces for marks and brackets. What is looked for first is seldom there, and is fast to miss."""
+    if text.isascii():
+        text = text.encode("ascii").translate(_ASCII_MASK).decode("ascii")
+    else:
+        for mark in _MARKS:
+            text = text.replace(mark, " ")
+    for mark, pairs in _APOSTROPHES:
+        if mark in text:
+            for pair, spaces in pairs:
+                text = text.replace(pair, spaces)
     return text
 
 

@@ -51,17 +51,17 @@ def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece]
         return pieces, text
     for begin, end in pairwise([0, *sentence_ends(text, language), len(text)]):
         stretch = text[begin:end]
-        body = stretch.strip()
-        if not body:
+        rest = stretch.lstrip()
+        if not rest:
             lead += stretch
             continue
-        start = stretch.index(body)
-        lead += stretch[:start]
+        body = rest.rstrip()
+        lead += stretch[: len(stretch) - len(rest)]
         parts = [("", body)] if len(body) <= max_chars else _bounded(body, max_chars)
         for part_lead, part in parts:
             pieces.append(Piece(lead + part_lead, part))
             lead = ""
-        lead = stretch[start + len(body) :]
+        lead = rest[len(body) :]
     return pieces, lead
 
 

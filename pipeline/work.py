@@ -37,6 +37,7 @@ class WorkerSpec:
     checkpoint_keep: int
     doc_timeout: float
     page_timeout: float = 60.0
+    sections: str = "headings"
     faults: str = ""
     store: str = ""
     """The address that the run directory is kept at, if it is a copy."""

@@ -225,7 +225,7 @@ class Worker:
             self._tasks,
             self._model.tokenizer,
             self._engine.pooler,
-            SplitOptions(spec.window, spec.max_chars, spec.language),
+            SplitOptions(spec.window, spec.max_chars, spec.language, spec.sections),
             start,
             self._queries,
             self._alone,

@@ -14,7 +14,7 @@ from jobs.commands.options import AsJson, Model, NoProgress, Quiet, RunPath, dat
 from jobs.errors import safe
 from jobs.terminal import json_text
 
-Document = Annotated[str, typer.Argument(help="A document, or - for text on stdin.", metavar="FILE|-")]
+Document = Annotated[str, typer.Argument(help="A document, or - for what is on stdin.", metavar="FILE|-")]
 Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
 Language = Annotated[
     str,
@@ -143,7 +143,8 @@ def _once(
     quiet: bool,
     no_progress: bool,
 ) -> None:
-    from jobs.oneshot import STDIN, OneShot, check_target, rows_of, rows_of_stdin, run_once, write
+    from jobs.oneshot import OneShot, check_target, rows_of, rows_of_stdin, run_once, write
+    from jobs.standard_input import STDIN
     from jobs.run import RunOptions
 
     if output is not None:

@@ -262,14 +262,16 @@ def _show_plan(path: Path, overrides: list[str], as_json: bool, measure: bool = 
         data({**planned.to_json(), "seconds_left_estimate": expected.seconds, "estimate": asdict(expected)})
         return
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("document", "left"), ("size", "right"), ("tokens, about", "right"), ("", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for heading in ("document", "size", "pages, about", "tokens, about", ""):
+        table.add_column(heading, justify="left" if heading in ("document", "") else "right")
     for document in planned.documents:
-        what = f"{document.action}: {document.reason}"
-        cells = (document.uri, human_bytes(document.bytes), f"{document.tokens_estimate:,}", what)
+        what = f"{document.action} ({document.reason_code}): {document.reason}"
+        pages = "" if document.pages_estimate is None else f"{document.pages_estimate:,}"
+        cells = (document.uri, human_bytes(document.bytes), pages, f"{document.tokens_estimate:,}", what)
         table.add_row(*(Text(safe(cell)) for cell in cells))
     console = data_console()
     console.print(table)
+    console.print("\n" + ", ".join(f"{count:,} {what}" for what, count in planned.counts.items()), highlight=False)
     read = f"\n{human_bytes(planned.bytes_left)} to read, about {planned.tokens_left_estimate:,} tokens"
     console.print(f"{read}; {_expected(expected)}.", highlight=False)
 

@@ -8,6 +8,9 @@ have `records(file, options) -> Iterator[Record]` and `version()`; all records o
 sandbox, and kept there. Formats that are text as they stand and read the same text from a file however much is
 appended to it have `GROWS`; their blocks say what the end of the file has a part in.
 
+A module may say what is to be expected of a file that is not opened yet: `TEXT_SHARE`, bytes of text for each byte of
+the file (1 if it says nothing), and `count_pages(path) -> int | None`.
+
 Files of many documents list them: with `members(path, options)`, or with `list_members(file, options)`, which runs in
 a sandbox; both give Members. All raise DocumentError for a file that they cannot read. A contract test runs over every
 module of this folder.
@@ -19,7 +22,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -89,18 +92,27 @@ def _listed_in_sandbox(reader: str, path: str, options: Mapping[str, str]) -> It
 def open_document(ref: DocumentRef, store: TextStore) -> Document:
     """Open a document with the reader that its reference names. Raises DocumentError.
 
-    What its option `given` says of it (a JSON object of texts) is put into its facts; readers do not see that.
+    What its option `given` says of it (a JSON object of texts) is put into its facts, and one of more bytes than its
+    option `max_bytes` is refused; readers do not see these options.
     """
+    _refuse_larger(ref)
     if is_remote(ref.path):
         return open_document(fetched(ref, store.folder, store.disk), store)
     given = ref.options.get("given")
-    if given is None:
-        return _open(ref, store)
-    options = {key: value for key, value in ref.options.items() if key != "given"}
+    options = {key: value for key, value in ref.options.items() if key not in ("given", "max_bytes")}
     document: Any = _open(replace(ref, options=options), store)
-    facts = replace(document.facts, metadata={**document.facts.metadata, **json.loads(given)})
+    told = json.loads(given) if given is not None else {}
+    facts = replace(document.facts, metadata={**document.facts.metadata, **told})
     known: Document = replace(document, facts=facts)
     return known
+
+
+def _refuse_larger(ref: DocumentRef) -> None:
+    """Raise DocumentError if a document is larger than its option `max_bytes` allows."""
+    most = int(ref.options.get("max_bytes", ref.size))
+    if ref.size > most:
+        message = f"{ref.size:,} bytes, and inputs.max_bytes is {most:,}; raise that, or split the file"
+        raise DocumentError("open", "too_large", message)
 
 
 def _open(ref: DocumentRef, store: TextStore) -> Document:
@@ -129,9 +141,26 @@ def facts_of_growing(ref: DocumentRef) -> DocumentFacts | None:
     return facts
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a document may turn out to hold, by its size alone; `pages` is None where there are none to be seen."""
+
+    text_bytes: int
+    pages: int | None
+
+
+def estimate(ref: DocumentRef) -> Estimate:
+    """What a document may hold, without opening it. Nothing is raised: one that cannot be read has no pages."""
+    module = entries(__name__).get(ref.reader)
+    count: Callable[[str], int | None] | None = getattr(module, "count_pages", None)
+    pages = count(ref.path) if count is not None and not is_remote(ref.path) and "number" not in ref.options else None
+    return Estimate(round(ref.size * getattr(module, "TEXT_SHARE", 1.0)), pages)
+
+
 def describe(ref: DocumentRef) -> str:
     """What can be said of a document without parsing it, in a few words. Raises DocumentError."""
     module = _module(ref)
+    _refuse_larger(ref)
     if is_remote(ref.path):
         return f"{ref.reader}, to be fetched"
     if hasattr(module, "open_document"):

@@ -10,6 +10,7 @@ from pipeline.compression import unpacked
 from pipeline.extraction import Extraction
 from pipeline.inner import extract_inner, versions
 
+TEXT_SHARE: Final = 3.0
 SUFFIXES: Final = (".gz", ".zst")
 IS_OUTER: Final = True
 

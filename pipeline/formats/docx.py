@@ -12,6 +12,7 @@ from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
 from pipeline.html_text import parse_html, stretches
 
+TEXT_SHARE: Final = 0.3
 SUFFIXES: Final = (".docx",)
 _CORE: Final = "docProps/core.xml"
 _TITLE: Final = "{http://purl.org/dc/elements/1.1/}title"

@@ -17,6 +17,7 @@ from pipeline.extraction import About, Extraction
 from pipeline.headings import HeadingPath
 from pipeline.html_text import as_html, parse_html, stretches
 
+TEXT_SHARE: Final = 0.4
 SUFFIXES: Final = (".epub",)
 _CONTAINER: Final = "META-INF/container.xml"
 _PAGES: Final = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")

@@ -13,6 +13,7 @@ from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
 from pipeline.html_text import parse_html, stretches
 
+TEXT_SHARE: Final = 0.3
 SUFFIXES: Final = (".odt", ".ott")
 _OFFICE: Final = "{urn:oasis:names:tc:opendocument:xmlns:"
 _TEXT: Final = _OFFICE + "text:1.0}"

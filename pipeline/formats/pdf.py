@@ -1,14 +1,16 @@
 """PDF files, page by page. With `pypdfium2` installed it reads them, else `pypdf` does; scans without text are refused.
 
 A page's text is its own stretch, so every sentence knows its page. Ligatures are spelled out and words that were
-hyphenated at a line's end are joined; running heads and feet go if the option `pdf_headers` is `drop`. Outlines, forms,
-scripts, attachments and pictures are never looked at.
+hyphenated at a line's end are joined; running heads and feet go if the option `pdf_headers` is `drop`. Files that
+everybody may read are decrypted, others with the password in the environment variable that the option `password_env`
+names. Outlines, forms, scripts, attachments and pictures are never looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +19,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
+from pipeline.files import opened
 from pipeline.running_lines import without_running_lines
 
 if TYPE_CHECKING:
     import pypdf
+    import pypdfium2
 
+TEXT_SHARE: Final = 0.1
 SUFFIXES: Final = (".pdf",)
 _HEADER_WITHIN: Final = 1024
 _MOST_PAGES: Final = 20_000
@@ -42,6 +47,9 @@ _LIGATURES: Final = str.maketrans(
         "\ufffe": "-",
     }
 )
+_PAGE: Final = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
+_LINEARIZED: Final = re.compile(rb"/Linearized\b[^>]{0,200}?/N\s+(\d{1,6})\b")
+_SCAN_BYTES: Final = 1 << 20
 _HYPHENATED: Final = re.compile(r"([^\W\d_])[-\u2010] *\n *([^\W\d_]+)")
 _TRAILING: Final = re.compile(r"[ \t]+\n")
 _UNREADABLE: Final = re.compile(r"[\ufffd\ue000-\uf8ff]|\(cid:\d+\)")
@@ -64,12 +72,30 @@ def version() -> str:
     return f"2 {_engine()} {metadata.version(_engine())}"
 
 
+def count_pages(path: str) -> int | None:
+    """How many pages a file seems to have, without parsing it; None if it does not show."""
+    count, rest = 0, b""
+    try:
+        with opened(path) as source, open(source, "rb", closefd=False) as file:
+            while data := file.read(_SCAN_BYTES):
+                told = _LINEARIZED.search(data[:_HEADER_WITHIN]) if not rest else None
+                if told:
+                    return int(told[1])
+                data = rest + data
+                found = list(_PAGE.finditer(data, 0, len(data) - 1))
+                count += len(found)
+                rest = data[max(found[-1].end() if found else 0, len(data) - 32) :]
+    except (DocumentError, OSError):
+        return None
+    return count or None
+
+
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
     if b"%PDF-" not in file.read(_HEADER_WITHIN):
         raise DocumentError("parse", "parse_error", "not a PDF file: it does not begin as one")
     file.seek(0)
-    seen = _Seen()
-    pages = _pdfium_pages(file, seen) if _engine() == "pypdfium2" else _pypdf_pages(file, seen)
+    seen, variable = _Seen(), options.get("password_env")
+    pages = _pdfium_pages(file, seen, variable) if _engine() == "pypdfium2" else _pypdf_pages(file, seen, variable)
     if options.get("pdf_headers") == "drop":
         pages = without_running_lines(pages)
     for number, raw in enumerate(pages, start=1):
@@ -134,13 +160,13 @@ def _engine() -> str:
     return "pypdfium2"
 
 
-def _pypdf_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
+def _pypdf_pages(file: BinaryIO, seen: _Seen, variable: str | None) -> Iterator[str]:
     import pypdf
     from pypdf.errors import LimitReachedError, PdfReadError
 
     with pypdf.apply_configuration(**_PYPDF_LIMITS):
         try:
-            reader = _pypdf_reader(file)
+            reader = _pypdf_reader(file, variable)
             _refuse_too_many(len(reader.pages))
             with contextlib.suppress(Exception):  # whatever is wrong with the labels costs only them
                 seen.labels.extend(reader.page_labels)
@@ -154,30 +180,25 @@ def _pypdf_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
             ) from error
 
 
-def _pypdf_reader(file: BinaryIO) -> pypdf.PdfReader:
-    """A reader of a file that everybody may read. Raises DocumentError, and what pypdf raises."""
+def _pypdf_reader(file: BinaryIO, variable: str | None) -> pypdf.PdfReader:
+    """A reader of a file that is not encrypted any more. Raises DocumentError, and what pypdf raises."""
     import pypdf
 
     try:
         reader = pypdf.PdfReader(file, root_object_recovery_limit=10_000)
-        locked = reader.is_encrypted and not reader.decrypt("")
+        if not reader.is_encrypted or reader.decrypt(""):
+            return reader
+        if not reader.decrypt(_password(variable)):
+            raise _bad_password(variable)
     except NotImplementedError as error:  # a security handler of somebody's own
         raise _encrypted() from error
-    if locked:
-        raise _encrypted()
     return reader
 
 
-def _pdfium_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
+def _pdfium_pages(file: BinaryIO, seen: _Seen, variable: str | None) -> Iterator[str]:
     import pypdfium2
-    from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 
-    try:
-        document = pypdfium2.PdfDocument(file)
-    except pypdfium2.PdfiumError as error:
-        if getattr(error, "err_code", None) in (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY):
-            raise _encrypted() from error
-        raise DocumentError("parse", "parse_error", f"damaged: {_one_line(error)}; repair the file (qpdf)") from error
+    document = _pdfium_document(file, variable)
     _refuse_too_many(len(document))
     for index in range(len(document)):
         try:
@@ -192,13 +213,50 @@ def _pdfium_pages(file: BinaryIO, seen: _Seen) -> Iterator[str]:
             raise DocumentError("parse", "parse_error", message, page=index + 1) from error
 
 
+def _pdfium_document(file: BinaryIO, variable: str | None) -> pypdfium2.PdfDocument:
+    """A document that is not encrypted any more. Raises DocumentError."""
+    import pypdfium2
+    from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+
+    password: str | None = None
+    while True:
+        try:
+            return pypdfium2.PdfDocument(file, password=password)
+        except pypdfium2.PdfiumError as error:
+            reason = getattr(error, "err_code", None)
+            if reason == FPDF_ERR_SECURITY:
+                raise _encrypted() from error
+            if reason != FPDF_ERR_PASSWORD:
+                message = f"damaged: {_one_line(error)}; repair the file (qpdf)"
+                raise DocumentError("parse", "parse_error", message) from error
+            if password is not None:
+                raise _bad_password(variable) from error
+            password = _password(variable)
+            file.seek(0)
+
+
+def _password(variable: str | None) -> str:
+    """What the environment variable holds. Raises DocumentError if none is named or it is not set."""
+    if variable is None:
+        raise _encrypted()
+    if variable not in os.environ:
+        message = f"encrypted, and the variable {variable} that is to hold the password is not set; set it, run again"
+        raise DocumentError("parse", "encrypted", message, retryable=True)
+    return os.environ[variable]
+
+
+def _bad_password(variable: str | None) -> DocumentError:
+    message = f"the password in {variable} does not open it; correct it and run again"
+    return DocumentError("parse", "bad_password", message, retryable=True)
+
+
 def _refuse_too_many(pages: int) -> None:
     if pages > _MOST_PAGES:
         raise DocumentError("parse", "bomb", f"{pages:,} pages, more than {_MOST_PAGES:,}; split the file")
 
 
 def _encrypted() -> DocumentError:
-    return DocumentError("parse", "encrypted", "encrypted with a password; save a copy without one (qpdf --decrypt)")
+    return DocumentError("parse", "encrypted", "encrypted with a password; set inputs.pdf.password_env")
 
 
 def _one_line(error: Exception) -> str:

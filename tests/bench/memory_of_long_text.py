@@ -1,9 +1,10 @@
-"""Measures how much more memory a worker needs for a long text than for a short one.
+"""Measures how much more memory a long text takes than a short one.
 
-    python -m tests.bench.memory_of_long_text [--megabytes 1 100]
+    python -m tests.bench.memory_of_long_text [--megabytes 1 100] [--what worker|job]
 
-Each text is read by a worker in a process of its own, with a model so small that reading is cheap, all tasks and the
-usual checkpoints. Prints one JSON line; exits with 1 if the peaks differ by more than 64 MiB.
+Each text is read in a process of its own, with a model so small that reading is cheap, all tasks and the usual
+checkpoints: by a worker, or as a whole job, with its tables, its verification and its report. Prints one JSON line;
+exits with 1 if the peaks differ by more than 64 MiB.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder / "model")
-        peaks = {size: _peak_of(folder, size) for size in arguments.megabytes}
+        peaks = {size: _peak_of(folder, size, arguments.what) for size in arguments.megabytes}
     growth = max(peaks.values()) - peaks[arguments.megabytes[0]]
     result = {
+        "bench": "memory_of_long_text",
+        "what": arguments.what,
         "peak_bytes": {f"{size} MB": peak for size, peak in peaks.items()},
         "growth_bytes": growth,
         "allowed_bytes": ALLOWED_BYTES,
@@ -67,12 +70,13 @@ def _endlessly(paragraphs: list[str], draw: random.Random) -> Iterator[str]:
         yield draw.choice(paragraphs)
 
 
-def _peak_of(folder: Path, megabytes: int) -> int:
+def _peak_of(folder: Path, megabytes: int, what: str) -> int:
     """Read a text of that size in a fresh process; the largest size that process has had, in bytes."""
     text = folder / f"{megabytes}.md"
     write_text(text, megabytes * 1_000_000)
     started = time.monotonic()
-    command = [sys.executable, "-m", "tests.bench.memory_of_long_text", "--read", str(text), str(folder)]
+    command = [sys.executable, "-m", "tests.bench.memory_of_long_text", "--what", what]
+    command += ["--read", str(text), str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout)
     print(f"{megabytes} MB in {time.monotonic() - started:.0f} s: {found}", file=sys.stderr, flush=True)
@@ -107,9 +111,41 @@ def read(text: Path, folder: Path) -> None:
     print(json.dumps({"tokens": outcome.tokens, "loaded_bytes": loaded, "peak_bytes": peak_memory_bytes()}))
 
 
+def read_as_a_job(text: Path, folder: Path) -> None:
+    """The same with a whole job, finished and verified."""
+    from jobs import run_job
+    from jobs.run_directory import RunDirectory
+    from jobs.verify import verify
+    from pipeline.durable import Disk
+    from pipeline.worker import peak_memory_bytes
+
+    job = {
+        "version": 1,
+        "name": "long",
+        "model": {"source": str(folder / "model"), "dtype": "fp32"},
+        "inputs": [{"path": str(text)}],
+        "tasks": [
+            {"name": "vectors", "type": "embed"},
+            {"name": "gist", "type": "summarize"},
+            {"name": "keep", "type": "state"},
+        ],
+        "output": {"path": str(folder / f"job-{text.stem}")},
+        "on_error": {"doc_timeout": "1d"},
+        "run": {"workers": 0},
+    }
+    path = folder / f"{text.stem}.yaml"
+    path.write_text(json.dumps(job), "utf-8")
+    result = run_job(path)
+    differences = verify(RunDirectory.open(result.path, Disk()))
+    if result.exit_code or differences:
+        raise SystemExit(f"{text} ended with {result.exit_code}: {differences[:1]}")
+    print(json.dumps({"tokens": result.tokens, "peak_bytes": peak_memory_bytes()}))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How much memory a worker needs for a long text.")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 100], help="sizes; the first is the base")
+    parser.add_argument("--what", choices=("worker", "job"), default="worker", help="what reads them")
     parser.add_argument("--read", type=Path, nargs=2, metavar=("TEXT", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -117,6 +153,6 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     asked = _arguments()
     if asked.read:
-        read(*asked.read)
+        (read if asked.what == "worker" else read_as_a_job)(*asked.read)
     else:
         sys.exit(main())

@@ -4,7 +4,7 @@
 
 Compares the tokens of both with those of the `rwkv` package first and prints no speed if they differ. Then prints one
 JSON line: megabytes (10^6 UTF-8 bytes) a second of processor time, medians of the rounds, in which the ways take
-turns. `stream_N` pushes N characters at a time, as documents are read.
+turns. `stream_N` pushes N characters at a time; documents are read in pushes of about PUSHED_CHARS.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from pathlib import Path
 import rwkv
 from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
+from pipeline.segments import PUSHED_CHARS
 from rwkv_runtime.tokenizers import Piece
 from rwkv_runtime.tokenizers.world import WorldTokenizer, shipped_vocabulary
 from tests.bench.prefill_speed import TEXT, _commit, _processor
 
-PARTS = (300, 1000, 65536)
+PARTS = (300, 1000, PUSHED_CHARS, 65536)
 
 
 def main() -> int:

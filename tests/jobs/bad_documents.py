@@ -15,13 +15,27 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 import pypdf
 
 from tests.jobs.project import prose
-from tests.pipeline.samples import PAGE, archive, docx, epub, flate_bomb, mail, pdf, word_paragraph
+from tests.pipeline.samples import (
+    PAGE,
+    archive,
+    docx,
+    epub,
+    feather,
+    flate_bomb,
+    mail,
+    parquet,
+    pdf,
+    word_paragraph,
+    zstd,
+)
 
 OK = "ok"
 TEXT = prose(4)
+PASSWORD = "open-sesame-4711"
 GERMAN = "Über die Brücke zog früh der müde Bär. Er hörte das Käuzchen und grüßte die Häscher.\n" * 6
 
 
@@ -39,6 +53,8 @@ class Case:
     says: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     text: str = ""
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    """What the job says of this file alone."""
 
 
 def pdf_of(body: str, *more: bytes) -> bytes:
@@ -152,6 +168,18 @@ def lines(*records: object) -> bytes:
     return "\n".join(one if isinstance(one, str) else json.dumps(one) for one in records).encode()
 
 
+def linked_member() -> bytes:
+    """An archive with a symbolic link in it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        link = zipfile.ZipInfo("a.txt")
+        link.external_attr = 0o120777 << 16
+        made.writestr(link, "/etc/passwd")
+    return out.getvalue()
+
+
+ROWS = pa.table({"text": ["One.", "Two."], "n": [1, 2]})
+NUMBERS = pa.table({"text": [1, 2]})
 NAUGHTY = ("\u202eright to left\u202c ", "zero\u200bwidth ", "line\u2028separator ", "e\u0301 and é ", "👩‍👩‍👧 family ")
 ENTITIES = "<!DOCTYPE x [" + "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 9)) + "]><x>&e8;</x>"
 ELSEWHERE = '<!DOCTYPE x [<!ENTITY e SYSTEM "{}">]><container>&e;</container>'
@@ -205,6 +233,23 @@ TEXTS = [
     Case("T17 naughty strings", "t17.txt", b"<script>alert(1)</script> '; DROP TABLE x; -- %s %n ${HOME} ../../etc"),
     Case("T18 names of special tokens", "t18.txt", b"Then <|endoftext|> was said, and <s> too.", text="<|endoftext|>"),
     Case("T19 more than one page may be", "t19.html", lambda: b"<p>" + b"x" * (64 << 20), "too_large"),
+    Case(
+        "T19 more than the job allows",
+        "t19b.txt",
+        b"Words. " * 200,
+        "too_large",
+        says="1,400 bytes, and inputs.max_bytes is 1,024",
+        inputs={"max_bytes": "1KiB"},
+    ),
+    Case("T19 as much as the job allows", "t19c.txt", b"Words. " * 100, text="Words.", inputs={"max_bytes": 700}),
+    Case(
+        "T19 a record of more than the job allows",
+        "t19d.jsonl#1",
+        lines({"text": "long " * 300}, {"text": "Short."}),
+        "too_large",
+        inputs={"max_bytes": "1KiB"},
+    ),
+    Case("T19 its neighbour", "t19d.jsonl#2", b"", text="Short."),
     Case("T20 a PDF called a text", "t20a.txt", pdf([["text"]]), "unsupported_type", says="a PDF"),
     Case("T20 a zip archive called a text", "t20b.txt", archive({"a": "b"}), "unsupported_type", says="zip"),
     Case("T20 a program called a text", "t20c.txt", b"\x7fELF\x02\x01\x01" + b"\0" * 90, "unsupported_type"),
@@ -239,6 +284,29 @@ PDFS = [
     Case("D9 encrypted, open to everyone (AES-128)", "d09b.pdf", lambda: encrypted("", "o", "AES-128"), text="Locked"),
     Case("D9 encrypted, open to everyone (RC4)", "d09c.pdf", lambda: encrypted("", "o", "RC4-128"), text="Locked"),
     Case("D10 encrypted with a password", "d10.pdf", lambda: encrypted("p", "o", "AES-256"), "encrypted"),
+    Case(
+        "D10 encrypted, the password is known",
+        "d10b.pdf",
+        lambda: encrypted(PASSWORD, "o", "AES-256"),
+        text="Locked",
+        inputs={"pdf": {"password_env": "UNSPOOL_TEST_PASSWORD"}},
+    ),
+    Case(
+        "D10 encrypted with another password",
+        "d10c.pdf",
+        lambda: encrypted("p", "o", "AES-128"),
+        "bad_password",
+        says="UNSPOOL_TEST_PASSWORD does not open it",
+        inputs={"pdf": {"password_env": "UNSPOOL_TEST_PASSWORD"}},
+    ),
+    Case(
+        "D10 encrypted, the password is nowhere",
+        "d10d.pdf",
+        lambda: encrypted("p", "o", "RC4-128"),
+        "encrypted",
+        says="UNSPOOL_NO_SUCH that is to hold the password is not set",
+        inputs={"pdf": {"password_env": "UNSPOOL_NO_SUCH"}},
+    ),
     Case("D11 encrypted by an unknown handler", "d11.pdf", unknown_handler, "encrypted"),
     Case(
         "D12 80 MiB in 80 kB",
@@ -379,6 +447,17 @@ CONTAINERS = [
     Case("H12 a row that is too long", "h12b.csv#3", b"text,a\nFine.,1\nx,1,2\n", "parse_error", says="line 3"),
     Case("H12 its neighbour", "h12b.csv#2", b"", text="Fine."),
     Case("H12 no such column", "h12c.csv", b"body\nx\n", "parse_error", says="text_key"),
+    Case("H6 an archive in an archive of documents", "h06c.zip#a.zip", archive({"a.zip": "PK"}), "nested_archive"),
+    Case("H7 a member that lies elsewhere", "h07c.zip#../../x.txt", archive({"../../x.txt": "x"}), "path_outside_root"),
+    Case("H7 a link as a member", "h07d.zip#a.txt", linked_member, "special_file"),
+    Case("H13 half of a Parquet file", "h13a.parquet", lambda: parquet(ROWS)[:200], "parse_error"),
+    Case("H13 a Parquet file without its end", "h13b.parquet", lambda: parquet(ROWS)[:-8] + b"\0" * 8, "parse_error"),
+    Case("H13 a Parquet file without rows", "h13c.parquet", lambda: parquet(ROWS.slice(0, 0)), "empty"),
+    Case("H13 a Parquet file without the column", "h13d.parquet", lambda: parquet(ROWS.drop(["text"])), "parse_error"),
+    Case("H13 numbers as texts", "h13e.parquet#1", lambda: parquet(NUMBERS), "parse_error"),
+    Case("H13 half of an Arrow file", "h13f.arrow", lambda: feather(ROWS)[:200], "parse_error"),
+    Case("H13 a row of a Parquet file", "h13g.parquet#2", lambda: parquet(ROWS), text="Two."),
+    Case("H14 half of zstd data", "h14e.txt.zst", lambda: zstd(prose(400).encode())[:2000], "parse_error"),
     Case("H14 half of gzip data", "h14a.txt.gz", gzip.compress(prose(400).encode())[:2000], "parse_error"),
     Case("H14 a gzip bomb", "h14b.txt.gz", lambda: gzip.compress(b"0" * (80 << 20)), "bomb"),
     Case("H14 junk behind gzip data", "h14c.txt.gz", gzip.compress(TEXT.encode()) + b"junk", "parse_error"),

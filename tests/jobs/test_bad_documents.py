@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pipeline.errors import DocumentError
 from pipeline.extraction import Stretch
 from pipeline.files import TextFileFacts, inspect_text_file
 from pipeline.formats import pdf as pdf_format
-from tests.jobs.bad_documents import CASES, OK, PDFS, Case
+from tests.jobs.bad_documents import CASES, OK, PASSWORD, PDFS, Case
 from tests.jobs.project import Project, Said, prose
 
 pytestmark = pytest.mark.xdist_group("bad_documents")
@@ -38,23 +39,26 @@ class Folder:
         self.project.write_model()
         for number in range(GOOD):
             self.project.document(f"good-{number}.txt", prose(8, seed=number))
-        self.alone = self._run("alone", "docs/good-*")
+        self.alone = self._run("alone", [{"path": "docs/good-*"}])
         for case in CASES:
             content = case.data if isinstance(case.data, bytes) else case.data()
             if content or "#" not in case.file:  # neighbours lie in a file that is there already
                 self.project.document(case.file.split("#")[0], content)
-        self.together = self._run("together", "docs/*")
+        special = {case.file.split("#")[0]: case.inputs for case in CASES if case.inputs}
+        inputs = [{"path": f"docs/{file}", **options} for file, options in special.items()]
+        self.together = self._run("together", [*inputs, {"path": "docs/*"}])
 
-    def _run(self, out: str, pattern: str) -> Said:
+    def _run(self, out: str, inputs: list[dict[str, Any]]) -> Said:
         self.project.write_job(
             model={"source": "models/tiny.pth"},
-            inputs=[{"path": pattern}],
+            inputs=inputs,
             output={"path": out},
             on_error={"max_failed": 1.0, "page_timeout": 4},
             checkpoint={"every": {"tokens": 4096, "seconds": 3600}},
             run={"workers": 0, "window": 64, "lanes": 8},
         )
-        with mock.patch("pipeline.formats.text.inspect_text_file", _growing):
+        told = mock.patch.dict(os.environ, {"UNSPOOL_TEST_PASSWORD": PASSWORD})
+        with told, mock.patch("pipeline.formats.text.inspect_text_file", _growing):
             return self.project.run()
 
     def table(self, name: str, out: str = "together") -> pa.Table:
@@ -104,6 +108,14 @@ def test_a_document_ends_as_it_must(folder: Folder, case: Case) -> None:
     assert case.text in " ".join(texts)
 
 
+def test_a_password_is_kept_nowhere(folder: Folder) -> None:
+    files = [path for path in (folder.project.folder / "together").rglob("*") if path.is_file()]
+
+    assert PASSWORD not in folder.together.err + folder.together.out
+    assert len(files) > 50
+    assert [path.name for path in files if PASSWORD.encode() in path.read_bytes()] == []
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_good_documents_have_the_same_rows_to_the_byte_whatever_lies_beside_them(folder: Folder, table: str) -> None:
     alone, together = folder.table(table, "alone"), folder.table(table)
@@ -129,9 +141,11 @@ IN_PROCESS = [
 @pytest.mark.parametrize("case", IN_PROCESS, ids=[f"{case.name} ({case.file})" for case in IN_PROCESS])
 def test_pypdf_alone_gives_the_same_end_or_a_stricter_one(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf_format, "_engine", lambda: "pypdf")
+    monkeypatch.setenv("UNSPOOL_TEST_PASSWORD", PASSWORD)
     data = case.data if isinstance(case.data, bytes) else case.data()
+    options = {"password_env": str(pdf["password_env"])} if isinstance(pdf := case.inputs.get("pdf"), dict) else {}
     try:
-        found = [one for one in pdf_format.extract(io.BytesIO(data), {}) if isinstance(one, Stretch)]
+        found = [one for one in pdf_format.extract(io.BytesIO(data), options) if isinstance(one, Stretch)]
         end = OK if found else "empty"
     except DocumentError as error:
         end = error.error_type

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from jobs.prepare import reference
 from jobs.run_directory import RunDirectory
 from pipeline.durable import Disk
+from tests.jobs.bad_documents import encrypted
 from tests.jobs.project import TASKS, Project, contents, events, prose, unspool
+from tests.pipeline.samples import pdf
 
 STOPPED = "checkpoint.after_write=raise:EIO@3"
 """The disk fails behind the third checkpoint: in the middle of the largest document."""
@@ -86,6 +91,40 @@ def test_the_plan_of_a_finished_run_skips_everything_and_says_why(project: Proje
     assert reasons["docs/a.txt"].startswith("ok already") and reasons["docs/empty.txt"].startswith("failed already")
     assert (planned["bytes_left"], planned["tokens_left_estimate"]) == (0, 0)
     assert planned["tokens_per_second"] > 0
+
+
+def test_the_plan_says_of_each_document_in_a_word_why_it_will_or_will_not_be_read(project: Project) -> None:
+    project.document("locked.pdf", encrypted("p", "o", "RC4-128"))
+    project.document("long.pdf", pdf([[f"Page {number}."] for number in range(700)]))
+    project.document("large.txt", "Words. " * 100)
+    large = {"path": "docs/large.txt", "max_bytes": 100}
+    project.write_job(inputs=[large, {"path": "docs/*"}], on_error={"max_failed": 1.0})
+
+    planned = plan(project)
+
+    found = {document["uri"]: (document["action"], document["reason_code"]) for document in planned["documents"]}
+    assert found["docs/a.txt"] == ("read", "new")
+    assert found["docs/empty.txt"] == ("fail", "empty")
+    assert found["docs/large.txt"] == ("fail", "too_large")
+    assert planned["counts"]["read new"] == sum(one == ("read", "new") for one in found.values())
+    pages = {document["uri"]: document["pages_estimate"] for document in planned["documents"]}
+    assert (pages["docs/long.pdf"], pages["docs/locked.pdf"], pages["docs/a.txt"]) == (700, 1, None)
+    assert "1 fail too_large" in unspool("plan", str(project.job)).out
+
+
+def test_the_plan_of_a_failure_that_may_be_gone_reads_the_document_again(project: Project) -> None:
+    gone = project.document("gone.txt", "Here for now.")
+    project.write_job(on_error={"max_failed": 1.0})
+    with mock.patch("jobs.run.reference", lambda entry, root: replace(reference(entry, root), path=f"{entry.uri}~")):
+        assert project.run().code == 3
+
+    found = {document["uri"]: document for document in plan(project)["documents"]}
+
+    assert gone.exists()
+    assert (found["docs/gone.txt"]["action"], found["docs/gone.txt"]["reason_code"]) == ("read", "retry")
+    assert found["docs/gone.txt"]["reason"].startswith(
+        "failed for a reason that may be gone: missing: the file is gone"
+    )
 
 
 def test_a_plan_that_would_overwrite_a_run_reads_everything_again(project: Project) -> None:

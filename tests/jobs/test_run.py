@@ -127,6 +127,20 @@ def test_summaries_are_sentences_of_the_document_with_their_spans(finished: Proj
             assert row["char_start"] <= cited["char_start"] < cited["char_end"] <= row["char_end"]
 
 
+def test_topics_are_sections_of_a_text_without_headings_if_the_job_asks_for_them(tmp_path: Path) -> None:
+    project = make(tmp_path / "project")
+    assert project.run("--set", "split.sections=topics").code == 3
+    uris = {row["source_uri"]: row["doc_id"] for row in rows(project, "documents")}
+
+    sections = {
+        uri: {row["section"] for row in rows(project, "sentences") if row["doc_id"] == doc_id}
+        for uri, doc_id in uris.items()
+    }
+
+    assert sections["docs/a.txt"] == {"topic 1"}
+    assert sections["docs/b.md"] == {"One", "One > Two"}
+
+
 def test_kept_states_are_those_of_reading_the_text_at_once(finished: Project) -> None:
     model = load("default")
     for document in rows(finished, "documents"):

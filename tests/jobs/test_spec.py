@@ -540,11 +540,43 @@ def test_any_junk_in_a_task_or_an_override_is_refused_with_exit_code_2(tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("written", "bytes_"),
+    [(700, 700), ("64MiB", 64 << 20), ("1.5GB", 1_500_000_000), ("12", 12), ("1 K", 1000), ("2TiB", 2 << 40)],
+)
+def test_a_size_is_bytes_or_has_a_unit(tmp_path: Path, written: Any, bytes_: int) -> None:
+    assert load(tmp_path, MINIMAL | {"inputs": [{"path": "a", "max_bytes": written}]}).inputs[0].max_bytes == bytes_
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"path": "a", "max_bytes": "9" * 400 + "TB"}, "expected a size such as 64MiB"),
+        ({"path": "a", "max_bytes": "64 parsecs"}, "expected a size such as 64MiB"),
+        ({"path": "a", "max_bytes": 0}, "at least 1"),
+        ({"path": "a", "pdf": {"password_env": "open sesame"}}, "the name of an environment variable"),
+        ({"path": "-", "exclude": ["b"]}, "standard input is one document"),
+        ({"path": "a", "html": {"boilerplate": "remove"}}, "keep or drop"),
+    ],
+)
+def test_what_no_input_can_be_is_refused_with_its_place(tmp_path: Path, entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(JobError, match=says) as caught:
+        load(tmp_path, MINIMAL | {"inputs": [entry]})
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_standard_input_is_named_once_and_is_no_path(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL | {"inputs": [{"path": "-"}]}).inputs[0].path == "-"
+    with pytest.raises(JobError, match="there is one standard input"):
+        load(tmp_path, MINIMAL | {"inputs": [{"path": "-"}, {"path": "a"}, {"path": "-"}]})
+
+
+@pytest.mark.parametrize(
     ("change", "same"),
     [
         ("tasks.gist.max_sentences=6", False),
         ("tasks.gist.name=other", False),
         ("split.max_chars=1000", False),
+        ("split.sections=topics", False),
         ("policy=carry", False),
         ("run.seed=1", False),
         ("run.window=1024", True),

@@ -12,12 +12,13 @@ from pipeline.documents import Block, Cursor, DocumentFacts, DocumentRef
 
 @dataclass(frozen=True)
 class MemoryDocument:
-    """`texts` are the blocks; `sections`, if given, names the section of each."""
+    """`texts` are the blocks; `sections` and `pages`, if given, name the section and the page of each."""
 
     texts: tuple[str, ...]
     sections: tuple[str | None, ...] = ()
     language: str = "en"
     ref: DocumentRef = field(default=DocumentRef("d0", "memory.txt", "/memory.txt", 0, 0, "text"))
+    pages: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -32,7 +33,8 @@ class MemoryDocument:
         first = 0 if after is None else cast(int, after["block"])
         for index in range(first, len(self.texts)):
             section = self.sections[index] if self.sections else None
-            yield Block(self.texts[index], section, None, {"block": index + 1})
+            page = self.pages[index] if self.pages else None
+            yield Block(self.texts[index], section, page, {"block": index + 1})
 
 
 def cut(text: str, lengths: Sequence[int]) -> tuple[str, ...]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pytest
 
 from pipeline.errors import DocumentError
-from pipeline.extraction import Stretch
+from pipeline.extraction import About, Stretch
+from pipeline.formats import html as html_format
 from pipeline.formats import open_document
 from pipeline.formats import pdf as pdf_format
 from pipeline.formats.pdf import clean
@@ -38,6 +42,49 @@ TWICE = "/Filter[/FlateDecode/FlateDecode]"
 
 def sections(path: Path, data: bytes | str) -> list[tuple[str | None, str]]:
     return [(block.section, block.text.strip()) for block in read(path, data)]
+
+
+STORY = "<p>" + "The harbour keeps what the river brings, and nobody asked why it did so. " * 6 + "</p>"
+SITE = (
+    "<title>Rain</title><nav><a href=/>Home</a><a href=/b>About us</a></nav><article><h1>Rain</h1>"
+    f"{STORY}<h2>Later</h2>{STORY}</article><footer>All rights reserved</footer>"
+).encode()
+
+
+def shown(data: bytes, options: Mapping[str, str]) -> tuple[list[Stretch], About]:
+    *found, about = html_format.extract(io.BytesIO(data), options)
+    assert isinstance(about, About)
+    return [one for one in found if isinstance(one, Stretch)], about
+
+
+class TestHtmlWithoutBoilerplate:
+    def test_what_stands_around_the_text_is_left_out_if_the_job_says_so(self) -> None:
+        pytest.importorskip("trafilatura", exc_type=ImportError)
+        kept, _ = shown(SITE, {})
+        dropped, about = shown(SITE, {"html_boilerplate": "drop"})
+
+        assert "All rights reserved" in "".join(one.text for one in kept)
+        text = "".join(one.text for one in dropped)
+        assert not any(words in text for words in ("Home", "About us", "All rights reserved"))
+        assert [one.section for one in dropped if "harbour" in one.text] == ["Rain", "Rain > Later"]
+        assert (about.title, about.metadata) == ("Rain", {})
+
+    def test_a_page_without_a_main_text_is_read_whole_and_it_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        nothing_found = ModuleType("trafilatura")
+        nothing_found.extract = lambda html, **options: None  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "trafilatura", nothing_found)
+        found, about = shown(b"<nav>Home</nav>", {"html_boilerplate": "drop"})
+
+        assert "".join(one.text for one in found) == "Home"
+        assert about.metadata == {"boilerplate": "kept: no main text was found"}
+
+    def test_without_the_package_the_page_is_refused_with_the_line_that_installs_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "trafilatura", None)
+        with pytest.raises(DocumentError, match=r"pip install 'unspool\[web\]'"):
+            shown(SITE, {"html_boilerplate": "drop"})
+        assert shown(SITE, {})[0]
 
 
 class TestHtml:
@@ -99,6 +146,24 @@ def test_a_word_document_has_headings_lists_and_tables(tmp_path: Path) -> None:
         ("One", "One\n\nPlain."),
         ("One > Deeper", "Deeper\n\na\tb\na\tb"),
     ]
+
+
+class TestPagesOfAPdfThatIsNotParsed:
+    def test_they_are_counted_across_reads_and_taken_from_what_a_linear_file_says(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.pdf"
+        for start in range(0, 40, 3):  # wherever a name lies across the end of a read
+            path.write_bytes(b" " * ((1 << 20) - start) + b"/Type /Page /Type/Pages /Type/Page\n")
+            assert pdf_format.count_pages(str(path)) == 2
+        path.write_bytes(b"%PDF-1.5\n1 0 obj<</Linearized 1/L 9/N 41/T 7>>endobj /Type/Page ")
+        assert pdf_format.count_pages(str(path)) == 41
+
+    def test_what_cannot_be_seen_or_read_has_none_and_nothing_is_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo.pdf")
+        (tmp_path / "packed.pdf").write_bytes(b"%PDF-1.5 stream")
+
+        assert [pdf_format.count_pages(str(tmp_path / name)) for name in ("fifo.pdf", "packed.pdf", "none.pdf")] == [
+            None
+        ] * 3
 
 
 class TestPdf:

@@ -177,6 +177,22 @@ class TestTokensThatKnowNothingOfSentences:
         assert read + list(Segmenter(document, tokenizer, options, stored)) == whole
 
 
+@settings(deadline=None, max_examples=40)
+@given(text=TEXTS, repeated=st.integers(1, 12), stop=st.integers(0, 20))
+def test_a_snapshot_of_a_version_that_encoded_every_passage_at_once_is_gone_on_with(
+    text: str, repeated: int, stop: int
+) -> None:
+    tokenizer, document = StrideTokenizer(3), MemoryDocument(cut(text * repeated, [977]))
+    first = Segmenter(document, tokenizer, OPTIONS)
+    read = [segment for segment in (first.next_segment() for _ in range(stop)) if segment is not None]
+    old = first.snapshot()
+    stream = tokenizer.stream(old["stream"])  # type: ignore[arg-type]
+    pushed = [list(piece) for piece in stream.push(str(old.pop("unpushed")))]
+    old |= {"pending": [*old["pending"], *pushed], "stream": stream.snapshot()}  # type: ignore[misc,dict-item]
+
+    assert read + list(Segmenter(document, tokenizer, OPTIONS, old)) == list(Segmenter(document, tokenizer, OPTIONS))
+
+
 def test_sections_part_sentences_even_without_a_full_stop(world: Tokenizer) -> None:
     document = MemoryDocument(("# One\n", "no stop here\n", "# Two\n", "nor here"), ("One", "One", "Two", "Two"))
 
