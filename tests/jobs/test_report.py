@@ -26,7 +26,7 @@ FLAGS = [
     f"--{flag}"
     for flag in (
         *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", "virtual-time-budget=4000"),
+        *("disable-component-update", "disable-sync", "virtual-time-budget=8000"),
     )
 ]
 PROBE = """<script>
@@ -52,24 +52,24 @@ later(() => {
   const map = document.getElementById("map-search"); map.value = "zzzz"; map.dispatchEvent(new Event("input"));
   seen.faded = document.querySelectorAll("#map circle.faded").length;
   const row = document.querySelector("#documents tbody tr"); row.focus(); press("Enter", row);
-}, 100);
+}, 400);
 later(() => {
   seen.opened = location.hash; seen.lines = document.querySelectorAll("#line path").length;
   seen.items = document.querySelectorAll(".item").length;
   const line = document.getElementById("line"), box = line.getBoundingClientRect();
   const middle = { clientX: box.left + box.width / 2, clientY: box.top + 20, bubbles: true };
   line.dispatchEvent(new MouseEvent("mousemove", middle));
-  seen.tip = document.getElementById("tip").textContent; press("Escape"); }, 300);
+  seen.tip = document.getElementById("tip").textContent; press("Escape"); }, 1200);
 later(() => {
   seen.closed = location.hash; document.querySelector("#map circle").dispatchEvent(new MouseEvent("click"));
-}, 500);
+}, 2000);
 later(() => { seen.clicked = location.hash; seen.lit = document.querySelectorAll(".item.on").length;
   document.getElementById("theme").click(); seen.theme = document.documentElement.dataset.theme;
-  seen.paper = getComputedStyle(document.body).backgroundColor; }, 700);
+  seen.paper = getComputedStyle(document.body).backgroundColor; }, 2800);
 later(() => {
   const out = document.createElement("pre"); out.id = "probe";
   out.textContent = JSON.stringify({ ...seen, errors }); document.body.append(out);
-}, 900);
+}, 3600);
 </script>"""
 
 
