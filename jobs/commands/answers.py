@@ -144,8 +144,8 @@ def _once(
     no_progress: bool,
 ) -> None:
     from jobs.oneshot import OneShot, check_target, rows_of, rows_of_stdin, run_once, write
-    from jobs.standard_input import STDIN
     from jobs.run import RunOptions
+    from jobs.standard_input import STDIN
 
     if output is not None:
         check_target(output)

@@ -101,10 +101,11 @@ def open_document(ref: DocumentRef, store: TextStore) -> Document:
     given = ref.options.get("given")
     options = {key: value for key, value in ref.options.items() if key not in ("given", "max_bytes")}
     document: Any = _open(replace(ref, options=options), store)
-    told = json.loads(given) if given is not None else {}
-    facts = replace(document.facts, metadata={**document.facts.metadata, **told})
-    known: Document = replace(document, facts=facts)
-    return known
+    if given is not None:
+        facts = replace(document.facts, metadata={**document.facts.metadata, **json.loads(given)})
+        document = replace(document, facts=facts)
+    opened: Document = document
+    return opened
 
 
 def _refuse_larger(ref: DocumentRef) -> None:

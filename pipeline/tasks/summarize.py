@@ -77,7 +77,7 @@ class Summarize:
 
     @property
     def by_words(self) -> bool:
-        return not self.wants_vectors
+        return not (self.wants_vectors or self.written)
 
     def visit(self, moment: Moment) -> Steps:
         sentences = moment.segment.sentences

@@ -268,7 +268,7 @@ def test_what_is_no_text_on_stdin_ends_with_its_reason(tmp_path: Path) -> None:
 
 def test_rows_of_an_endless_text_come_while_it_goes_on_and_a_signal_ends_it_in_good_order() -> None:
     text = prose(100)
-    program = "import jobs.cli, jobs.oneshot; jobs.oneshot.threads_for = lambda _: 1; jobs.cli.main()"
+    program = "import jobs.cli, jobs.oneshot; jobs.oneshot.processors = lambda: 1; jobs.cli.main()"
     command = [sys.executable, "-c", program, "embed", "-", "--language", "en", "-q"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.estimate import MOST_GROWTH_BYTES, estimate, memory
 from jobs.plan import Plan, plan_job
-from jobs.run import load_job, threads_for, worker_spec_of
+from jobs.run import load_job, worker_spec_of
 from jobs.run import open_or_create as create
 from pipeline.durable import Disk
 from pipeline.trial import Trial, TrialError, total_rate, tries
@@ -61,7 +61,7 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(project: Project) -> 
     (project.folder / "models" / "tiny.pth").write_bytes(b"no model")
 
     with pytest.raises(TrialError) as error:
-        tries(worker_spec_of(run, threads_for(1)), "text", 1)
+        tries(worker_spec_of(run, 1), "text", 1)
 
     assert "\n" not in str(error.value) and "tiny.pth" in str(error.value)
 

@@ -44,6 +44,7 @@ class Row:
 ROWS = {
     "ask": Row("{run} 'Who keeps the box?'", f"{NOTHING} Why?"),
     "bench": Row(BENCH, f"{BENCH} --dtype fp8", only_json=True),
+    "calibrate": Row("--help", f"{NOTHING} -m {{model}} -o {{tmp}}/p.safetensors"),  # reads 800 sentences a way
     "doctor": Row("", "extra"),
     "embed": Row("{file} -m {model} -q", NOTHING),
     "eval": Row("", "nosuch"),
@@ -119,7 +120,7 @@ def call(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", arguments)]
         return unspool(*name.split(), *(word.format(**places) for word in words), *more)
 
-    with mock.patch("jobs.oneshot.threads_for", lambda _: 1):
+    with mock.patch("jobs.oneshot.processors", lambda: 1):
         yield called
 
 

@@ -20,7 +20,7 @@ from jobs.following import LIVE
 from jobs.status import status_of
 from tests.jobs.project import Project, Said, prose, unspool
 
-TEXT = prose(160, 3)
+TEXT = prose(230, 3)
 FOLLOWED = {"path": "docs/*.log", "follow": True}
 
 
