@@ -115,7 +115,9 @@ def test_the_plan_says_of_each_document_in_a_word_why_it_will_or_will_not_be_rea
 def test_the_plan_of_a_failure_that_may_be_gone_reads_the_document_again(project: Project) -> None:
     gone = project.document("gone.txt", "Here for now.")
     project.write_job(on_error={"max_failed": 1.0})
-    with mock.patch("jobs.following.reference", lambda entry, root: replace(reference(entry, root), path=f"{entry.uri}~")):
+    with mock.patch(
+        "jobs.following.reference", lambda entry, root: replace(reference(entry, root), path=f"{entry.uri}~")
+    ):
         assert project.run().code == 3
 
     found = {document["uri"]: document for document in plan(project)["documents"]}
