@@ -19,12 +19,14 @@ _MARKS: Final = {"good": "+", "could be better": "-", "broken": "!"}
 _LEAST_FREE: Final = 1 << 30
 _EXTRAS: Final = {
     "pdf": ("pypdfium2", "reads PDFs several times as fast"),
+    "web": ("trafilatura", "reads the main text of HTML pages alone"),
     "cloud": ("fsspec", "reads from stores that pyarrow does not know, such as hf://"),
     "gpu": ("triton", "computes with kernels of its own on NVIDIA cards"),
     "grammar": ("llguidance", "writes text that fits a schema"),
     "lance": ("pylance", "exports to Lance datasets"),
     "duckdb": ("duckdb", "exports to DuckDB files"),
     "pgvector": ("psycopg", "exports straight into PostgreSQL"),
+    "viz": ("openTSNE", "draws the map of a report by neighbours"),
     "hub": ("huggingface_hub", "fetches models from the hub"),
     "eval": ("rouge-score", "measures summaries in `unspool eval`"),
     "bench": ("matplotlib", "draws what `unspool bench` measures"),

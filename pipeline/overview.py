@@ -6,7 +6,7 @@ pages or how the result is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,6 +17,8 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
+Arrangement: TypeAlias = Callable[[Vectors], Vectors]
+"""Vectors [n, D] to places within 0 and 1 [n, 2]."""
 
 BINS: Final = 160
 """Values in a document's time line where there are many documents: one to each seven pixels of a wide screen."""
@@ -75,10 +77,11 @@ class Overview:
     points: tuple[Point, ...]
 
 
-def overview(folder: Path, chars: Mapping[str, int], points: int) -> Overview:
+def overview(folder: Path, chars: Mapping[str, int], points: int, arrange: Arrangement | None = None) -> Overview:
     """Look at the table in `folder`: time lines for the documents in `chars` (id → length), `points` sentences mapped.
 
-    The sentences of the map lie evenly over the table. Raises OSError, pyarrow.ArrowInvalid.
+    The sentences of the map lie evenly over the table, and on the map where `arrange` puts them, else `project`.
+    Raises OSError, pyarrow.ArrowInvalid.
     """
     table = ds.dataset(folder, format="parquet")
     columns = [name for name in _COLUMNS if name in table.schema.names]
@@ -93,7 +96,7 @@ def overview(folder: Path, chars: Mapping[str, int], points: int) -> Overview:
         here = drawn[(drawn >= begin) & (drawn < begin + batch.num_rows)] - begin
         sampled.append(batch.take(pa.array(here)))
         begin += batch.num_rows
-    return Overview({doc: track.line() for doc, track in tracks.items()}, _map(sampled))
+    return Overview({doc: track.line() for doc, track in tracks.items()}, _map(sampled, arrange or project))
 
 
 def project(vectors: Vectors) -> Vectors:
@@ -216,11 +219,11 @@ def _add_surprise(track: _Track, rows: pa.RecordBatch, bins: NDArray[np.int64]) 
     track.surprise.add(bins, values)
 
 
-def _map(batches: Sequence[pa.RecordBatch]) -> tuple[Point, ...]:
+def _map(batches: Sequence[pa.RecordBatch], arrange: Arrangement) -> tuple[Point, ...]:
     vectors = [_unit(_vectors(batch)) for batch in batches if batch.num_rows]
     if not vectors or not vectors[0].size:
         return ()
-    plane = project(np.concatenate(vectors))
+    plane = arrange(np.concatenate(vectors))
     rows: list[dict[str, Any]] = [
         row for batch in batches for row in batch.select(["doc_id", "index", "char_start", "text"]).to_pylist()
     ]

@@ -164,15 +164,22 @@ def verify(run: RunPath, as_json: AsJson = False) -> None:
         say(f"{run}: everything is as the ledger says")
 
 
-def report(run: RunPath, as_json: AsJson = False) -> None:
+def report(
+    run: RunPath,
+    arrangement: Annotated[
+        str,
+        typer.Option("--map", help="pca (quick), or tsne: by neighbours (`pip install unspool[viz]`)."),
+    ] = "pca",
+    as_json: AsJson = False,
+) -> None:
     """Write report.html anew: what was read and what came of it, in one file for a browser."""
-    from jobs.report import write_report
+    from jobs.report import arrangement_of, write_report
     from jobs.run_directory import RunDirectory, storage_errors
     from pipeline.durable import Disk
 
     directory = RunDirectory.open(run, Disk())
     with storage_errors(run):
-        path = write_report(directory)
+        path = write_report(directory, arrangement_of(arrangement))
     if as_json:
         data({"report": str(path), "bytes": path.stat().st_size})
     else:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from jobs.report.build import write_report
+from jobs.report.build import arrangement_of, write_report
 
-__all__ = ["write_report"]
+__all__ = ["arrangement_of", "write_report"]

@@ -14,9 +14,9 @@ from datetime import datetime
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from jobs.errors import ExitCode, JobError
+from jobs.errors import ExitCode, JobError, usage_error
 from jobs.ledger import LedgerView, RunLedger
 from jobs.report.help import help_for
 from jobs.rows import rows_of
@@ -51,33 +51,48 @@ class Budget:
         )
 
 
-def write_report(run: RunDirectory) -> Path:
-    """Write report.html of a finished run, in place of an earlier one. Raises JobError (exit 6), OSError."""
+Arrangement = Literal["pca", "tsne"]
+"""Of the map: by the directions in which vectors differ most, or by neighbours."""
+
+
+def arrangement_of(name: str) -> Arrangement:
+    """The arrangement of this name. Raises JobError (exit 2) if there is none."""
+    for known in get_args(Arrangement):
+        if name == known:
+            return cast(Arrangement, known)
+    raise usage_error("REPORT-MAP", f"no arrangement `{name}`; there are {', '.join(get_args(Arrangement))}")
+
+
+def write_report(run: RunDirectory, arrangement: Arrangement = "pca") -> Path:
+    """Write report.html of a finished run, in place of an earlier one; `arrangement` is that of the map.
+
+    Raises JobError (exit 6), OSError.
+    """
     view = RunLedger.read(run.ledger)
     if view.final is None:
         message = f"the run is not finished, so it has no tables yet; `unspool resume {run.path}` goes on with it"
         raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(run.path))
     budget = Budget()
-    page = _page(run, view, budget)
+    page = _page(run, view, budget, arrangement)
     while len(page) > MOST_BYTES and budget.passages:
         budget = budget.halved()
-        page = _page(run, view, budget)
+        page = _page(run, view, budget, arrangement)
     run.disk.publish(run.report, page)
     return run.report
 
 
-def _page(run: RunDirectory, view: LedgerView, budget: Budget) -> bytes:
+def _page(run: RunDirectory, view: LedgerView, budget: Budget, arrangement: Arrangement) -> bytes:
     template = resources.files("jobs.report").joinpath("page.html").read_text("utf-8")
-    text = json.dumps(_data(run, view, budget), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_data(run, view, budget, arrangement), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # Nothing in the data may end the script that holds it, or begin a comment in it.
     safe = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return template.replace("/*DATA*/", safe).encode("utf-8", "backslashreplace")
 
 
-def _data(run: RunDirectory, view: LedgerView, budget: Budget) -> dict[str, Any]:
+def _data(run: RunDirectory, view: LedgerView, budget: Budget, arrangement: Arrangement) -> dict[str, Any]:
     rows = rows_of(run, "documents")
     shown = rows[: budget.documents]
-    seen = _overview(run, {row["doc_id"]: row["chars"] or 0 for row in shown}, budget.points)
+    seen = _overview(run, {row["doc_id"]: row["chars"] or 0 for row in shown}, budget.points, arrangement)
     each = max(budget.passages // max(len(shown), 1), 2)
     passages = _Passages(run, frozenset(row["doc_id"] for row in shown), each, budget.passage_chars)
     sections = max(budget.sections // max(len(shown), 1), 4)
@@ -296,12 +311,19 @@ def _sentence_texts(run: RunDirectory, ids: Sequence[str | None]) -> dict[str, t
     return {row["id"]: (row["char_start"], row["text"]) for row in rows}
 
 
-def _overview(run: RunDirectory, chars: Mapping[str, int], points: int) -> Overview:
+def _overview(run: RunDirectory, chars: Mapping[str, int], points: int, arrangement: Arrangement) -> Overview:
+    from pipeline.errors import MissingExtraError
+    from pipeline.neighbours_map import arranged
     from pipeline.overview import Overview, overview
 
     folders = [run.output / table for table in ("sentences", "vectors")]
     folder = next((folder for folder in folders if folder.is_dir()), None)
-    return overview(folder, chars, points) if folder is not None else Overview({}, ())
+    if folder is None:
+        return Overview({}, ())
+    try:
+        return overview(folder, chars, points, arranged if arrangement == "tsne" else None)
+    except MissingExtraError as error:
+        raise JobError("REPORT-EXTRA", str(error), exit_code=ExitCode.ENVIRONMENT) from error
 
 
 def _fewer(sections: list[tuple[str, int, int]], most: int) -> list[tuple[str, int, int]]:

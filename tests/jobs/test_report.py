@@ -211,6 +211,13 @@ def test_the_report_is_written_anew_by_its_command(finished: Project) -> None:
     assert page.read_bytes() == before
 
 
+def test_the_map_can_be_drawn_by_neighbours(finished: Project) -> None:
+    assert unspool("report", str(finished.out), "--map", "tsne").code == 0
+    said = unspool("report", str(finished.out), "--map", "umap")
+    assert (said.code, said.out) == (2, "")
+    assert "no arrangement `umap`; there are pca, tsne" in said.err
+
+
 def test_show_prints_a_document_by_id_and_by_address(finished: Project) -> None:
     by_uri = unspool("show", str(finished.out), "docs/second.txt", "--json")
     found = json.loads(by_uri.out)

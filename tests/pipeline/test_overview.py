@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import overview as module
+from pipeline.neighbours_map import arranged
 from pipeline.overview import BINS, MOST_BINS, Section, overview, project
 from pipeline.tables import sentences
 
@@ -107,6 +108,21 @@ def test_any_vectors_are_placed_within_the_map(count: int, dimensions: int, seed
 
     assert plane.shape == (count, 2)
     assert np.isfinite(plane).all() and (plane >= 0).all() and (plane <= 1).all()
+
+
+def test_neighbours_lie_side_by_side_on_the_map_by_neighbours_the_same_every_time() -> None:
+    draw = np.random.default_rng(3)
+    centres = np.eye(4, DIMENSIONS, dtype=np.float32)
+    groups = [centre + 0.05 * draw.normal(size=(15, DIMENSIONS)).astype(np.float32) for centre in centres]
+    vectors = np.concatenate(groups)
+
+    plane = arranged(vectors)
+
+    nearest = np.argsort(np.linalg.norm(plane[:, None] - plane[None], axis=2), axis=1)[:, 1:6] // 15
+    assert (nearest == np.repeat(np.arange(4), 15)[:, None]).mean() > 0.9
+    assert plane.shape == (60, 2) and plane.min() >= 0 and plane.max() <= 1
+    assert np.array_equal(plane, arranged(vectors))
+    assert all(arranged(vectors[:count]).shape == (count, 2) for count in (0, 1, 7, 9))
 
 
 def test_groups_that_lie_apart_are_apart_on_the_map() -> None:
