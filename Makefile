@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 KERNELS := $(wildcard rwkv_runtime/native/src/*)
 
 .PHONY: install demo test lint soak clean

@@ -43,12 +43,16 @@ TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "s
 
 @dataclass(frozen=True)
 class OneShot:
-    """What to make of one document. `source` is a path, or `-` for what is on stdin; `task` a task as in a job file."""
+    """What to make of one document. `source` is a path, or `-` for what is on stdin; `task` a task as in a job file.
+
+    `begun` is what has been read of stdin already.
+    """
 
     source: str
     task: Mapping[str, Any]
     model: str = "default"
     language: str = "auto"
+    begun: bytes = b""
 
     @property
     def table(self) -> str:
@@ -82,7 +86,7 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     """
     with tempfile.TemporaryDirectory(prefix="unspool-") as scratch:
         folder = Path(scratch)
-        path = _document(shot.source, folder)
+        path = _document(shot.source, folder, shot.begun)
         result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
         failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
         if failed:
@@ -113,7 +117,7 @@ def rows_of_stdin(shot: OneShot) -> Iterator[dict[str, Any]]:
         job = load_job(_job(shot, folder / _STDIN_NAME, folder))
         told = {LANGUAGE: shot.language} if shot.language != "auto" else {}
         ref = DocumentRef(document_id(_STDIN_NAME), _STDIN_NAME, _STDIN_NAME, 0, 0, "text", told)
-        text = GrowingText(ref, Pipe(sys.stdin.fileno(), lambda: signals.requested))
+        text = GrowingText(ref, Pipe(sys.stdin.fileno(), lambda: signals.requested, shot.begun))
         try:
             for rows in rows_as_read(_stream_spec(job), text, shot.table):
                 yield from rows.to_pylist()
@@ -173,14 +177,14 @@ def write(result: RunResult, table: str, target: Path) -> int:
         return int(dataset.count_rows())
 
 
-def _document(source: str, folder: Path) -> Path:
+def _document(source: str, folder: Path, begun: bytes) -> Path:
     if source != STDIN:
         path = Path(source).absolute()
         if not path.is_file():
             raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for stdin", source)
         return path
     with storage_errors(folder):
-        return standard_input.keep(folder, Disk(flush=lambda descriptor: None))
+        return standard_input.keep(folder, Disk(flush=lambda descriptor: None), begun=begun)
 
 
 def _job(shot: OneShot, path: Path, folder: Path) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from jobs.errors import JobError, usage_error
 from jobs.manifest import document_id
@@ -45,17 +46,29 @@ def kept(folder: Path) -> Path | None:
     return next((path for path in sorted(folder.glob(f"{_NAME}.*")) if TEMPORARY not in path.name), None)
 
 
-def keep(folder: Path, disk: Disk, most_bytes: int | None = None) -> Path:
-    """Read standard input to its end into a file of the folder, in bounded memory.
+def beginning() -> bytes:
+    """What comes first on standard input, as soon as something does; nothing if it is at its end.
+
+    Raises JobError (exit 2) if it is closed.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise _nothing("standard input is closed")
+    return cast(BufferedReader, sys.stdin.buffer).read1(_READ_BYTES)
+
+
+def keep(folder: Path, disk: Disk, most_bytes: int | None = None, begun: bytes = b"") -> Path:
+    """Read standard input to its end into a file of the folder, in bounded memory, behind what has been read of it.
 
     Raises JobError (exit 2): a terminal, nothing there, more than `most_bytes`; OSError for the disk.
     """
-    refuse_terminal()
-    stream, head = sys.stdin.buffer, b""
+    if not begun:
+        refuse_terminal()
+    stream, head = sys.stdin.buffer, begun[:_LOOKED_AT]
     disk.make_folder(folder)
     temporary = folder / f"{_NAME}{TEMPORARY}{secrets.token_hex(6)}"
     try:
         with disk.create(temporary) as file:
+            file.write(begun)
             while chunk := _next(stream):
                 head = head or chunk[:_LOOKED_AT]
                 file.write(chunk)

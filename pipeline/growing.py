@@ -167,14 +167,19 @@ class Pipe:
 
     why_over = ""
 
-    def __init__(self, descriptor: int, is_stopped: Callable[[], bool]) -> None:
+    def __init__(self, descriptor: int, is_stopped: Callable[[], bool], begun: bytes = b"") -> None:
+        """`begun` is what has been read of it already."""
         self._descriptor = descriptor
         self._is_stopped = is_stopped
+        self._begun = begun
 
     def begins_with(self, sha256: str, count: int) -> Any:
         return False
 
     def read(self, position: int, count: int) -> bytes | None:
+        if self._begun:
+            data, self._begun = self._begun[:count], self._begun[count:]
+            return data
         if self._is_stopped():
             return None
         ready, _, _ = select.select([self._descriptor], [], [], POLL_SECONDS)

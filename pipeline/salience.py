@@ -67,7 +67,8 @@ def signals(
     """
     rows, weights, idf = _tfidf([terms(text) for text in texts], count, frequency)
     centroid = weights * idf
-    near = rows @ (centroid / max(float(np.linalg.norm(centroid)), 1e-12))
+    with np.errstate(all="ignore"):  # a library of matrix products may raise flags over lanes beyond the arrays
+        near = rows @ (centroid / max(float(np.linalg.norm(centroid)), 1e-12))
     central: Floats = ((_scaled(near) + _scaled(_lexrank(rows, sample))) / 2).astype(np.float32)
     return Signals(
         central=central,

@@ -5,6 +5,7 @@ Knows nothing of plans, ledgers or command lines: it is told which documents to 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -229,7 +230,7 @@ class Worker:
             start,
             self._queries,
             self._alone,
-            spec.policy,
+            "carry" if isinstance(self._engine, Unread) else spec.policy,
         )
         return Lane(self._tools, attempt, identity, document, reader, checkpoint)
 
@@ -359,5 +360,9 @@ def is_lack_of_memory(error: Exception) -> bool:
 
 def peak_memory_bytes() -> int:
     """The largest resident size that this process has had."""
+    with contextlib.suppress(OSError):  # where there is /proc: ru_maxrss has what the parent had when it forked
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,13 +146,15 @@ def _once(
 ) -> None:
     from jobs.oneshot import OneShot, check_target, rows_of, rows_of_stdin, run_once, write
     from jobs.run import RunOptions
-    from jobs.standard_input import STDIN
+    from jobs.standard_input import STDIN, beginning, suffix_of
 
     if output is not None:
         check_target(output)
     progress = "none" if quiet else "silent" if no_progress else "auto"
     shot = OneShot(document, task, model or "default", language)
     if document == STDIN and output is None:
+        shot = replace(shot, begun=beginning())
+    if document == STDIN and output is None and suffix_of(shot.begun) == ".txt":
         _show_rows(rows_of_stdin(shot), task["type"], as_json)
         return
     with run_once(shot, RunOptions(progress=progress, handle_signals=True)) as result:

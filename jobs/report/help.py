@@ -27,6 +27,8 @@ _HELP: Final[Mapping[str, Help]] = MappingProxyType(
         "bomb": Help("It unpacks to far more than it is; leave it out, or unpack it yourself if you trust it"),
         "changed_during_read": Help("It was written to meanwhile; try it again once that is over"),
         "empty": Help("There is nothing in it to read; fetch it again, or leave it out with `exclude`"),
+        "bad_password": Help("The password does not open it; set the variable that `pdf.password_env` names"),
+        "missing_extra": Help("A package that it needs is not installed; the message names the extra"),
         "encrypted": Help("Give a copy without a password", "qpdf --decrypt --password=… IN.pdf OUT.pdf"),
         "internal_error": Help("This is a fault of unspool; please report it with the traceback in quarantine/"),
         "io_error": Help("The disk or the network did not give it; see that it can be read, then try it again"),

@@ -25,8 +25,9 @@ def test_a_worker_that_no_node_has_room_for_stops_the_job_in_one_line(tmp_path: 
 
     said = finish(start("run", str(job.job), "--no-progress", "--set", "ray.resources={fast_disk: 1}"))
 
-    assert (said.code, said.err.count("\n")) == (6, 1), said.err
-    assert said.err.startswith(f"error[RAY] none of the {NODES} node(s) has room for a worker with 1 CPU, 1 fast_disk")
+    ours = [line for line in said.err.splitlines() if not line.startswith("Found multiple active Ray instances")]
+    assert (said.code, len(ours)) == (6, 1), said.err  # Ray says it where other tests have clusters of their own
+    assert ours[0].startswith(f"error[RAY] none of the {NODES} node(s) has room for a worker with 1 CPU, 1 fast_disk")
 
 
 def test_a_job_during_which_one_node_is_killed_and_one_stopped_gives_the_bytes_of_an_undisturbed_one(

@@ -258,7 +258,7 @@ def test_rows_of_a_text_on_stdin_are_those_of_the_same_text_in_a_file(project: P
 
 
 def test_what_is_no_text_on_stdin_ends_with_its_reason(tmp_path: Path) -> None:
-    for content, reason in ((b"", "empty"), (b"%PDF-1.7", "unsupported_type")):
+    for content, reason in ((b"", "empty"), (b"%PDF-1.7", "parse_error")):
         (tmp_path / "text").write_bytes(content)
         with (tmp_path / "text").open(encoding="utf-8") as stdin, mock.patch("sys.stdin", stdin):
             said = unspool("embed", "-", "-q")

@@ -148,7 +148,7 @@ JOB_FILE = [
     ),
     Case("a key that is missing", 2, "SPEC-MISSING-KEY", ["job.yaml", "tasks is missing"], text(NO_TASKS)),
     Case("a version that is not there yet", 2, "SPEC-BAD-VALUE", ["version"], job(version=2)),
-    Case("a policy that is not there yet", 2, "SPEC-NOT-YET", ["reprime"], job(policy="reprime")),
+    Case("a policy that there is not", 2, "SPEC-BAD-VALUE", ["policy"], job(policy="forget")),
     Case("a variable that is not set", 2, "SPEC-VARIABLE", ["NO_SUCH_NAME"], job(name="${NO_SUCH_NAME}")),
 ]
 INPUTS = [

@@ -53,6 +53,7 @@ def plain(segment: Segment) -> Segment:
     return replace(
         segment,
         settled=False,
+        opens=(),
         sentences=tuple(replace(one, section=None, is_final=False) for one in segment.sentences),
     )
 
