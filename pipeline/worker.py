@@ -5,9 +5,7 @@ Knows nothing of plans, ledgers or command lines: it is told which documents to 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -43,6 +41,7 @@ from rwkv_runtime import profiles, prompts
 from rwkv_runtime.allocator import release_freed_memory
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import StateError
+from rwkv_runtime.memory import peak_memory_bytes
 from rwkv_runtime.model import Model
 from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
@@ -356,13 +355,3 @@ def is_lack_of_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident size that this process has had."""
-    with contextlib.suppress(OSError):  # where there is /proc: ru_maxrss has what the parent had when it forked
-        for line in Path("/proc/self/status").read_text("ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

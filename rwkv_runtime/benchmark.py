@@ -7,9 +7,7 @@ tables, files or pictures.
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import torch
 
 from rwkv_runtime.loading import operations_of
 from rwkv_runtime.matrices import PRECISIONS
+from rwkv_runtime.memory import peak_memory_bytes
 from rwkv_runtime.model import Model
 from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.state import State
@@ -91,7 +90,7 @@ def growth(reader: Model, longest: int) -> list[Growth]:
         state, started = reader.initial_state(), time.perf_counter()
         for begin in range(0, tokens, PROMPT):
             state = reader.forward(_tokens(PROMPT, reader.config.vocab_size, begin), state, "none").state
-        found.append(Growth(tokens, (time.perf_counter() - started) / tokens, _peak_bytes()))
+        found.append(Growth(tokens, (time.perf_counter() - started) / tokens, peak_memory_bytes()))
         tokens *= 2
     return found
 
@@ -150,8 +149,3 @@ def _tokens(count: int, vocabulary: int, seed: int = 0) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     tokens: list[int] = torch.randint(1, vocabulary, (count,), generator=generator).tolist()
     return tokens
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,10 +150,9 @@ def _once(
     if output is not None:
         check_target(output)
     progress = "none" if quiet else "silent" if no_progress else "auto"
-    shot = OneShot(document, task, model or "default", language)
-    if document == STDIN and output is None:
-        shot = replace(shot, begun=beginning())
-    if document == STDIN and output is None and suffix_of(shot.begun) == ".txt":
+    is_read_along = document == STDIN and output is None
+    shot = OneShot(document, task, model or "default", language, beginning() if is_read_along else b"")
+    if is_read_along and suffix_of(shot.begun) == ".txt":
         _show_rows(rows_of_stdin(shot), task["type"], as_json)
         return
     with run_once(shot, RunOptions(progress=progress, handle_signals=True)) as result:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ import torch
 
 import rwkv_runtime
 from rwkv_runtime.allocator import keep_freed_memory
+from rwkv_runtime.memory import peak_memory_bytes
 from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
 from tests.bench.peer_models import facts
@@ -44,8 +44,8 @@ def main() -> int:
         state = model.forward(list(islice(source, WINDOW)), state, "none").state
         if early is None and state.tokens_seen >= arguments.early:
             early = state
-            peaks.append(peak())
-    peaks.append(peak())
+            peaks.append(peak_memory_bytes())
+    peaks.append(peak_memory_bytes())
     assert early is not None
     times = {name: list[float]() for name in ("early", "late")}
     for turn in range(TURNS):
@@ -68,12 +68,6 @@ def seconds(model: Model, tokens: list[int], state: State) -> float:
     started = time.process_time()
     model.forward(tokens, state, "none")
     return time.process_time() - started
-
-
-def peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found if sys.platform == "darwin" else found * 1024
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def read(path: Path) -> None:
     from pipeline.formats import open_document, reader_for
     from pipeline.segments import Segmenter, SplitOptions
     from pipeline.text_store import TextStore
+    from rwkv_runtime.memory import peak_memory_bytes
     from tests.pipeline.memory_document import StrideTokenizer
 
     started, status = time.monotonic(), path.stat()
@@ -63,19 +64,17 @@ def read(path: Path) -> None:
     sentences = sum(len(one.sentences) for one in Segmenter(document, StrideTokenizer(64), SplitOptions(512, 2000)))
     found = {
         "sentences": sentences,
-        "peak_bytes": _peak(resource.RUSAGE_SELF),
-        "parser_peak_bytes": _peak(resource.RUSAGE_CHILDREN),
+        "peak_bytes": peak_memory_bytes(),
+        "parser_peak_bytes": _parser_peak(),
         "open_seconds": round(opened, 1),
         "seconds": round(time.monotonic() - started, 1),
     }
     print(json.dumps(found))
 
 
-def _peak(who: int) -> int:
-    if who == resource.RUSAGE_SELF and Path("/proc/self/status").exists():  # ru_maxrss has what the parent had
-        lines = Path("/proc/self/status").read_text("ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _parser_peak() -> int:
+    """Of the processes that parsed, the largest."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def growth(found: list[dict[str, int | float]]) -> int:
