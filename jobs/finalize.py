@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.dataset_card import card
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Finished, LedgerView, Output, OutputFile, RunLedger
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
+from jobs.records import Finished, Output, OutputFile
 from jobs.run_directory import RunDirectory
 from pipeline.durable import TEMPORARY, Disk, Point, read_bytes, sha256_hex
 from pipeline.parts import STATES, Part

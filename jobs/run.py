@@ -22,7 +22,7 @@ from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
 from jobs.following import FOLLOWING, LIVE, Followed, follows
-from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
 from jobs.pools import open_pool, processors, ray_error, threads_of, workers_of
@@ -41,6 +41,7 @@ from jobs.prepare import (
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
 from jobs.publish import Publication
+from jobs.records import Epoch, Finished, Invalidate, SpecNote
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors

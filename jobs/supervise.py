@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Attempt as LostAttempt
-from jobs.ledger import Done, Finished, Invalidate, Numerics, Pause, Quarantine, Rows, RunLedger
+from jobs.ledger import RunLedger
 from jobs.patience import Patience
+from jobs.records import Attempt as LostAttempt
+from jobs.records import Done, Finished, Invalidate, Numerics, Pause, Quarantine, Rows
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.outcome import Outcome, failed

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 
 from jobs.errors import JobError
 from jobs.finalize import Cut, Description, finalize, materialise_states
-from jobs.ledger import Done, Epoch, Finished, Part, Quarantine, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
+from jobs.records import Done, Epoch, Finished, Quarantine
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from pipeline import tables
 from pipeline.durable import Disk, Faults, Point, sha256_hex
+from pipeline.parts import Part
 
 DIMENSIONS = 4
 SCHEMAS: Mapping[str, pa.Schema] = {

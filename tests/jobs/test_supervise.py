@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Epoch, RunLedger
+from jobs.ledger import RunLedger
 from jobs.patience import Patience
+from jobs.records import Epoch
 from jobs.run_directory import RunDirectory
 from jobs.supervise import Limits, Supervisor, Watchers
 from pipeline.documents import DocumentRef
