@@ -53,6 +53,7 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
+from pipeline.last_words import Crash, take_crashes
 from pipeline.pool import PoolError
 from rwkv_runtime.errors import RwkvError
 
@@ -296,6 +297,7 @@ class _Execution:
         self._signals = signals
         self._say = say
         self._followed = Followed(run, ledger, manifest)
+        self._crashes: tuple[Crash, ...] = ()
         info = run.directory.info
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
@@ -304,6 +306,7 @@ class _Execution:
         """Read what is left, then write `output/`."""
         dtype = self._run.directory.info.dtype
         self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
+        self._crashes = tuple(take_crashes(self._run.directory.quarantine, self._run.directory.disk))
         try:
             is_over = self._read_and_finalize()
         except StopRequested:
@@ -362,6 +365,7 @@ class _Execution:
         workers = workers_of(spec, len(refs), processors())
         made = worker_spec_of(self._run, threads_of(spec, workers, processors()), self._options.faults)
         worker_spec = replace(made, sparing=self._options.sparing)
+        crashes, self._crashes = self._crashes, ()
         with self._signals.answered_by_others():
             pool = open_pool(worker_spec, workers, spec.ray)
         try:
@@ -382,6 +386,7 @@ class _Execution:
                     lambda: self._signals.requested,
                     Patience(spec.on_error.stall_timeout),
                     self._followed,
+                    crashes,
                 )
                 return supervisor.run() and not self._signals.requested
         except RwkvError as error:
