@@ -38,6 +38,8 @@ _PRELOADED = (
     "pipeline.worker",
     "jobs.run",
     "tests.faults.real_runs",
+    "tests.faults.warm",
+    "tests.faults.frozen",
 )
 
 
