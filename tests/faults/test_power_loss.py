@@ -11,7 +11,7 @@ from tests.faults.histories import histories
 from tests.faults.power_loss import ForgetfulPower
 
 HISTORIES = 2000
-SHARDS = 4
+SHARDS = 8
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are looked at through /proc")
 
