@@ -139,6 +139,28 @@ def run_while_nodes_are_lost(nodes: Nodes, job: Project, out: Path) -> Said:
         nodes.lose(stopped)
 
 
+def run_while_nodes_join(nodes: Nodes, job: Project, out: Path) -> Said:
+    """Start the job where there is one node; its worker stands still until nodes that join have read the rest."""
+    while nodes.others:
+        nodes.lose(nodes.others[0])
+    running = start("run", str(job.job), "-o", str(out), "--no-progress", "--set", "on_error.stall_timeout=300s")
+    wait_for_event(out, "checkpoint", running, timeout=180)
+    [first] = [event["pid"] for event in events(out) if event["event"] == "worker_ready"]
+    os.kill(first, signal.SIGSTOP)
+    try:
+        nodes.fill()
+        until = time.monotonic() + 180
+        while _done(out) < NODES - 1 and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        os.kill(first, signal.SIGCONT)
+    return finish(running, timeout=180)
+
+
+def _done(out: Path) -> int:
+    return sum(event["event"] == "document_done" for event in events(out))
+
+
 def _wake(pids: set[int]) -> None:
     for pid in pids:
         try:

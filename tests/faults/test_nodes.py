@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.nodes import NODES, Nodes, cluster, project, run_while_nodes_are_lost, start, wrong
-from tests.jobs.project import contents, finish
+from tests.faults.nodes import (
+    NODES,
+    Nodes,
+    cluster,
+    project,
+    run_while_nodes_are_lost,
+    run_while_nodes_join,
+    start,
+    wrong,
+)
+from tests.jobs.project import contents, events, finish
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -41,3 +50,15 @@ def test_a_job_during_which_one_node_is_killed_and_one_stopped_gives_the_bytes_o
 
     assert said.code == 0, said.err
     assert wrong(tmp_path / "out", expected) == ""
+
+
+def test_nodes_that_join_take_part_in_a_job_that_runs(tmp_path: Path, nodes: Nodes) -> None:
+    job, out = project(tmp_path / "project", 200), tmp_path / "out"
+    assert job.run("-o", str(tmp_path / "golden"), "-j", "0").code == 0
+
+    said = run_while_nodes_join(nodes, job, out)
+
+    assert said.code == 0, said.err
+    assert contents(out / "output") == contents(tmp_path / "golden" / "output")
+    heard = [event["event"] for event in events(out)]
+    assert (heard.count("worker_ready"), heard.count("worker_lost")) == (NODES, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def good(corpus: list[DocumentRef]) -> list[DocumentRef]:
 def expected(uninterrupted: dict[int, Lives]) -> dict[str, Rows]:
     """The rows of the same documents read in three lanes without one that fails beside them."""
     return all_rows(uninterrupted[3])
+
+
+def test_what_a_worker_hands_over_is_small_and_holds_nothing_of_the_text(model: str, tmp_path: Path) -> None:
+    ref = document(tmp_path / "a.md", "# Heading\n\nSecretword stands here. " + prose(150, 1))
+    worker = Worker(worker_spec(tmp_path / "run", model))
+
+    said = pickle.dumps(worker.advance([Assignment(ref, 1, 1)], 600.0))
+
+    assert b"Secretword" in b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*.parquet"))
+    assert b"Secretword" not in said
+    assert len(said) < 8192
 
 
 class TestStopAnywhere:
