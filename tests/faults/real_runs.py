@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -9,10 +10,12 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from unittest import mock
 
 from jobs.errors import ExitCode
 from jobs.run_directory import RunDirectory
@@ -28,7 +31,6 @@ LIVES_AT_MOST = 300
 FAILS = 0.05
 ACTIONS = ("kill", "raise:EIO", "raise:ENOSPC")
 KILLS_A_RUN = 8
-NTH_AT_MOST = 6
 _PATIENCE_SECONDS = 120.0
 _PRELOADED = (
     "pandas",
@@ -58,14 +60,16 @@ class Runs:
     project: Project
     golden: Path
     expected: dict[str, str]
+    reached: Counter[str]
+    """How often a life that nobody disturbs gets to each point."""
 
     @classmethod
     def over(cls, folder: Path) -> Runs:
         project = Project(folder / "project", first=prose(24, 1), second=prose(12, 2), empty="")
         project.write_job(model={"source": str(project.write_model()), "dtype": "fp32"})
-        runs = cls(processes(), project, folder / "golden", {})
-        runs.live(runs.golden, "")
-        return replace(runs, expected=results(runs.golden))
+        context, golden, counts = processes(), folder / "golden", folder / "reached.json"
+        _end(_begun(context, count_points, str(project.job), str(golden), str(counts)), _PATIENCE_SECONDS)
+        return cls(context, project, golden, results(golden), Counter(json.loads(counts.read_text("utf-8"))))
 
     def live(self, out: Path, faults: str, seconds: float = _PATIENCE_SECONDS) -> int:
         """One life of the command in a process of its own; its exit code, or minus the signal that ended it.
@@ -91,9 +95,7 @@ class Runs:
         return _end(child, _PATIENCE_SECONDS)
 
     def _begin(self, out: Path, faults: str) -> ForkServerProcess:
-        child = self.context.Process(target=run_command, args=(str(self.project.job), str(out), faults))
-        child.start()
-        return child
+        return _begun(self.context, run_command, str(self.project.job), str(out), faults)
 
     def wrong(self, out: Path) -> str:
         """What should not be, once a run has come to its end."""
@@ -101,6 +103,12 @@ class Runs:
             return "other bytes"
         left = [path.name for path in out.rglob(f"*{TEMPORARY}*")]
         return "; ".join([*left, *verify(RunDirectory.open(out, Disk()))])
+
+
+def _begun(context: ForkServerContext, target: Callable[..., None], *arguments: str) -> ForkServerProcess:
+    child = context.Process(target=target, args=arguments)
+    child.start()
+    return child
 
 
 def _end(child: ForkServerProcess, seconds: float) -> int:
@@ -114,6 +122,18 @@ def _end(child: ForkServerProcess, seconds: float) -> int:
 def run_command(job: str, out: str, faults: str) -> None:
     """The command, in the process that is to end with it."""
     sys.exit(unspool("run", job, "-o", out, "--no-progress", faults=faults).code)
+
+
+def count_points(job: str, out: str, counts: str) -> None:
+    """The command, and how often it gets to each point, in a file."""
+    reached: Counter[str] = Counter()
+
+    def reach(disk: Disk, point: Point) -> None:
+        reached[point] += 1
+
+    with mock.patch.object(Disk, "reach", reach):
+        unspool("run", job, "-o", out, "--no-progress")
+    Path(counts).write_text(json.dumps(reached), "utf-8")
 
 
 def results(out: Path) -> dict[str, str]:
@@ -152,7 +172,9 @@ class Killed:
         """One life; how it ended and how long it took."""
         started = time.monotonic()
         if chance.random() < 0.5:
-            code = self._runs.live(self._out, f"{chance.choice([*Point])}=kill@{chance.randint(1, NTH_AT_MOST)}")
+            point = chance.choice([*Point])
+            nth = chance.randint(1, max(self._runs.reached[point], 1))
+            code = self._runs.live(self._out, f"{point}=kill@{nth}")
         else:
             code = self._runs.live(self._out, "", chance.uniform(0, self._usual_seconds))
         return code, time.monotonic() - started
