@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import accumulate, islice
 from typing import Any, Final, Protocol, cast
@@ -198,13 +198,28 @@ class Segmenter:
         return self._options.language or self._document.facts.language
 
     def _window_is_known(self) -> bool:
-        """Whether the next window's tokens are there, and the sections of all sentences that end in it are known."""
+        """Whether the next window's tokens are there, and its sentences are known with their sections."""
         # One token more than the window: only then is it known that a sentence ends with the window's last.
         count = self._options.window + 1
         if len(self._pending) < count:
             return False
+        *ends, behind = list(accumulate((size for _, size in islice(self._pending, count)), initial=self._bytes_out))[
+            1:
+        ]
         known = self._sectioning.held_behind
-        return known is None or self._bytes_out + sum(size for _, size in islice(self._pending, count)) <= known
+        return (known is None or behind <= known) and not self._last_is_open(ends)
+
+    def _last_is_open(self, ends: Sequence[int]) -> bool:
+        """Whether the last sentence so far ends in the window, and no token in it: it is joined with the one behind it.
+
+        That one has to be known, or what is a sentence would depend on how the text arrives.
+        """
+        if not self._regions:
+            return False
+        before = self._sentence_tokens_out - self._tokens_out
+        if len(self._regions) > 1:
+            before = bisect_right(ends, self._regions[-2].byte_end)
+        return bisect_right(ends, self._regions[-1].byte_end) == before < len(ends)
 
     def _more_text(self) -> bool:
         """Go on by a passage or a block; False if there is none yet."""

@@ -64,6 +64,7 @@ def read_while_it_grows(path: Path, pieces: list[bytes], stops: list[bool], **op
 @given(text=TEXTS, encoding=ENCODINGS, cuts=st.lists(st.floats(0, 1), max_size=8), seed=st.integers(0, 99))
 @example(text="a b. " * 9 + "今", encoding="utf-8", cuts=[0.98, 0.99], seed=1)
 @example(text="\ufeffa b.\n\n" * 9, encoding="utf-8", cuts=[0.01, 0.02, 0.5], seed=2)
+@example(text="\n" * 5 + "```\nThe cat sat. #" + "\n" * 14 + "The cat sat. \n\n", encoding="utf-8", cuts=[0.75], seed=0)
 def test_any_way_to_grow_and_to_be_stopped_gives_the_segments_of_the_whole_file(
     tmp_path_factory: pytest.TempPathFactory, text: str, encoding: str, cuts: list[float], seed: int
 ) -> None:
