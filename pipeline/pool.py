@@ -95,10 +95,14 @@ class LocalPool:
 
     def abandon(self, place: int, message: str) -> Loss:
         """Let go of the worker. It cannot be ended while it computes: a call of this pool is over before it returns."""
-        self._worker, self._calls = None, []
+        self.close()
+        self._calls = []
         return Loss(place, "hung", message)
 
     def close(self) -> None:
+        """Let go of the worker; nothing that it began goes on in this process."""
+        if self._worker is not None:
+            self._worker.close()
         self._worker = None
 
     def _carry_out(self, call: Callable[[], Answer]) -> Answer | Loss:
