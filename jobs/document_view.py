@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import ExitCode, JobError, safe, usage_error
+from jobs.errors import safe, usage_error
 from jobs.report.help import help_for
 from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
@@ -34,8 +34,7 @@ def view_of(path: Path, document: str) -> DocumentView:
 
     run = RunDirectory.open(path, Disk())
     if not (run.output / "documents").is_dir():
-        message = f"the run is not finished, so it has no tables yet; `unspool resume {path}` goes on with it"
-        raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(path))
+        raise run.not_finished()
     named = (ds.field("doc_id") == document) | (ds.field("source_uri") == document)
     found = rows_of(run, "documents", named)
     if not found:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import JobError
 from jobs.finalize import part_tables, read_part
-from jobs.ledger import Done, Finished, LedgerView, RunLedger
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.prepare import Run
+from jobs.records import Done, Finished
 from pipeline.documents import FOLLOW
 from pipeline.durable import sha256_file
 from pipeline.parts import STATES, Attempt, Part, PartWriter

@@ -110,8 +110,7 @@ def _dataset(run: RunDirectory, request: ExportRequest) -> Dataset:
 def _files(run: RunDirectory, view: LedgerView) -> dict[str, list[Path]]:
     """The Parquet files of a finished run by table, each as the ledger says. Raises JobError (exit 6)."""
     if view.final is None:
-        message = f"the run is not finished, so it has no tables yet; `unspool resume {run.path}` goes on with it"
-        raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(run.path))
+        raise run.not_finished()
     found: dict[str, list[Path]] = {}
     for file in view.final.files:
         table, _, name = file.path.partition("/")

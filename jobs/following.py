@@ -17,9 +17,10 @@ from typing import Any, Final
 from jobs.errors import JobError
 from jobs.finalize import part_tables, read_part
 from jobs.growth import stood
-from jobs.ledger import Finished, Invalidate, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import ManifestEntry, document_id, write_manifest
 from jobs.prepare import Job, Run, list_inputs, reference
+from jobs.records import Finished, Invalidate
 from pipeline.documents import FOLLOW, DocumentRef
 from pipeline.durable import sha256_file
 from pipeline.errors import CheckpointError

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import JobError
 from jobs.finalize import part_tables, read_part
-from jobs.ledger import Finished, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.prepare import Run, reference
+from jobs.records import Finished
 from pipeline.durable import sha256_file
 from pipeline.errors import CheckpointError, DocumentError
 from pipeline.parts import Attempt, Part, standing_name

@@ -20,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 from jobs import standard_input
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.input_list import read_input_list
-from jobs.ledger import Finished, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifests, with_members, write_manifest
+from jobs.records import Finished
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from jobs.schema import InputSection
 from jobs.spec import JobSpec, differences, load_resolved

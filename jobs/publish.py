@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.finalize import FILE_LIST
-from jobs.ledger import Output
+from jobs.records import Output
 from jobs.run_directory import RunDirectory
 from pipeline.durable import json_line, read_bytes, seal, unseal
 from pipeline.errors import MissingExtraError

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from jobs.errors import usage_error
 from jobs.growth import read_on
-from jobs.ledger import Invalidate, LedgerView, RunLedger
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, write_manifest
 from jobs.prepare import Run, differs, list_inputs, stale_documents
+from jobs.records import Invalidate
 from pipeline.documents import FOLLOW
 
 

@@ -22,7 +22,7 @@ from jobs.errors import ExitCode, JobError, usage_error
 from jobs.events import EventLog
 from jobs.finalize import finalize, materialise_states
 from jobs.following import FOLLOWING, LIVE, Followed, follows
-from jobs.ledger import Epoch, Finished, Invalidate, LedgerView, RunLedger, SpecNote
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.patience import Patience
 from jobs.pools import open_pool, processors, ray_error, threads_of, workers_of
@@ -41,6 +41,7 @@ from jobs.prepare import (
 )
 from jobs.progress import Display, LiveDisplay, NoDisplay, PlainDisplay, Tally, Watch
 from jobs.publish import Publication
+from jobs.records import Epoch, Finished, Invalidate, SpecNote
 from jobs.refresh import refresh_inputs, retry
 from jobs.report import write_report
 from jobs.run_directory import RunDirectory, storage_errors
@@ -52,6 +53,7 @@ from jobs.terminal import people_console
 from jobs.verify import damaged_documents, file_differences, state_differences
 from pipeline.durable import Disk, Faults
 from pipeline.errors import OptionError
+from pipeline.last_words import Crash, take_crashes
 from pipeline.pool import PoolError
 from rwkv_runtime.errors import RwkvError
 
@@ -295,6 +297,7 @@ class _Execution:
         self._signals = signals
         self._say = say
         self._followed = Followed(run, ledger, manifest)
+        self._crashes: tuple[Crash, ...] = ()
         info = run.directory.info
         self._events = EventLog(run.directory.events, run.directory.metrics, info.run_id)
         self._started = time.monotonic()
@@ -303,6 +306,7 @@ class _Execution:
         """Read what is left, then write `output/`."""
         dtype = self._run.directory.info.dtype
         self._events.note("run_started", epoch=self._ledger.epoch, documents=len(self._manifest), dtype=dtype)
+        self._crashes = tuple(take_crashes(self._run.directory.quarantine, self._run.directory.disk))
         try:
             is_over = self._read_and_finalize()
         except StopRequested:
@@ -361,6 +365,7 @@ class _Execution:
         workers = workers_of(spec, len(refs), processors())
         made = worker_spec_of(self._run, threads_of(spec, workers, processors()), self._options.faults)
         worker_spec = replace(made, sparing=self._options.sparing)
+        crashes, self._crashes = self._crashes, ()
         with self._signals.answered_by_others():
             pool = open_pool(worker_spec, workers, spec.ray)
         try:
@@ -381,6 +386,7 @@ class _Execution:
                     lambda: self._signals.requested,
                     Patience(spec.on_error.stall_timeout),
                     self._followed,
+                    crashes,
                 )
                 return supervisor.run() and not self._signals.requested
         except RwkvError as error:

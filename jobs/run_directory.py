@@ -202,6 +202,11 @@ class RunDirectory:
             for name in _FOLDERS:
                 self.disk.make_folder(self.path / name)
 
+    def not_finished(self) -> JobError:
+        """What stops who wants to look at the tables before there are any."""
+        message = f"the run is not finished, so it has no tables yet; `unspool resume {self.path}` goes on with it"
+        return _environment("RUN-NOT-FINISHED", self.path, message)
+
     def keep_reserve(self) -> None:
         """Make the reserve if it is missing. Raises OSError."""
         self.disk.reserve(self.reserve, RESERVE_BYTES)

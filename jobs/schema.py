@@ -14,19 +14,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from jobs.embed_task import EmbedTask, same_kinds
 from jobs.extract_schema import ExtractTask
+from jobs.quantities import LARGEST_COUNT, Count, Duration, Share, Size, whole_number
 from jobs.ray_section import RaySection, of_a_cluster
 from jobs.sections import LIST, Section, TaskName, auto_or_count, matching, not_yet, problem
 from pipeline.documents import FOLLOW, GROWS
@@ -39,15 +31,9 @@ Way: TypeAlias = tuple[str | int, ...]
 
 _Element = TypeVar("_Element")
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGEST_COUNT = 2**63 - 1
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([KMGT]i?)?B?")
-_BYTES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _INPUT_SCHEMES = ("s3", "gs", "hdfs", "hf", "file")
 
 
@@ -60,43 +46,6 @@ def _later(*values: str, instead: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-def seconds(value: object) -> object:
-    """`2h`, `30s`, `1h30m`, `1.5d`, `250ms` → seconds; a number is seconds already."""
-    if not isinstance(value, str):
-        return value
-    parts = _DURATION.findall(value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        raise problem("expected", "a duration such as 2h, 1h30m or 30s, or a number of seconds")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-def share(value: object) -> object:
-    """`5%` → 0.05; a number is a share already."""
-    if not isinstance(value, str):
-        return value
-    found = _SHARE.fullmatch(value)
-    if not found:
-        raise problem("expected", "a share such as 5%, or a number from 0 to 1")
-    return float(found[1]) / 100
-
-
-def size(value: object) -> object:
-    """`64MiB`, `1.5GB` → bytes; a number is bytes already."""
-    if not isinstance(value, str):
-        return value
-    found = _SIZE.fullmatch(value)
-    if not found:
-        raise problem("expected", "a size such as 64MiB or 1GB, or a number of bytes")
-    return int(float(found[1]) * _BYTES.get(found[2], 1))
-
-
-def _whole_number(value: object) -> object:
-    """Keeps `true` and 1.0 from passing for 1, which a Literal would let through."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise problem("expected", "a whole number")
-    return value
 
 
 def _power_of_two(value: int) -> int:
@@ -161,30 +110,10 @@ def _not_empty(elements: tuple[_Element, ...]) -> tuple[_Element, ...]:
 
 _FILLED_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
 
-Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 InputPath = Annotated[str, Field(min_length=1), AfterValidator(_input_path)]
 OutputPath = Annotated[str, Field(min_length=1), AfterValidator(_output_path)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_local_path)]
 ModelSource = Annotated[str, Field(min_length=1), AfterValidator(_model_source)]
-Duration = Annotated[
-    float,
-    Field(gt=0, allow_inf_nan=False),
-    BeforeValidator(seconds),
-    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
-]
-Share = Annotated[
-    float,
-    Field(ge=0, le=1),
-    BeforeValidator(share),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}]}),
-]
-
-Size = Annotated[
-    int,
-    Field(ge=1, le=_LARGEST_COUNT),
-    BeforeValidator(size),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
-]
 
 
 class ModelSection(Section):
@@ -455,7 +384,7 @@ class RunSection(Section):
     """Documents that a worker reads side by side."""
     window: Annotated[int, Field(ge=64, le=8192), AfterValidator(_power_of_two)] = 512
     """Tokens fed at once; a power of two."""
-    seed: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = 0
     """Where random choices start."""
 
 
@@ -497,7 +426,7 @@ class JobSpec(Section):
 
     called = "a job file"
 
-    version: Annotated[Literal[1], BeforeValidator(_whole_number)]
+    version: Annotated[Literal[1], BeforeValidator(whole_number)]
     """Of the job format."""
     name: Annotated[str, matching(_JOB_NAME, "a name of up to 64 letters, digits, -, _ and .")]
     """Of the job."""

@@ -7,7 +7,6 @@ find is said with its place and the nearest known word. Knows nothing of runs.
 
 from __future__ import annotations
 
-import difflib
 import glob
 import json
 import os
@@ -15,28 +14,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from jobs.draft import Draft, Spot, at, dotted, has, put, suggestion
 from jobs.errors import JobError, safe, together, usage_error
 from jobs.schema import JobSpec, Task, json_schema
 from jobs.sections import Section, not_yet
 from jobs.standard_input import STDIN
-from jobs.yaml_file import DEEPEST, Data, Document, Steps, named, parse, read_file
+from jobs.yaml_file import Data, Steps, named, read_file
 from pipeline.durable import sha256_file
 from pipeline.fields import shipped
 
 __all__ = ["JobSpec", "differences", "json_schema", "load_resolved", "load_spec", "override"]
 
-_Known = TypeVar("_Known")
-
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?[]")
-_INDEX = re.compile(r"\[([0-9]+)\]")
 _LONGEST_SHOWN = 80  # characters of a value in a difference
 
 _EXPECTED = {
@@ -66,7 +63,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[st
     Raises JobError (exit 2) with all problems that were found.
     """
     document, data = read_file(path)
-    draft = _Draft.of(str(path), document, data)
+    draft = Draft.of(str(path), document, data)
     for text in overrides:
         draft.override(text)
     folder = Path(os.path.abspath(path)).parent
@@ -83,7 +80,7 @@ def load_resolved(resolved: Mapping[str, Any], where: str, environment: Mapping[
     Raises JobError (exit 2) for a variable that is not set now, or for what this version would not accept.
     """
     data: dict[str, Data] = json.loads(json.dumps(resolved))
-    draft = _Draft(data, keys={}, values={(): _Spot(0, 0, where)}, typed={})
+    draft = Draft(data, keys={}, values={(): Spot(0, 0, where)}, typed={})
     return _check(draft, _fill(draft, environment), folder=Path("/"))
 
 
@@ -98,132 +95,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = dict(_leaves(dict(old), ())), dict(_leaves(dict(new), ()))
     ways = [*after, *(way for way in before if way not in after)]
     return [
-        safe(f"{_dotted(way)}: {_shown(way, before)} → {_shown(way, after)}")
+        safe(f"{dotted(way)}: {_shown(way, before)} → {_shown(way, after)}")
         for way in ways
         if way not in before or way not in after or not _same(before[way], after[way])
     ]
 
 
-@dataclass(frozen=True, order=True)
-class _Spot:
-    """A place for messages; overrides come before lines of the file."""
-
-    line: int
-    column: int
-    where: str
-
-
-class _Draft:
-    """A job file's data before it is checked, and where each part of it was said."""
-
-    def __init__(
-        self,
-        data: dict[str, Data],
-        keys: dict[Steps, _Spot],
-        values: dict[Steps, _Spot],
-        typed: dict[Steps, str],
-    ) -> None:
-        self.data = data
-        self._keys = keys
-        self._values = values
-        self.typed = typed
-
-    @classmethod
-    def of(cls, source: str, document: Document, data: dict[str, Data]) -> _Draft:
-        def spots(places: Mapping[Steps, tuple[int, int]]) -> dict[Steps, _Spot]:
-            return {way: _Spot(line, column, f"{source}:{line}:{column}") for way, (line, column) in places.items()}
-
-        return cls(data, spots(document.keys), spots(document.values), dict(document.typed))
-
-    def value_spot(self, way: Steps) -> _Spot:
-        """Where the value stands, or the nearest part around it that stands anywhere."""
-        while way not in self._values:
-            way = way[:-1]
-        return self._values[way]
-
-    def key_spot(self, way: Steps) -> _Spot:
-        return self._keys.get(way) or self.value_spot(way)
-
-    def at(self, way: Steps) -> Data:
-        """The value, as it was written; None where there is nothing."""
-        return _at(self.data, way)
-
-    def override(self, text: str) -> None:
-        """Put a `--set` text in."""
-        where = f"--set {text}"
-        address, equals, value_text = text.partition("=")
-        if not equals or not address.strip():
-            raise usage_error("SPEC-SET", "write it as dotted.path=value", where)
-        try:
-            value = parse(value_text or "null", where)
-        except JobError as error:
-            message = f"the value is no YAML ({error.message}); put it in quotes"
-            raise usage_error(error.code, message, where) from None
-        way = self._place_value(_steps(address, where), value.data, where)
-        self._forget(way)
-        self._keys[way] = self._values[way] = _Spot(0, 0, where)
-        self.typed |= {(*way, *below): typed for below, typed in value.typed.items()}
-
-    def include(self, way: Steps, path: Path) -> None:
-        """Put what a file holds in place of its path; messages then name that file, with line and column."""
-        document, data = read_file(path)
-        _put(self.data, way, data)
-        for places, found in ((self._keys, document.keys), (self._values, document.values)):
-            at = {(*way, *below): _Spot(*spot, f"{path}:{spot.line}:{spot.column}") for below, spot in found.items()}
-            places.update(at)
-        self.typed |= {(*way, *below): typed for below, typed in document.typed.items()}
-
-    def _place_value(self, steps: Sequence[str], value: Data, where: str) -> Steps:
-        """Set the value, making the mappings on the way that are not there yet; the way that was gone."""
-        holder: Data = self.data
-        way: Steps = ()
-        for depth, step in enumerate(steps):
-            key = _key_in(holder, step, way, where)
-            way = (*way, key)
-            following: Data = value if depth == len(steps) - 1 else _child(holder, key)
-            if following is None and depth < len(steps) - 1:
-                following = {}
-            _put(holder, (key,), following)
-            holder = following
-        return way
-
-    def _forget(self, way: Steps) -> None:
-        self._keys = _outside(way, self._keys)
-        self._values = _outside(way, self._values)
-        self.typed = _outside(way, self.typed)
-
-
-def _key_in(holder: Data, step: str, way: Steps, where: str) -> str | int:
-    """The key or index that one step of an override means."""
-    if isinstance(holder, dict):
-        return step
-    if not isinstance(holder, list):
-        message = f"{_dotted(way)} is {named(holder)}, so it has no `{step}`; set {_dotted(way)} as a whole"
-        raise usage_error("SPEC-SET", message, where)
-    if step.isdecimal() and len(step) < 9 and int(step) < len(holder):
-        return int(step)
-    names = [element.get("name") if isinstance(element, dict) else None for element in holder]
-    if step in names:
-        return names.index(step)
-    known = [name for name in names if isinstance(name, str)]
-    message = f"{_dotted(way)} has {len(holder)} element(s) and none is `{step}`"
-    raise usage_error("SPEC-SET", message + _suggestion(step, known), where)
-
-
-def _steps(address: str, where: str) -> list[str]:
-    """tasks.gist.every and tasks[1].every → their steps."""
-    steps = [step.strip() for step in _INDEX.sub(r".\1", address).split(".")]
-    if "" in steps or len(steps) > DEEPEST:
-        raise usage_error("SPEC-SET", "write it as dotted.path=value, such as tasks.gist.at_end=false", where)
-    return steps
-
-
-def _outside(way: Steps, places: Mapping[Steps, _Known]) -> dict[Steps, _Known]:
-    """The entries that are neither at `way` nor below it."""
-    return {known: place for known, place in places.items() if known[: len(way)] != way}
-
-
-def _include_schemas(draft: _Draft, folder: Path) -> None:
+def _include_schemas(draft: Draft, folder: Path) -> None:
     """Read the files that `extract` tasks name as their schemas; a path is relative to the job file."""
     tasks = draft.data.get("tasks")
     for index in range(len(tasks) if isinstance(tasks, list) else 0):
@@ -233,41 +111,41 @@ def _include_schemas(draft: _Draft, folder: Path) -> None:
             draft.include(way, shipped.path_of(path) if path in shipped.names() else folder / path)
 
 
-def _seal_profiles(draft: _Draft, filled: _Filled, folder: Path) -> None:
+def _seal_profiles(draft: Draft, filled: _Filled, folder: Path) -> None:
     """Note the hashes of the profiles that `embed` tasks name, so that a run keeps to what they hold now."""
     tasks = filled.data.get("tasks")
     for index in range(len(tasks) if isinstance(tasks, list) else 0):
         way = ("tasks", index, "profile")
-        path = _at(filled.data, way)
-        if isinstance(path, str) and path and _at(filled.data, ("tasks", index, "type")) == "embed":
+        path = at(filled.data, way)
+        if isinstance(path, str) and path and at(filled.data, ("tasks", index, "type")) == "embed":
             _use_whole_path(filled, way, str(folder))
             try:
-                found = sha256_file(Path(str(_at(filled.data, way))))
+                found = sha256_file(Path(str(at(filled.data, way))))
             except OSError as error:
-                message = f"{_dotted(way)}: {path} cannot be read ({error.strerror}); make it with `unspool calibrate`"
+                message = f"{dotted(way)}: {path} cannot be read ({error.strerror}); make it with `unspool calibrate`"
                 raise usage_error("SPEC-PROFILE", message, draft.value_spot(way).where) from error
-            _put(filled.data, ("tasks", index, "profile_sha256"), found)
+            put(filled.data, ("tasks", index, "profile_sha256"), found)
 
 
-def _include_prompts(draft: _Draft, filled: _Filled, folder: Path) -> None:
+def _include_prompts(draft: Draft, filled: _Filled, folder: Path) -> None:
     """Put what the files of `summarize` tasks hold in place of their paths."""
     tasks = filled.data.get("tasks")
     for index in range(len(tasks) if isinstance(tasks, list) else 0):
         way = ("tasks", index, "prompt")
-        path = _at(filled.data, way)
-        if not isinstance(path, str) or not path or _at(filled.data, ("tasks", index, "type")) != "summarize":
+        path = at(filled.data, way)
+        if not isinstance(path, str) or not path or at(filled.data, ("tasks", index, "type")) != "summarize":
             continue
         where = draft.value_spot(way).where
         try:
             text = (folder / path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{_dotted(way)}: {path} cannot be read as text ({error}); give the path of a prompt"
+            message = f"{dotted(way)}: {path} cannot be read as text ({error}); give the path of a prompt"
             raise usage_error("SPEC-PROMPT", message, where) from error
         if "{sentences}" not in text:
-            message = f"{_dotted(way)}: {path} must have {{sentences}} in it, where the sentences are to stand"
+            message = f"{dotted(way)}: {path} must have {{sentences}} in it, where the sentences are to stand"
             raise usage_error("SPEC-PROMPT", message, where)
         filled.written.pop(way, None)
-        _put(filled.data, way, text)
+        put(filled.data, way, text)
 
 
 @dataclass
@@ -278,7 +156,7 @@ class _Filled:
     written: dict[Steps, str] = field(default_factory=dict)
 
 
-def _fill(draft: _Draft, environment: Mapping[str, str]) -> _Filled:
+def _fill(draft: Draft, environment: Mapping[str, str]) -> _Filled:
     """Replace `${NAME}` and `${NAME:-default}` in text values; `$${` stands for a plain `${`."""
     written: dict[Steps, str] = {}
     problems: list[JobError] = []
@@ -293,7 +171,7 @@ def _fill(draft: _Draft, environment: Mapping[str, str]) -> _Filled:
         try:
             filled = _VARIABLE.sub(lambda found: _variable(found, environment), value)
         except KeyError as missing:
-            message = f"{_dotted(way)}: {missing.args[0]}"
+            message = f"{dotted(way)}: {missing.args[0]}"
             problems.append(usage_error("SPEC-VARIABLE", message, draft.value_spot(way).where))
             return value
         if filled.replace("${", "$${") != value:  # else it is written back as it stood in any case
@@ -323,27 +201,27 @@ def _variable(found: re.Match[str], environment: Mapping[str, str]) -> str:
 def _use_whole_paths(filled: _Filled, folder: Path) -> None:
     """Make relative paths whole: they are relative to `folder`, the YAML file's."""
     _use_whole_path(filled, ("output", "path"), str(folder))
-    if _at(filled.data, ("model", "source")) != "default":
+    if at(filled.data, ("model", "source")) != "default":
         _use_whole_path(filled, ("model", "source"), str(folder))
     inputs = filled.data.get("inputs")
     for index in range(len(inputs) if isinstance(inputs, list) else 0):
         way = ("inputs", index, "path")
-        pattern = _MAGIC.search(str(_at(filled.data, way)))
+        pattern = _MAGIC.search(str(at(filled.data, way)))
         _use_whole_path(filled, way, glob.escape(str(folder)) if pattern else str(folder))
         for key in ("manifest", "folder"):
             _use_whole_path(filled, ("inputs", index, key), str(folder))
 
 
 def _use_whole_path(filled: _Filled, way: Steps, folder: str) -> None:
-    path = _at(filled.data, way)
+    path = at(filled.data, way)
     if not isinstance(path, str) or path in ("", STDIN) or _SCHEME.match(path):
         return
     if way in filled.written and not os.path.isabs(path):
         filled.written[way] = f"{folder.replace('${', '$${')}/{filled.written[way]}"
-    _put(filled.data, way, os.path.normpath(os.path.join(folder, path)))
+    put(filled.data, way, os.path.normpath(os.path.join(folder, path)))
 
 
-def _check(draft: _Draft, filled: _Filled, folder: Path) -> JobSpec:
+def _check(draft: Draft, filled: _Filled, folder: Path) -> JobSpec:
     _use_whole_paths(filled, folder)
     try:
         return JobSpec.model_validate(filled.data, context={"written": filled.written})
@@ -355,33 +233,33 @@ def _check(draft: _Draft, filled: _Filled, folder: Path) -> JobSpec:
     raise together([error for _, error in found])
 
 
-def _retype(draft: _Draft, filled: _Filled, errors: Sequence[ErrorDetails]) -> bool:
+def _retype(draft: Draft, filled: _Filled, errors: Sequence[ErrorDetails]) -> bool:
     """Where text is expected, an unquoted 2024 or true is what was typed. True if there was any."""
     changed = False
     for error in errors:
         way = _way(error, filled.data)
-        if error["type"] == "string_type" and draft.typed.get(way) and _at(filled.data, way) is not None:
-            _put(filled.data, way, draft.typed.pop(way))
+        if error["type"] == "string_type" and draft.typed.get(way) and at(filled.data, way) is not None:
+            put(filled.data, way, draft.typed.pop(way))
             changed = True
     return changed
 
 
-def _problem(error: ErrorDetails, draft: _Draft, data: Data) -> tuple[_Spot, JobError]:
+def _problem(error: ErrorDetails, draft: Draft, data: Data) -> tuple[Spot, JobError]:
     """One of pydantic's errors in our words, at its place."""
     way = _way(error, data)
     kind = error["type"]
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         way = (*way, "type")
-        kind = "missing" if _at(data, way) is None else kind
+        kind = "missing" if at(data, way) is None else kind
     if kind == "extra_forbidden":
         code, message = _unknown_key(way, data)
         spot = draft.key_spot(way)
     elif kind == "missing":
-        code, message = "SPEC-MISSING-KEY", f"{_dotted(way)} is missing{_kinds(way)}"
+        code, message = "SPEC-MISSING-KEY", f"{dotted(way)} is missing{_kinds(way)}"
         spot = draft.value_spot(way[:-1])
     else:
         code, message = _wrong_value(kind, error, draft.at(way))
-        message = f"{_dotted(way)}: {message}"
+        message = f"{dotted(way)}: {message}"
         spot = draft.value_spot(way)
     return spot, usage_error(code, message, spot.where)
 
@@ -389,10 +267,10 @@ def _problem(error: ErrorDetails, draft: _Draft, data: Data) -> tuple[_Spot, Job
 def _unknown_key(way: Steps, data: Data) -> tuple[str, str]:
     section, key = _section_at(way[:-1], data), str(way[-1])
     if key in section.later:
-        return "SPEC-NOT-YET", f"{not_yet(_dotted(way))}; {section.later[key]}"
+        return "SPEC-NOT-YET", f"{not_yet(dotted(way))}; {section.later[key]}"
     called = section.called if section is JobSpec else f"`{section.called}`"
-    advice = _suggestion(key, list(_options(section)), otherwise="it knows ")
-    return "SPEC-UNKNOWN-KEY", f"{_dotted(way)} is no option of {called}{advice}"
+    advice = suggestion(key, list(_options(section)), otherwise="it knows ")
+    return "SPEC-UNKNOWN-KEY", f"{dotted(way)} is no option of {called}{advice}"
 
 
 def _wrong_value(kind: str, error: ErrorDetails, written: Data) -> tuple[str, str]:
@@ -412,7 +290,7 @@ def _wrong_value(kind: str, error: ErrorDetails, written: Data) -> tuple[str, st
 
 
 def _wrong_task_type(written: Data) -> tuple[str, str]:
-    advice = _suggestion(str(written), _task_types(), otherwise="there are ")
+    advice = suggestion(str(written), _task_types(), otherwise="there are ")
     return "SPEC-BAD-VALUE", f"{named(written)} is no type of task{advice}"
 
 
@@ -433,9 +311,9 @@ def _way(error: ErrorDetails, data: Data) -> Steps:
     *before, last = location
     way: Steps = ()
     for step in before:
-        if _has(data, (*way, step)):
+        if has(data, (*way, step)):
             way = (*way, step)
-    if last != "" and (error["type"] in {"missing", "extra_forbidden"} or _has(data, (*way, last))):
+    if last != "" and (error["type"] in {"missing", "extra_forbidden"} or has(data, (*way, last))):
         way = (*way, last)
     return (*way, *error.get("ctx", {}).get("at", ()))
 
@@ -448,7 +326,7 @@ def _section_at(way: Steps, data: Data) -> type[Section]:
             fields = [_options(section)[step] for section in candidates if step in _options(section)]
             candidates = [section for field in fields for section in _sections(field.annotation)]
         elif way[0] == "tasks" and depth == 2:
-            kind = _at(data, (*way[:depth], "type"))
+            kind = at(data, (*way[:depth], "type"))
             candidates = [section for section in candidates if section.called == kind]
     return candidates[0]
 
@@ -464,48 +342,6 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
         yield annotation
     for part in get_args(annotation):
         yield from _sections(part)
-
-
-def _suggestion(word: str, known: Sequence[str], otherwise: str = "") -> str:
-    if near := difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6):
-        return f"; did you mean `{near[0]}`?"
-    return f"; {otherwise}{', '.join(known)}" if known and otherwise else ""
-
-
-def _at(data: Data, way: Steps) -> Data:
-    """The value at `way`; None where there is nothing."""
-    for step in way:
-        data = _child(data, step)
-    return data
-
-
-def _has(data: Data, way: Steps) -> bool:
-    holder = _at(data, way[:-1])
-    if isinstance(holder, dict):
-        return way[-1] in holder
-    return isinstance(holder, list) and isinstance(way[-1], int) and way[-1] < len(holder)
-
-
-def _child(holder: Data, step: str | int) -> Data:
-    if isinstance(holder, dict) and isinstance(step, str):
-        return holder.get(step)
-    if isinstance(holder, list) and isinstance(step, int) and step < len(holder):
-        return holder[step]
-    return None
-
-
-def _put(data: Data, way: Steps, value: Data) -> None:
-    """Set a value in the mapping or list that holds it."""
-    holder, last = _at(data, way[:-1]), way[-1]
-    if isinstance(holder, dict):
-        holder[str(last)] = value
-    elif isinstance(holder, list):
-        holder[int(last)] = value
-
-
-def _dotted(way: Steps) -> str:
-    """("tasks", 1, "every") → tasks[1].every"""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in way).removeprefix(".")
 
 
 def _leaves(value: Any, way: Steps) -> Iterator[tuple[Steps, Any]]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.finalize import read_part, state_path
-from jobs.ledger import Finished, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import ManifestEntry, read_manifests
+from jobs.records import Finished
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.verify import state_differences
 from pipeline.durable import Disk, read_bytes, sha256_hex

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Attempt as LostAttempt
-from jobs.ledger import Done, Finished, Invalidate, Numerics, Pause, Quarantine, Rows, RunLedger
+from jobs.ledger import RunLedger
 from jobs.patience import Patience
+from jobs.records import Attempt as LostAttempt
+from jobs.records import Done, Finished, Invalidate, Numerics, Pause, Quarantine, Rows
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
+from pipeline.last_words import Crash
 from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, Part, PartWriter
 from pipeline.pool import Answer, Loss, Pool
@@ -102,11 +104,13 @@ class Supervisor:
         stop_requested: Callable[[], bool],
         patience: Patience,
         following: Following | None = None,
+        crashes: Sequence[Crash] = (),
     ) -> None:
         self._pool = pool
         self._ledger = ledger
         self._refs = {ref.doc_id: ref for ref in refs}
-        self._queue = deque(sorted(refs, key=lambda ref: (not ref.follows, -ref.size)))
+        self._queue: deque[DocumentRef] = deque()
+        self._crashes = crashes
         self._lanes = lanes
         self._following = following
         self._limits = limits
@@ -132,7 +136,8 @@ class Supervisor:
         Raises JobError: the disk fails (6), too many failures (8), another driver took over (5); whatever the
         workers raise because the model cannot be loaded.
         """
-        for place in self._places:
+        self._line_up(self._count_crashes())
+        for place in self._places if self._queue else ():
             self._start(place)
         while self._left() or self._uncommitted:
             if self._stop_requested():
@@ -145,6 +150,26 @@ class Supervisor:
             self._commit_if_due()
             self._hand_out()
         return True
+
+    def _line_up(self, given_up: Set[str]) -> None:
+        """What is followed goes first, then large before small; what has lost a worker before may do so again."""
+        left = [ref for ref in self._refs.values() if ref.doc_id not in given_up]
+        order = sorted(left, key=lambda ref: (not ref.follows, self._is_suspect(ref.doc_id), -ref.size))
+        self._queue = deque(order)
+
+    def _count_crashes(self) -> set[str]:
+        """Count crashes of earlier lives, in which documents were read by the driver's own process and nobody was left.
+
+        Returns the documents that are given up for it.
+        """
+        given_up: set[str] = set()
+        for crash in self._crashes:
+            loss = Loss(0, "crashed", "an earlier process of this run crashed", crash.reason)
+            read = [doc_id for doc_id in crash.doc_ids if doc_id in self._refs and doc_id not in given_up]
+            given_up.update(doc_id for doc_id in read if not self._may_try_again(doc_id, loss))
+            uris = ", ".join(self._refs[doc_id].uri for doc_id in read) or "what is done by now"
+            self._watcher.warn(f"{loss.message} ({crash.reason}) while it read {uris}; its stack is in quarantine/")
+        return given_up
 
     def _left(self) -> bool:
         return bool(self._queue) or any(place.reading for place in self._places.values())
@@ -294,11 +319,7 @@ class Supervisor:
                 self._nodes_lost[doc_id] += 1  # no document is to blame, unless it is there each time
                 self._queue.append(self._refs[doc_id])
                 continue
-            number = self._ledger.view.attempts.get(doc_id, 0) + 1
-            if number > self._limits.retries:
-                self._give_up(doc_id, place.reading[doc_id], loss, number)
-            else:
-                self._ledger.commit(LostAttempt(doc_id, number, loss.cause))
+            if self._may_try_again(doc_id, loss):
                 self._queue.append(self._refs[doc_id])
         self._watcher.lost(loss, again)
         if self._losses >= _LOSSES_WITHOUT_PROGRESS:
@@ -307,6 +328,15 @@ class Supervisor:
                 f"{loss.message}; this looks like the machine, not the documents"
             )
         self._start(loss.place)
+
+    def _may_try_again(self, doc_id: str, loss: Loss) -> bool:
+        """Count a loss against a document, durably, and give it up if that was one too many."""
+        number = self._ledger.view.attempts.get(doc_id, 0) + 1
+        if number > self._limits.retries:
+            self._give_up(doc_id, Attempt(doc_id, self._ledger.epoch, number), loss, number)
+            return False
+        self._ledger.commit(LostAttempt(doc_id, number, loss.cause))
+        return True
 
     def _give_up(self, doc_id: str, attempt: Attempt, loss: Loss, times: int) -> None:
         # Nothing here may differ from run to run: it stands in the tables.

@@ -15,8 +15,9 @@ from typing import Any
 
 from jobs.errors import JobError
 from jobs.finalize import FILE_LIST, part_tables, read_part, state_path
-from jobs.ledger import Finished, LedgerView, Output, RunLedger
+from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry, read_manifests
+from jobs.records import Finished, Output
 from jobs.run_directory import RunDirectory
 from pipeline.durable import forget_cached, read_bytes, sha256_file
 from pipeline.parts import STATES

@@ -7,9 +7,12 @@ same. Knows nothing of which documents are left.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+
+from pipeline.last_words import Diary
 
 if TYPE_CHECKING:
     from pipeline.work import Assignment, Progress, WorkerFacts, WorkerSpec
@@ -70,7 +73,10 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """One worker in this process. Calls are carried out when their answers are waited for."""
+    """One worker in this process. Calls are carried out when their answers are waited for.
+
+    What it reads stands in a file meanwhile: should the process crash, the next one knows at what.
+    """
 
     size = 1
 
@@ -78,15 +84,17 @@ class LocalPool:
         self._spec = spec
         self._worker: Worker | None = None
         self._calls: list[Callable[[], Answer]] = []
+        self._reading: set[str] = set()
+        self._diary = Diary(Path(spec.run) / "quarantine")
 
     def start(self, place: int) -> None:
         self._calls.append(self._build)
 
     def advance(self, place: int, new: Sequence[Assignment], seconds: float) -> None:
-        self._calls.append(lambda: Answer(0, progress=self._ready().advance(new, seconds)))
+        self._calls.append(lambda: Answer(0, progress=self._advance(new, seconds)))
 
     def drain(self, place: int) -> None:
-        self._calls.append(lambda: Answer(0, progress=self._ready().drain()))
+        self._calls.append(lambda: Answer(0, progress=self._drain()))
 
     def wait(self, seconds: float) -> list[Answer | Loss]:
         """Carry out the calls that are waiting. Raises RwkvError if the model cannot be loaded."""
@@ -95,15 +103,36 @@ class LocalPool:
 
     def abandon(self, place: int, message: str) -> Loss:
         """Let go of the worker. It cannot be ended while it computes: a call of this pool is over before it returns."""
-        self.close()
         self._calls = []
+        self._let_go()
         return Loss(place, "hung", message)
 
     def close(self) -> None:
         """Let go of the worker; nothing that it began goes on in this process."""
+        self._let_go()
+        self._diary.close()
+
+    def _let_go(self) -> None:
         if self._worker is not None:
             self._worker.close()
         self._worker = None
+        self._note(())
+
+    def _note(self, reading: Iterable[str]) -> None:
+        self._reading = set(reading)
+        self._diary.reads(self._reading)
+
+    def _advance(self, new: Sequence[Assignment], seconds: float) -> Progress:
+        worker = self._ready()
+        self._note(self._reading.union(given.ref.doc_id for given in new))
+        progress = worker.advance(new, seconds)
+        self._note(self._reading.difference(outcome.doc_id for outcome in progress.outcomes))
+        return progress
+
+    def _drain(self) -> Progress:
+        progress = self._ready().drain()
+        self._note(())
+        return progress
 
     def _carry_out(self, call: Callable[[], Answer]) -> Answer | Loss:
         if self._worker is None:
@@ -111,7 +140,7 @@ class LocalPool:
         try:
             return call()
         except MemoryError as error:
-            self._worker = None
+            self._let_go()
             return Loss(0, "memory", f"out of memory: {error}")
 
     def _build(self) -> Answer:

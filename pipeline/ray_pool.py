@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline import last_words
 from pipeline.durable import Disk
 from pipeline.pool import PATIENT_THREADS, Answer, Loss, PoolError
 from pipeline.shared_folder import NotSharedError, Token, announce, confirm, echo
@@ -34,7 +35,6 @@ _TEMP_PREFIX: Final = "unspool-ray-"
 _LONGEST_PARENT: Final = 10  # Ray adds 93 characters, and the path of a socket may have 103 on some systems
 _OBJECT_STORE_BYTES: Final = 80 << 20  # nothing large goes through it: workers hand over file names, not rows
 _SIGN_OF_LIFE_SECONDS: Final = 10.0
-_CRASH: Final = "Fatal Python error: "
 _NODE_IS_GONE: Final = ("node has died", "node has crashed")
 
 # Read by Ray when it is imported. The first binds every socket to 127.0.0.1 (without it, to all interfaces).
@@ -90,8 +90,8 @@ class Arrival:
 class Host:
     """What runs in an actor. The worker is made in a call: of an error in a constructor Ray passes on only text."""
 
-    def start(self, spec: WorkerSpec, last_words: str, token: Token | None) -> Arrival:
-        """`last_words`: the file that gets a line with the reason, and Python's stack, if the process crashes.
+    def start(self, spec: WorkerSpec, words: str, token: Token | None) -> Arrival:
+        """`words`: the file that gets a line with the reason, and Python's stack, if the process crashes.
 
         `token`: what the driver has written to the run directory, if this may be another machine. Raises RwkvError if
         the model cannot be loaded, NotSharedError.
@@ -104,7 +104,7 @@ class Host:
         from pipeline.worker import Worker  # here, so that a driver does not load what only its workers need
 
         with contextlib.suppress(OSError):  # no reason to read nothing
-            self._last_words = Path(last_words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
+            self._last_words = Path(words).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as it lives
             faulthandler.enable(self._last_words)
         try:
             self._worker = Worker(spec)
@@ -175,7 +175,7 @@ class RayPool:
         )(Host)
         self._actors[place] = remote.remote()
         self._nodes.pop(place, None)
-        words = Path(self._spec.run) / "quarantine" / f"worker-{secrets.token_hex(6)}.txt"
+        words = last_words.new_name(Path(self._spec.run) / "quarantine")
         self._last_words[place] = words
         self._calls[self._actors[place].start.remote(self._spec, str(words), self._token)] = place
 
@@ -212,7 +212,7 @@ class RayPool:
         self._calls = {call: where for call, where in self._calls.items() if where != place}
         with contextlib.suppress(Exception):  # it may be dead already
             ray.kill(self._actors.pop(place))
-        _reason_in(self._last_words[place])
+        last_words.reason_in(self._last_words[place])
         if self._is_elsewhere and self._is_silent(self._nodes.get(place)):
             return Loss(place, "node", f"{message}, nor does anything else on its node")
         return Loss(place, "hung", message)
@@ -250,7 +250,7 @@ class RayPool:
         self._actors = {}
         self._calls = {}
         for path in self._last_words.values():
-            _reason_in(path)
+            last_words.reason_in(path)
         ray.shutdown()
         if self._token is not None:
             Disk().remove(Path(self._token.path))
@@ -304,7 +304,7 @@ class RayPool:
 
         with contextlib.suppress(Exception):  # it may be alive and only out of reach
             ray.kill(self._actors.pop(place))
-        return Loss(place, cause, message, _reason_in(self._last_words[place]))
+        return Loss(place, cause, message, last_words.reason_in(self._last_words[place]))
 
 
 def _gone_processes() -> list[str]:
@@ -356,15 +356,6 @@ def cause_of(error: Exception) -> str:
     if isinstance(error, (exceptions.ActorDiedError, exceptions.WorkerCrashedError)):
         return "crashed"
     return "unknown"
-
-
-def _reason_in(last_words: Path) -> str:
-    """Why a process crashed, as it says itself. The file of one that says nothing is removed."""
-    with contextlib.suppress(OSError, ValueError):
-        if reason := last_words.read_text(encoding="utf-8", errors="replace").partition("\n")[0]:
-            return reason.removeprefix(_CRASH)
-        last_words.unlink()
-    return ""
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """A folder that is kept on an object store: every change is made there before it is made here.
 
 What is here is a copy, for reading, that may be thrown away: `bring_here` makes it anew. Of the names that must be
-given to one only, the store decides, by a conditional put. Temporary files, logs and what can be fetched again stay
-here alone. Knows nothing of what the files mean.
+given to one only, the store decides, by a conditional put. Temporary files, logs, what can be fetched again and what
+a process says of itself stay here alone. Knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pipeline.durable import TEMPORARY, Disk, Faults, Point, read_bytes
+from pipeline.last_words import READING
 from pipeline.object_store import Object, Store, StoreError
 
 _LOCAL: Final = frozenset({"LOCK", "_reserve", "events.jsonl", "metrics.jsonl"})
-_FETCHED: Final = ("text/fetched-", "text/records-")
+_OF_THIS_MACHINE: Final = ("text/fetched-", "text/records-", f"quarantine/{READING}")
 # Their names are unique or hold a hash, or the ledger has one that is looked at before they are used.
 _NEVER_CHANGED: Final = ("parts/", "checkpoints/", "text/", "ledger/", "inputs/", "output/", "states/")
 
@@ -140,5 +141,5 @@ def _same(path: Path, store: Store, objects: dict[str, Object]) -> bool:
 
 
 def _kept(name: str) -> str | None:
-    local = TEMPORARY in name or name in _LOCAL or name.startswith(_FETCHED)
+    local = TEMPORARY in name or name in _LOCAL or name.startswith(_OF_THIS_MACHINE)
     return None if local else name

@@ -70,8 +70,7 @@ def write_report(run: RunDirectory, arrangement: Arrangement = "pca") -> Path:
     """
     view = RunLedger.read(run.ledger)
     if view.final is None:
-        message = f"the run is not finished, so it has no tables yet; `unspool resume {run.path}` goes on with it"
-        raise JobError("RUN-NOT-FINISHED", message, exit_code=ExitCode.ENVIRONMENT, where=str(run.path))
+        raise run.not_finished()
     budget = Budget()
     page = _page(run, view, budget, arrangement)
     while len(page) > MOST_BYTES and budget.passages:

@@ -17,7 +17,8 @@ from pathlib import Path
 from unittest import mock
 
 from jobs.errors import JobError
-from jobs.ledger import Done, Quarantine, Record, RunLedger
+from jobs.ledger import RunLedger
+from jobs.records import Done, Quarantine, Record
 from tests.faults.histories import Verdict
 from tests.faults.real_runs import DONE, KILLED, Runs
 from tests.faults.volume import Volume, lose_power

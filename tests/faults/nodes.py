@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from jobs.ledger import Done, Entry
+from jobs.records import Done, Entry
 from jobs.run_directory import RunDirectory
 from jobs.verify import verify
 from pipeline.durable import Disk, unseal

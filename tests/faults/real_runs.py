@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -38,6 +38,8 @@ _PRELOADED = (
     "pipeline.worker",
     "jobs.run",
     "tests.faults.real_runs",
+    "tests.faults.warm",
+    "tests.faults.frozen",
 )
 
 
@@ -54,15 +56,16 @@ class Runs:
 
     context: ForkServerContext
     project: Project
+    golden: Path
     expected: dict[str, str]
 
     @classmethod
     def over(cls, folder: Path) -> Runs:
         project = Project(folder / "project", first=prose(24, 1), second=prose(12, 2), empty="")
         project.write_job(model={"source": str(project.write_model()), "dtype": "fp32"})
-        runs = cls(processes(), project, {})
-        runs.live(folder / "golden", "")
-        return cls(runs.context, project, results(folder / "golden"))
+        runs = cls(processes(), project, folder / "golden", {})
+        runs.live(runs.golden, "")
+        return replace(runs, expected=results(runs.golden))
 
     def live(self, out: Path, faults: str, seconds: float = _PATIENCE_SECONDS) -> int:
         """One life of the command in a process of its own; its exit code, or minus the signal that ended it.

@@ -19,7 +19,7 @@ DRIVERS = 3
 
 def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pyarrow.parquet", "tests.faults.rivals"])
+    context.set_forkserver_preload(["pyarrow.parquet", "tests.faults.rivals", "tests.faults.frozen"])
     return context
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.faults import syscalls
+from tests.faults.bad_company import bad_company, cases
 from tests.faults.damage import damages
 from tests.faults.histories import corpus, histories, undisturbed
 from tests.faults.nodes import lost_nodes
@@ -33,6 +34,7 @@ DAMAGES = 10_000
 RIVAL_ROUNDS = 100
 FLAKY_RUNS = 50
 LOST_NODES = 20
+BAD_COMPANY = len(cases())
 
 
 def power_losses(seeds: range, folder: Path) -> Iterator[str]:
@@ -88,6 +90,7 @@ HARNESSES: dict[str, tuple[Harness, int]] = {
     "rivals_without_lock": (rivals, RIVAL_ROUNDS),
     "flaky_machines": (flaky_machines, FLAKY_RUNS),
     "lost_nodes": (lost_nodes, LOST_NODES),
+    "bad_company": (bad_company, BAD_COMPANY),
 }
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ExitCode
-from pipeline.durable import Point
+from jobs.run_directory import RunDirectory
+from jobs.verify import verify
+from pipeline.durable import Disk, Point
 from tests.faults.real_runs import DONE, KILLED, Killed, Runs, flaky
+from tests.jobs.project import contents
 
 KILLS = 60
 """Of the short profile: one at each point, the others at points and moments that are drawn."""
@@ -30,6 +36,11 @@ TOLD_TO_STOP_AT = (
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs.over(tmp_path_factory.mktemp("runs"))
+
+
+def read(out: Path, table: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(out / "output" / table).to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize("point", Point)
@@ -58,6 +69,28 @@ def test_a_run_killed_over_and_over_loses_doubles_and_changes_nothing(runs: Runs
     wrong = [killed.kill(seed) for seed in range(KILLS - len(Point))]
 
     assert [*filter(None, [*wrong, killed.finish()])] == []
+
+
+def test_a_document_that_crashes_the_process_that_reads_it_is_given_up_after_three_and_the_others_lose_no_byte(
+    runs: Runs, tmp_path: Path
+) -> None:
+    out, golden, first = tmp_path / "out", runs.golden, "docs/first.txt"
+
+    codes = [runs.live(out, "documents=segfault:docs/second.txt") for _ in range(4)]
+
+    assert codes == [-signal.SIGSEGV] * 3 + [DONE]
+    [row] = [row for row in read(out, "failures") if row["error_type"] != "empty"]
+    assert (row["source_uri"], row["error_type"], row["retryable"]) == ("docs/second.txt", "worker_crashed", True)
+    assert row["message"].endswith("lost 3 times, the last time because it crashed (Segmentation fault)")
+    [good] = [row["doc_id"] for row in read(out, "documents") if row["source_uri"] == first]
+    for table in ("documents", "sentences", "summaries"):
+        assert [row for row in read(out, table) if row["doc_id"] == good] == [
+            row for row in read(golden, table) if row["doc_id"] == good
+        ]
+    assert contents(out / "states").items() == {
+        (name, digest) for name, digest in contents(golden / "states").items() if name.startswith(good)
+    }
+    assert verify(RunDirectory.open(out, Disk())) == []
 
 
 @pytest.mark.parametrize("point", ["commit.before_link=stop@4", "finalize.before_rename=stop"])

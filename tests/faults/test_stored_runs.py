@@ -11,7 +11,8 @@ import pytest
 from obstore.store import MemoryStore
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Epoch, Pause, RunLedger
+from jobs.ledger import RunLedger
+from jobs.records import Epoch, Pause
 from pipeline import object_store
 from pipeline.durable import Faults, Point
 from pipeline.object_store import Object, Store, StoreError

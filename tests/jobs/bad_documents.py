@@ -10,14 +10,19 @@ import codecs
 import gzip
 import io
 import json
+import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pypdf
 
+from pipeline.files import TextFileFacts, inspect_text_file
 from tests.jobs.project import prose
 from tests.pipeline.samples import (
     PAGE,
@@ -55,6 +60,26 @@ class Case:
     text: str = ""
     inputs: Mapping[str, object] = field(default_factory=dict)
     """What the job says of this file alone."""
+
+    def write(self, path: Path) -> None:
+        """Make the file."""
+        path.write_bytes(self.data if isinstance(self.data, bytes) else self.data())
+
+
+@contextmanager
+def in_the_wild() -> Iterator[None]:
+    """The password is told, and one of the files grows a little whenever somebody has looked at it."""
+
+    def growing(path: str, encoding: str | None = None) -> TextFileFacts:
+        facts = inspect_text_file(path, encoding)
+        if path.endswith("-grows.txt"):
+            with open(path, "ab") as file:
+                file.write(b"One more line.\n")
+        return facts
+
+    told = mock.patch.dict(os.environ, {"UNSPOOL_TEST_PASSWORD": PASSWORD})
+    with told, mock.patch("pipeline.formats.text.inspect_text_file", growing):
+        yield
 
 
 def pdf_of(body: str, *more: bytes) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 
 from jobs.errors import JobError
 from jobs.finalize import Cut, Description, finalize, materialise_states
-from jobs.ledger import Done, Epoch, Finished, Part, Quarantine, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import InputPattern, ManifestEntry, expand, read_manifest, write_manifest
+from jobs.records import Done, Epoch, Finished, Quarantine
 from jobs.run_directory import RunDirectory, RunInfo, storage_errors
 from pipeline import tables
 from pipeline.durable import Disk, Faults, Point, sha256_hex
+from pipeline.parts import Part
 
 DIMENSIONS = 4
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -100,6 +103,7 @@ class Driver:
     part_rows: int
     run: RunDirectory
     ledger: RunLedger
+    unique: Iterator[int]
 
     def say(self, text: str) -> None:
         with (self.folder / "log").open("a", encoding="utf-8") as log:
@@ -125,8 +129,7 @@ class Driver:
         return saved | {part["path"] for part in self.standing(entry.doc_id).parts}
 
     def mark(self, doc_id: str, number: int) -> str:
-        unique = sum(1 for _ in self.run.parts.rglob("*"))
-        return f"{doc_id}-s{number:05d}-e{self.ledger.epoch}a1-{unique:08x}"
+        return f"{doc_id}-s{number:05d}-e{self.ledger.epoch}a1-{next(self.unique):08x}"
 
     def save(self, doc_id: str, standing: Standing) -> None:
         data = json.dumps(asdict(standing)).encode()
@@ -211,7 +214,8 @@ def drive(folder: Path, disk: Disk, part_rows: int = 5) -> None:
         manifest = read_manifest(run.manifest)
         owner = Epoch.of_this_process("run", {})
         ledger = RunLedger.take_over(RunLedger.read(run.ledger), disk, run.torn_records, owner)
-        driver = Driver(folder, disk, part_rows, run, ledger)
+        unique = count(sum(1 for _ in run.parts.rglob("*")))
+        driver = Driver(folder, disk, part_rows, run, ledger, unique)
         open_documents = [entry for entry in manifest if not ledger.view.finished(entry.doc_id)]
         needed = ledger.view.parts().union(*(driver.still_needed(entry) for entry in open_documents))
         run.collect_garbage(needed, ledger.epoch)

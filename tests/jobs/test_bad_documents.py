@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +14,9 @@ import pytest
 
 from pipeline.errors import DocumentError
 from pipeline.extraction import Stretch
-from pipeline.files import TextFileFacts, inspect_text_file
 from pipeline.formats import pdf as pdf_format
-from tests.jobs.bad_documents import CASES, OK, PASSWORD, PDFS, Case
+from tests.faults.bad_company import TABLES, bytes_of
+from tests.jobs.bad_documents import CASES, OK, PASSWORD, PDFS, Case, in_the_wild
 from tests.jobs.project import Project, Said, prose
 
 pytestmark = pytest.mark.xdist_group("bad_documents")
@@ -28,7 +26,6 @@ STRICTER: Mapping[str, tuple[str, ...]] = {
     "d15a.pdf": ("bomb",),
 }
 """Reasons that pypdf has for refusing what pypdfium2 reads."""
-TABLES = ("documents", "sentences", "summaries")
 
 
 class Folder:
@@ -41,9 +38,8 @@ class Folder:
             self.project.document(f"good-{number}.txt", prose(8, seed=number))
         self.alone = self._run("alone", [{"path": "docs/good-*"}])
         for case in CASES:
-            content = case.data if isinstance(case.data, bytes) else case.data()
-            if content or "#" not in case.file:  # neighbours lie in a file that is there already
-                self.project.document(case.file.split("#")[0], content)
+            if case.data or "#" not in case.file:  # neighbours lie in a file that is there already
+                case.write(self.project.folder / "docs" / case.file.split("#")[0])
         special = {case.file.split("#")[0]: case.inputs for case in CASES if case.inputs}
         inputs = [{"path": f"docs/{file}", **options} for file, options in special.items()]
         self.together = self._run("together", [*inputs, {"path": "docs/*"}])
@@ -57,8 +53,7 @@ class Folder:
             checkpoint={"every": {"tokens": 4096, "seconds": 3600}},
             run={"workers": 0, "window": 64, "lanes": 8},
         )
-        told = mock.patch.dict(os.environ, {"UNSPOOL_TEST_PASSWORD": PASSWORD})
-        with told, mock.patch("pipeline.formats.text.inspect_text_file", _growing):
+        with in_the_wild():
             return self.project.run()
 
     def table(self, name: str, out: str = "together") -> pa.Table:
@@ -68,15 +63,6 @@ class Folder:
         found = [row for row in self.table(table).to_pylist() if row["source_uri"] == f"docs/{file}"]
         assert len(found) <= 1
         return found[0] if found else None
-
-
-def _growing(path: str, encoding: str | None = None) -> TextFileFacts:
-    """Looks at a file; one of them has grown a little whenever somebody has looked at it."""
-    facts = inspect_text_file(path, encoding)
-    if path.endswith("-grows.txt"):
-        with open(path, "ab") as file:
-            file.write(b"One more line.\n")
-    return facts
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +108,7 @@ def test_good_documents_have_the_same_rows_to_the_byte_whatever_lies_beside_them
     among = together.filter(pc.is_in(together["doc_id"], pc.unique(alone["doc_id"])))
 
     assert alone.num_rows > 0
-    assert _bytes(among) == _bytes(alone)
-
-
-def _bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
-        for batch in table.combine_chunks().replace_schema_metadata(None).to_batches():
-            writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    assert bytes_of(among) == bytes_of(alone)
 
 
 IN_PROCESS = [

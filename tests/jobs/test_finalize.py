@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from jobs import finalize as finalize_module
 from jobs.errors import JobError
 from jobs.finalize import CUTS, DEFAULT_CUT, _row_groups, finalize, materialise_states
-from jobs.ledger import Done, Epoch, Finished, Part, RunLedger
+from jobs.ledger import RunLedger
 from jobs.manifest import ManifestEntry, read_manifest
+from jobs.records import Done, Epoch, Finished
 from jobs.run_directory import RunDirectory
 from pipeline.durable import sha256_hex
+from pipeline.parts import Part
 from tests.jobs.fake_driver import (
     CUTS as SMALL_CUTS,
 )

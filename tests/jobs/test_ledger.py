@@ -12,26 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import (
+from jobs.ledger import LedgerView, RunLedger
+from jobs.records import (
     Attempt,
     Done,
     Entry,
     Epoch,
     Finished,
     Invalidate,
-    LedgerView,
     Numerics,
     Output,
     OutputFile,
-    Part,
     Pause,
     Quarantine,
     Record,
     Rows,
-    RunLedger,
     SpecNote,
 )
 from pipeline.durable import Disk, Faults, Point, seal, sha256_hex, unseal
+from pipeline.parts import Part
 
 texts = st.text(st.characters(codec=None), max_size=20)
 parts = st.builds(Part, texts, texts, st.integers(0), texts, st.integers(0), texts)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from jobs.ledger import Done, Epoch, Finished, Invalidate, Output, RunLedger
+from jobs.ledger import RunLedger
+from jobs.records import Done, Epoch, Finished, Invalidate, Output
 from jobs.report.build import MOST_BYTES, _cut_before, digits, throughput, write_report
 from jobs.report.help import help_for, known
 from jobs.run_directory import RunDirectory

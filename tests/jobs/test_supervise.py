@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Epoch, RunLedger
+from jobs.ledger import RunLedger
 from jobs.patience import Patience
+from jobs.records import Epoch
 from jobs.run_directory import RunDirectory
 from jobs.supervise import Limits, Supervisor, Watchers
 from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
+from pipeline.last_words import Crash
 from pipeline.outcome import Outcome, failed
 from pipeline.parts import Attempt, PartWriter
 from pipeline.pool import Answer, Loss
@@ -113,6 +115,7 @@ class Run:
         places: int = 1,
         lanes: int = 1,
         max_failed: float = 1.0,
+        crashes: Sequence[Crash] = (),
     ) -> None:
         self.directory: RunDirectory = new_run(folder, quick_disk())
         self.directory.prepare()
@@ -135,6 +138,7 @@ class Run:
             lambda _: None,
             lambda: self.stops(),
             Patience(STALL, self.clock),
+            crashes=crashes,
         )
 
     def reasons(self) -> dict[str, str]:
@@ -177,6 +181,29 @@ def test_a_try_after_a_loss_is_in_the_ledger_before_it_is_made(tmp_path: Path) -
     assert run.supervisor.run()
 
     assert len(known) >= 3 and set(known) == {0}
+
+
+def test_what_crashed_the_process_before_is_read_last_alone_and_by_a_worker_that_has_read_nothing(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path, ["a", "b", "c"], lambda *_: False, lanes=3, crashes=[Crash("Segmentation fault", ("da",))])
+
+    assert run.supervisor.run()
+
+    assert [names for names in run.pool.handed_out if names] == [("b", "c"), ("a",)]
+    assert run.pool.readers == [0, 1]
+
+
+def test_what_has_crashed_three_processes_is_given_up_without_a_fourth(tmp_path: Path) -> None:
+    crash = Crash("Segmentation fault", ("da", "of another time"))
+    run = Run(tmp_path, ["a"], lambda *_: False, crashes=[crash] * 4)
+
+    assert run.supervisor.run()
+
+    assert (run.pool.handed_out, run.pool.started) == ([], 0)
+    assert run.reasons() == {"da": "worker_crashed"}
+    [given_up] = RunLedger.read(run.directory.ledger).quarantined.values()
+    assert given_up.reason.endswith("lost 3 times, the last time because it crashed (Segmentation fault)")
 
 
 def test_a_lost_node_is_not_blamed_on_the_documents_that_were_read_there(tmp_path: Path) -> None:

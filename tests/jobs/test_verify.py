@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ExitCode, JobError
-from jobs.ledger import Epoch, Invalidate, Output, OutputFile, RunLedger
+from jobs.ledger import RunLedger
+from jobs.records import Epoch, Invalidate, Output, OutputFile
 from jobs.run_directory import RunDirectory
 from jobs.verify import damaged_documents, verify
 from pipeline.durable import seal, sha256_hex, unseal
