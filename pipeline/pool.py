@@ -108,10 +108,13 @@ class LocalPool:
         return Loss(place, "hung", message)
 
     def close(self) -> None:
+        """Let go of the worker; nothing that it began goes on in this process."""
         self._let_go()
         self._diary.close()
 
     def _let_go(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
         self._worker = None
         self._note(())
 

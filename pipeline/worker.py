@@ -151,6 +151,11 @@ class Worker:
             self._lanes = []
         return self._progress(call)
 
+    def close(self) -> None:
+        """Let go of everything as it stands: what is still being fetched or parsed is ended before this returns."""
+        self._opener.stop()
+        self._lanes = []
+
     def _progress(self, call: _Call, fault: str = "") -> Progress:
         return Progress(
             tuple(call.outcomes),

@@ -110,9 +110,15 @@ class Driver:
             log.write(text + "\n")
 
     def checkpoints(self, doc_id: str) -> list[Path]:
-        """The checkpoints whose content is whole, newest first."""
+        """The checkpoints whose content is whole and whose parts are there, newest first."""
         paths = sorted((self.run.checkpoints / doc_id).glob("*.arrow"), reverse=True)
-        return [path for path in paths if path.stem.endswith(sha256_hex(path.read_bytes())[:32])]
+        return [path for path in paths if self.is_whole(path)]
+
+    def is_whole(self, path: Path) -> bool:
+        """A driver that was fenced off may still write one, which names parts that have been cleared away."""
+        data = path.read_bytes()
+        named = json.loads(data)["parts"] if path.stem.endswith(sha256_hex(data)[:32]) else None
+        return named is not None and all((self.run.path / part["path"]).is_file() for part in named)
 
     def standing(self, doc_id: str) -> Standing:
         saved = self.checkpoints(doc_id)

@@ -59,8 +59,8 @@ def until_the_boundary(document: Document) -> tuple[list[Segment], dict[str, Val
 @example(text="a b. " * 30 + "\n\n# Foo", more="bar\n\nb c. " * 9, encoding="utf-8", cut=1.0)
 @example(text="a b. " * 30 + "\n\n``", more="`\n\n# No heading\n\n" * 9, encoding="utf-8", cut=1.0)
 @example(text="a b. " * 30 + "\n\n" + "b" * 16383 + "今", more="b c. " * 9, encoding="utf-8", cut=1 - 1 / 16538)
+@example(text="The cat sat. The cat sat. The cat sat. \n\n", more="\ufffd", encoding="utf-8", cut=1.0)
 @example(text="\ufeff" + "a b. " * 30 + "\n\n🙂", more=" b c. " * 9, encoding="utf-8", cut=0.99)
-@example(text="a" * 40 + "\n\n", more="\ufffd", encoding="utf-8", cut=1.0)
 def test_reading_on_behind_what_was_settled_is_reading_the_longer_file(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, text: str, more: str, encoding: str, cut: float
 ) -> None:

@@ -14,6 +14,7 @@ from pipeline.documents import Document, DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.formats import open_document
 from pipeline.opening import Opener
+from pipeline.pool import LocalPool
 from pipeline.sandbox import StoppedError
 from pipeline.text_store import TextStore
 from pipeline.work import Assignment, Progress
@@ -89,3 +90,17 @@ class TestAWorker:
 
         assert (progress.outcomes, progress.lanes) == ((), ())
         assert time.monotonic() - started < PATIENCE
+
+    def test_of_a_pool_that_is_closed_parses_nothing_any_more(self, released: threading.Event, tmp_path: Path) -> None:
+        before = threading.enumerate()
+        pool = LocalPool(worker_spec(tmp_path / "run", save_model(tmp_path / "model", bpe_tensors())))
+        pool.start(0)
+        pool.wait(0)
+        pool.advance(0, [Assignment(refer(tmp_path / "a.html", PAGE), 1, 1)], 0.1)
+        pool.wait(0)
+        pool.close()
+
+        begun = [thread for thread in threading.enumerate() if thread not in before]
+        for thread in begun:  # what it has to say is said, it may still have to end
+            thread.join(PATIENCE / 10)
+        assert [thread for thread in begun if thread.is_alive()] == []
