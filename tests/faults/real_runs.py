@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ from jobs.errors import ExitCode
 from jobs.run_directory import RunDirectory
 from jobs.verify import verify
 from pipeline.durable import TEMPORARY, Disk, Point
+from tests.faults.forked import processes
 from tests.jobs.project import Project, contents, prose, unspool
 from tests.processes import state_of
 
@@ -32,24 +32,6 @@ FAILS = 0.05
 ACTIONS = ("kill", "raise:EIO", "raise:ENOSPC")
 KILLS_A_RUN = 8
 _PATIENCE_SECONDS = 120.0
-_PRELOADED = (
-    "pandas",
-    "pyarrow.parquet",
-    "torch",
-    "rwkv_runtime.triton.operations",
-    "pipeline.worker",
-    "jobs.run",
-    "tests.faults.real_runs",
-    "tests.faults.warm",
-    "tests.faults.frozen",
-)
-
-
-def processes() -> ForkServerContext:
-    """Where new processes come from: one that has loaded everything, so that each costs little."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*_PRELOADED])
-    return context
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -15,12 +14,6 @@ from pipeline.durable import Disk
 from tests.jobs.fake_driver import drive, quick_disk, result
 
 DRIVERS = 3
-
-
-def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pyarrow.parquet", "tests.faults.rivals", "tests.faults.frozen"])
-    return context
 
 
 def drive_without_lock(folder: str, disk: Callable[[], Disk]) -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from tests.faults import syscalls
 from tests.faults.bad_company import bad_company, cases
 from tests.faults.damage import damages
+from tests.faults.forked import processes
 from tests.faults.histories import corpus, histories, undisturbed
 from tests.faults.nodes import lost_nodes
 from tests.faults.real_power_loss import in_namespace
 from tests.faults.real_runs import flaky_machines, killed_runs, told_to_stop
-from tests.faults.rivals import processes, round_of_rivals
+from tests.faults.rivals import round_of_rivals
 
 KILLS = 1_000
 STOPS = 140

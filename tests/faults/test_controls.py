@@ -12,8 +12,9 @@ import pytest
 from jobs.errors import JobError
 from pipeline.durable import Disk
 from tests.faults.damage import damages
+from tests.faults.forked import processes
 from tests.faults.histories import corpus, undisturbed
-from tests.faults.rivals import processes, round_of_rivals
+from tests.faults.rivals import round_of_rivals
 from tests.jobs.fake_driver import drive, quick_disk, result
 
 

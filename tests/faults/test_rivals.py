@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from tests.faults.forked import processes
 from tests.faults.histories import corpus, undisturbed
-from tests.faults.rivals import processes, round_of_rivals
+from tests.faults.rivals import round_of_rivals
 
 ROUNDS = 20
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from jobs.errors import ExitCode, JobError
 from jobs.run_directory import RunDirectory
 from jobs.verify import verify
 from pipeline.durable import Disk, Point
+from tests.faults import forked
 from tests.jobs.fake_driver import drive, main, make_corpus, quick_disk, result
 
 KILLED = -9
@@ -20,11 +21,9 @@ KILLED = -9
 POINTS = [point for point in Point if point is not Point.FINALIZE_MOVED_ASIDE]
 
 
-@pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pyarrow.parquet", "tests.jobs.fake_driver"])
-    return context
+@pytest.fixture
+def processes() -> ForkServerContext:
+    return forked.processes()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
-def run_and_die(processes: multiprocessing.context.ForkServerContext, folder: Path, faults: str) -> int:
+def run_and_die(processes: ForkServerContext, folder: Path, faults: str) -> int:
     child = processes.Process(target=main, args=(str(folder), faults, 5))
     child.start()
     child.join(60)
@@ -65,7 +64,7 @@ def assert_well(folder: Path, expected: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(
-    processes: multiprocessing.context.ForkServerContext,
+    processes: ForkServerContext,
     folder: Path,
     expected: dict[str, bytes],
     point: Point,
@@ -81,7 +80,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("point", [Point.FINALIZE_BEFORE_RENAME, Point.FINALIZE_MOVED_ASIDE])
 def test_a_second_kill_while_an_old_output_is_replaced_does_no_harm(
-    processes: multiprocessing.context.ForkServerContext,
+    processes: ForkServerContext,
     folder: Path,
     expected: dict[str, bytes],
     point: Point,
@@ -95,7 +94,7 @@ def test_a_second_kill_while_an_old_output_is_replaced_does_no_harm(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
-    processes: multiprocessing.context.ForkServerContext, folder: Path, expected: dict[str, bytes], seed: int
+    processes: ForkServerContext, folder: Path, expected: dict[str, bytes], seed: int
 ) -> None:
     chance = random.Random(seed)
     for _ in range(6):
