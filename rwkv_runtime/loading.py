@@ -47,7 +47,7 @@ def load(
     version does not run, StrategyError for a device that is not there, TokenizerError if the tokenizer beside or inside
     it is damaged or does not fit.
     """
-    plan = _plan(device, dtype, strategy).computed_by(operations_of(kernels)).computed_by(_on_gpu(kernels), "cuda")
+    plan = _computed(_plan(device, dtype, strategy), kernels)
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
@@ -74,11 +74,15 @@ def operations_of(kernels: str) -> Operations:
     return TorchOperations() if library is None else NativeOperations(library)
 
 
-def _on_gpu(kernels: str) -> Operations:
-    operations = None if kernels == "torch" else triton.load()
-    if kernels == "triton" and operations is None:
+def _computed(plan: Plan, kernels: str) -> Plan:
+    """The plan with what computes in each of its places; Triton, which takes a while, is imported for a GPU alone."""
+    if kernels == "triton" and not triton.status()[0]:
         raise UnsupportedModelError(f"{triton.status()[1]}; {triton.REMEDY}, or use kernels torch")
-    return operations or TorchOperations()
+    plan = plan.computed_by(operations_of(kernels))
+    if all(part.placement.device.type != "cuda" for part in plan.parts):
+        return plan
+    on_gpu = None if kernels == "torch" else triton.load()
+    return plan.computed_by(on_gpu or TorchOperations(), "cuda")
 
 
 def _plan(device: str, dtype: str, strategy: str | None) -> Plan:

@@ -10,7 +10,7 @@ What is multiplied, for a weight matrix W [rows, columns] and x [..., columns]:
     fp16  as kept: W in float16; on a CPU x W^T in float32, else in float16 after each row of x is scaled by a power of
           two, so that nothing overflows
     int8  W by one scale a row; on a CPU also x by one scale a row, and their product exactly, else x in bfloat16
-    int4  W by a scale and a middle for every 32 columns of a row; x in bfloat16, or, of a single row in native kernels,
+    int4  W by a scale and a middle for every 32 columns of a row; x in bfloat16, or, of a few rows in native kernels,
           in int8 with a scale for every 32 columns; on a CPU only
 """
 

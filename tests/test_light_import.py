@@ -112,3 +112,10 @@ assert "torch" in sys.modules
 """
 
     assert loaded_by(program)["code"] == []
+
+
+def test_a_model_on_a_cpu_is_loaded_without_triton() -> None:
+    found = loaded_by("import json, sys, rwkv_runtime\nrwkv_runtime.load()\ncode = 0\n")["loaded"]
+
+    assert isinstance(found, list)
+    assert "triton" not in found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 4
+ABI = 5
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -127,10 +127,10 @@ CALLS = {
     "quantise_rows": _struct(
         "QuantiseRows",
         "rows columns",
-        _all("before", ANY) | _all("quantised", INT8) | _all("scales", FLOAT),
+        _all("before", ANY) | _all("quantised", INT8 + UINT8) | _all("scales", FLOAT),
         "",
         {"dtype": "before"},
-        "squared_relu",
+        "squared_relu offset",
     ),
     "dequantise_sums": _struct(
         "DequantiseSums",
@@ -142,21 +142,24 @@ CALLS = {
     "unpack_int4": _struct("UnpackInt4", "rows columns", _all("packed", UINT8) | _all("scales values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
-KERNELS = (*CALLS, "products", "decode7")
-"""All of the table. The last two take structs of structs, see decoding.py."""
+KERNELS = (*CALLS, "products", "decode7", "gemm")
+"""All of the table. The last three take structs of structs, see decoding.py and matrices.py; some sets lack `gemm`."""
 
 
 class Library:
     """The kernels of one instruction set."""
 
-    def __init__(self, table: int, instruction_set: str, region: int | None) -> None:
+    def __init__(self, table: int, instruction_set: str, region: int | None, has_tiles: bool) -> None:
+        """`has_tiles`: the processor multiplies matrices by itself (AMX), which torch knows how to use."""
         self.instruction_set = instruction_set
         self._region = region
         addresses = dict(zip(KERNELS, (c_void_p * len(KERNELS)).from_address(table), strict=True))
         self._kernels = {
             name: (struct, CFUNCTYPE(None, POINTER(struct))(addresses[name])) for name, struct in CALLS.items()
         }
-        self._plain = {name: CFUNCTYPE(None, c_void_p)(addresses[name]) for name in KERNELS if name not in CALLS}
+        self._plain = {name: CFUNCTYPE(None, c_void_p)(addresses[name] or 0) for name in KERNELS if name not in CALLS}
+        self.multiplies_many = addresses["gemm"] is not None and not has_tiles
+        """Whether its products of many rows are faster than torch's."""
 
     @property
     def threading(self) -> str:
@@ -215,7 +218,7 @@ def open_library(path: Path, instruction_set: str = "best") -> Library:
     try:
         loaded = ctypes.CDLL(str(path))
         found = int(loaded.unspool_abi())
-        kernels = loaded.unspool_kernels
+        kernels, has_tiles = loaded.unspool_kernels, bool(loaded.unspool_has_tiles())
     except (OSError, AttributeError) as error:
         raise LibraryError(f"no native kernels: {error}; build them again with `pip install`") from error
     if found != ABI:
@@ -224,7 +227,7 @@ def open_library(path: Path, instruction_set: str = "best") -> Library:
     wanted = INSTRUCTION_SETS if instruction_set == "best" else (instruction_set,)
     for name in wanted:
         if table := kernels(name.encode("ascii")):
-            return Library(int(table), name, _openmp_region())
+            return Library(int(table), name, _openmp_region(), has_tiles)
     raise LibraryError(f"no native kernels for {instruction_set}: not built, or this processor lacks it")
 
 

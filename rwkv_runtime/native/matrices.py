@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
-from rwkv_runtime.native.library import Library, Threads
+from rwkv_runtime.native.library import DTYPES, Library, Threads
 
 FEW_ROWS = 32
-"""Rows of input up to which our kernels are faster than torch's library; at most `MOST_LANES`."""
+"""Rows of input up to which `products` is faster than torch's library; at most `MOST_LANES`."""
 KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8, KIND_INT4 = range(4)
 
 
@@ -43,9 +43,23 @@ class ProductsStruct(Structure):
     )
 
 
+class GemmStruct(Structure):
+    """A matrix times many rows."""
+
+    _fields_ = (
+        ("threads", Threads),
+        ("matrix", POINTER(MatrixStruct)),
+        ("lanes", c_int64),
+        ("x", c_void_p),
+        ("sizes", c_void_p),
+        ("y", c_void_p),
+        ("dtype", c_int32),
+    )
+
+
 @dataclass(frozen=True)
 class NativeMatrix:
-    """A matrix of float32, bfloat16 or int4 on the CPU, which a kernel multiplies where the input has few rows."""
+    """A matrix of float32, bfloat16 or int4 on the CPU, which kernels multiply where they are faster than torch."""
 
     kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
     library: Library
@@ -83,6 +97,10 @@ class NativeMatrix:
         return result.to(x.dtype if x.dtype == self.activations else torch.float32)
 
     def _many(self, x: Tensor) -> Tensor:
+        if in_words(self.library, self.kept):
+            given = x.float() if described(self.kept).kind == KIND_FLOAT32 else x.bfloat16()
+            out = x.dtype if x.dtype == self.activations else torch.float32
+            return multiplied_many(self.library, self.kept, given, out)
         return self.kept.by_blocks(x, self._unpacked) if isinstance(self.kept, Int4Matrix) else self.kept(x)
 
     def _unpacked(self, begin: int, end: int) -> Tensor:
@@ -142,8 +160,8 @@ class NativeInt8Matrix:
     def _applied(self, x: Tensor, squared_relu: int) -> Tensor:
         if x.numel() <= FEW_ROWS * self.columns and not squared_relu:
             return multiplied(self.library, self, x).to(x.dtype)
-        flat = x.reshape(-1, self.columns)
-        steps, sizes = torch.empty(flat.shape, dtype=torch.int8), torch.empty(len(flat))
+        flat, fast = x.reshape(-1, self.columns), in_words(self.library, self)
+        steps, sizes = torch.empty(flat.shape, dtype=torch.uint8 if fast else torch.int8), torch.empty(len(flat))
         self.library.call(
             "quantise_rows",
             rows=len(flat),
@@ -152,7 +170,10 @@ class NativeInt8Matrix:
             quantised=steps,
             scales=sizes,
             squared_relu=squared_relu,
+            offset=128 if fast else 0,
         )
+        if fast:
+            return multiplied_many(self.library, self, steps, x.dtype, sizes).view(*x.shape[:-1], self.rows)
         sums = torch._int_mm(steps, self.weight.t())
         result = torch.empty(len(flat), self.rows, dtype=x.dtype)
         self.library.call(
@@ -196,4 +217,26 @@ def multiplied(library: Library, matrix: Matrix, x: Tensor) -> Tensor:
     result, space = torch.empty(*x.shape[:-1], matrix.rows), torch.empty(lanes * matrix.columns)
     pointers = (given.data_ptr(), result.data_ptr(), space.data_ptr())
     library.call_filled("products", ProductsStruct(library.threads(), ctypes.pointer(shown), lanes, *pointers))
+    return result
+
+
+def in_words(library: Library, matrix: Matrix) -> bool:
+    """Whether `multiplied_many` takes a `multipliable` matrix here, and is the fastest way: rows in whole words."""
+    together = {KIND_FLOAT32: 1, KIND_INT8: 4}.get(described(matrix).kind, 2)
+    return library.multiplies_many and matrix.columns % together == 0
+
+
+def multiplied_many(
+    library: Library, matrix: Matrix, x: Tensor, out: torch.dtype, sizes: Tensor | None = None
+) -> Tensor:
+    """A matrix that is `in_words` times rows [..., columns]: [..., rows] of the type `out`, float32 or bfloat16.
+
+    The rows are float32, of bfloat16 and int4 in bfloat16, of int8 in uint8: steps with 128 added, of `sizes` a row.
+    """
+    given, shown = x.contiguous(), described(matrix)
+    result = torch.empty(*x.shape[:-1], matrix.rows, dtype=out)
+    lanes, steps = given.numel() // matrix.columns, None if sizes is None else sizes.data_ptr()
+    pointers = (given.data_ptr(), steps, result.data_ptr())
+    call = GemmStruct(library.threads(), ctypes.pointer(shown), lanes, *pointers, DTYPES[out])
+    library.call_filled("gemm", call)
     return result

@@ -393,13 +393,15 @@ def test_a_matrix_times_one_row_is_its_product_with_many(library, rows, columns,
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
 @pytest.mark.parametrize("columns", [64, 67, 192, 768])
-def test_a_row_has_the_same_bits_alone_and_at_any_place_among_a_few(library, dtype, columns):
+def test_a_row_has_the_same_bits_alone_and_among_a_few_and_at_any_place_among_more(library, dtype, columns):
     draw = Draw(columns)
     matrix = NativeOperations(library).keep(PRECISIONS[dtype].keep(draw.vector(41, columns)))
     x = draw.vector(32, columns)
-    alone = torch.stack([matrix(row) for row in x])
-    for count in (1, 2, 3, 4, 5, 9, 32):
+    alone, together = torch.stack([matrix(row) for row in x]), matrix(x)
+    for count in (1, 2, 3, 4, 5, 7):
         assert torch.equal(matrix(x[-count:]), alone[-count:])
+    for count in (8, 9, 31):
+        assert torch.equal(matrix(x[-count:]), together[-count:])
 
 
 WIDTHS_OF_INT4 = [64, 128, 192, 576, 768, 3072]  # with and without a pair of groups at the end, and sixteen groups

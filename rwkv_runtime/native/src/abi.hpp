@@ -103,14 +103,15 @@ struct SquaredRelu {
     int32_t dtype;
 };
 
-// Rows of int8 with a scale each: row = scale * quantised. With `squared_relu`, of max(row, 0) squared.
+// Rows of int8 with a scale each: row = scale * quantised. With `squared_relu`, of max(row, 0) squared. With an `offset`
+// of 128 instead of 0 it is added to each step, which then is an unsigned byte.
 struct QuantiseRows {
     Threads threads;
     int64_t rows, columns;
     const void* before;  // [rows, columns] of `dtype`
     int8_t* quantised;   // [rows, columns]
     float* scales;       // [rows]
-    int32_t dtype, squared_relu;
+    int32_t dtype, squared_relu, offset;
 };
 
 // after = sums * row scale * column scale.
@@ -142,6 +143,17 @@ struct Products {
     const float* x;  // [lanes, columns]
     float* y;        // [lanes, rows]
     float* space;    // [lanes, columns], for the kernel
+};
+
+// y = x matrix^T, for any number of rows x; rows of the matrix fill whole words of 32 bits.
+struct Gemm {
+    Threads threads;
+    const Matrix* matrix;
+    int64_t lanes;       // rows of x
+    const void* x;       // [lanes, columns] float32, of bfloat16 and int4 in bfloat16, of int8 in steps with 128 added
+    const float* sizes;  // [lanes], of int8: the size of each row's steps
+    void* y;             // [lanes, rows] of `dtype`
+    int32_t dtype;
 };
 
 // The values of int4 weights in bfloat16.
@@ -196,6 +208,7 @@ struct Kernels {
     void (*unpack_int4)(const UnpackInt4*);
     void (*products)(const Products*);
     void (*decode7)(const Decode7*);
+    void (*gemm)(const Gemm*);  // null where the instruction set has no fast way for it
 };
 
 // Bounds of the buffers on the stack; Python refuses what is beyond them.

@@ -16,10 +16,39 @@ struct Memory {
     alignas(64) float cells[LARGEST_HEAD * LARGEST_HEAD];
 };
 
-// to[column][row] = from[row][column]. Of single tokens this is half of the work, so it goes by tiles of 4 by 4.
-inline void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t size) {
+#if defined(__AVX512F__)
+// To memory that is needed next, and to memory that is not: past the caches, which need not fetch it to have it written.
+struct Near {
+    void operator()(float* to, __m512i x) const { _mm512_storeu_si512(to, x); }
+};
+struct Far {
+    void operator()(float* to, __m512i x) const {
+        if (reinterpret_cast<uintptr_t>(to) % sizeof x)
+            _mm512_storeu_si512(to, x);
+        else
+            _mm512_stream_si512(reinterpret_cast<__m512i*>(to), x);
+    }
+};
+#else
+struct Near {};
+struct Far {};
+#endif
+
+// to[column][row] = from[row][column]. Of single tokens this is half of the work, so it goes by tiles of 16 by 16 or 4 by 4.
+template <class Put>
+inline void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t size, Put put) {
     int64_t whole = 0;
-#if defined(__x86_64__)
+#if defined(__AVX512F__)
+    whole = size / 16 * 16;
+    for (int64_t row = 0; row < whole; row += 16)
+        for (int64_t column = 0; column < whole; column += 16) {
+            __m512i rows[16], columns[16];
+            UNSPOOL_UNROLLED for (int r = 0; r < 16; ++r)
+                rows[r] = _mm512_loadu_si512(from + (row + r) * from_stride + column);
+            turn(rows, columns);
+            UNSPOOL_UNROLLED for (int c = 0; c < 16; ++c) put(to + (column + c) * to_stride + row, columns[c]);
+        }
+#elif defined(__x86_64__)
     whole = size / 4 * 4;
     for (int64_t row = 0; row < whole; row += 4)
         for (int64_t column = 0; column < whole; column += 4) {
@@ -56,13 +85,21 @@ inline void put_by_key(const Memory& memory, float* to, int64_t size) {
         memcpy(to + key * size, memory.cells + key * padded(size), size * sizeof(float));
 }
 
+// Ask for as much memory behind this one as it takes itself: that of the next head, in a call for many lanes.
+inline __attribute__((always_inline)) void fetch_next(const float* from, int64_t size) {
+    for (int64_t cell = size * size; cell < 2 * size * size; cell += 64 / sizeof(float)) __builtin_prefetch(from + cell);
+}
+
 // Take it from, or put it to, an array [value][key].
 inline void take_by_value(Memory& memory, const float* from, int64_t size) {
-    transpose(from, size, memory.cells, padded(size), size);
+    transpose(from, size, memory.cells, padded(size), size, Near{});
     clear_past_values(memory, size);
 }
 inline void put_by_value(const Memory& memory, float* to, int64_t size) {
-    transpose(memory.cells, padded(size), to, size, size);
+    transpose(memory.cells, padded(size), to, size, size, Far{});
+#if defined(__AVX512F__)
+    _mm_sfence();  // another thread may read it next
+#endif
 }
 
 // The cells past a head's size become 0, so that they do not count in sums over whole vectors.

@@ -77,33 +77,41 @@ inline float product_of_group(const RowOfInt4& row, const VectorInGroups& x, int
 }
 
 #if defined(__AVX512VNNI__)
-// Sixteen groups at a time; `count` of them, a multiple of 4, are there. A vector of exact sums has eight of one group
-// and eight of the next.
+// Of R rows with one vector, sixteen groups at a time; `count` of them, a multiple of 4, are there. A vector of exact sums
+// has eight of one group and eight of the next.
+template <int R>
 struct SumsOfInt4 {
-    Vec products[2] = {}, offsets = {};
+    Vec products[R][2] = {}, offsets[R] = {};
 
-    inline __attribute__((always_inline)) void add(const RowOfInt4& row, const VectorInGroups& x, int64_t group,
+    inline __attribute__((always_inline)) void add(const RowOfInt4 (&rows)[R], const VectorInGroups& x, int64_t group,
                                                    int64_t count) {
         const __mmask16 there = static_cast<__mmask16>((1u << count) - 1);
-        const Vec scale = some(row.scales + group, there), middle = some(row.middles + group, there);
         const Vec sizes = as<Vec>(_mm512_maskz_loadu_ps(there, x.sizes + group));
         const Vec sums = as<Vec>(_mm512_maskz_loadu_ps(there, x.sums + group));
-        const Vec scales = scale * sizes;
-        offsets += (middle - 8.0f * scale) * sums;
-        const __m512i low = _mm512_set1_epi8(15);
+        Vec scales[R];
+        UNSPOOL_UNROLLED for (int r = 0; r < R; ++r) {
+            const Vec scale = some(rows[r].scales + group, there), middle = some(rows[r].middles + group, there);
+            scales[r] = scale * sizes;
+            offsets[r] += (middle - 8.0f * scale) * sums;
+        }
         for (int64_t place = 0; place < count; place += 4) {
             const int8_t* steps = x.steps + (group + place) * GROUP;
-            const __m512i bytes = _mm512_loadu_si512(row.packed + (group + place) * GROUP / 2);
-            const __m512i halves[2] = {_mm512_and_si512(bytes, low),
-                                       _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low)};
-            for (int half = 0; half < 2; ++half) {
-                const __m512i vector = _mm512_loadu_si512(steps + half * PAIR);
-                const __m512i exact = _mm512_dpbusd_epi32(_mm512_setzero_si512(), halves[half], vector);
-                const int first = static_cast<int>(place) + 2 * half;
-                const __m512i which = _mm512_mask_set1_epi32(_mm512_set1_epi32(first), 0xff00, first + 1);
-                products[half] += as<Vec>(_mm512_cvtepi32_ps(exact)) *
-                                  as<Vec>(_mm512_permutexvar_ps(which, as<__m512>(scales)));
-            }
+            const __m512i vectors[2] = {_mm512_loadu_si512(steps), _mm512_loadu_si512(steps + PAIR)};
+            UNSPOOL_UNROLLED for (int r = 0; r < R; ++r) add_block(rows[r], r, group, place, vectors, scales[r]);
+        }
+    }
+
+    inline __attribute__((always_inline)) void add_block(const RowOfInt4& row, int r, int64_t group, int64_t place,
+                                                         const __m512i (&vectors)[2], Vec scales) {
+        const __m512i low = _mm512_set1_epi8(15);
+        const __m512i bytes = _mm512_loadu_si512(row.packed + (group + place) * GROUP / 2);
+        const __m512i halves[2] = {_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low)};
+        for (int half = 0; half < 2; ++half) {
+            const __m512i exact = _mm512_dpbusd_epi32(_mm512_setzero_si512(), halves[half], vectors[half]);
+            const int first = static_cast<int>(place) + 2 * half;
+            const __m512i which = _mm512_mask_set1_epi32(_mm512_set1_epi32(first), 0xff00, first + 1);
+            products[r][half] += as<Vec>(_mm512_cvtepi32_ps(exact)) *
+                                 as<Vec>(_mm512_permutexvar_ps(which, as<__m512>(scales)));
         }
     }
 
@@ -113,20 +121,23 @@ struct SumsOfInt4 {
 };
 #endif
 
-inline float dot(const RowOfInt4& row, const VectorInGroups& x, int64_t columns) {
+// The products of R rows with a vector; each in the same order, whatever R is.
+template <int R>
+inline __attribute__((always_inline)) void dots(const RowOfInt4 (&rows)[R], const VectorInGroups& x, int64_t columns,
+                                                float (&found)[R]) {
     const int64_t groups = columns / GROUP;
     int64_t group = 0;
-    float total = 0.0f;
+    for (int r = 0; r < R; ++r) found[r] = 0.0f;
 #if defined(__AVX512VNNI__)
-    SumsOfInt4 sums;
+    SumsOfInt4<R> sums;
     const int64_t whole = groups / 4 * 4;
-    for (; group + 16 <= whole; group += 16) sums.add(row, x, group, 16);
-    if (group < whole) sums.add(row, x, group, whole - group);
+    for (; group + 16 <= whole; group += 16) sums.add(rows, x, group, 16);
+    if (group < whole) sums.add(rows, x, group, whole - group);
     group = whole;
-    total = sum(sums.products[0] + sums.products[1] + sums.offsets);
+    for (int r = 0; r < R; ++r) found[r] = sum(sums.products[r][0] + sums.products[r][1] + sums.offsets[r]);
 #endif
-    for (; group < groups; ++group) total += product_of_group(row, x, group, columns);
-    return total;
+    for (; group < groups; ++group)
+        for (int r = 0; r < R; ++r) found[r] += product_of_group(rows[r], x, group, columns);
 }
 
 inline void unpack_int4(const UnpackInt4* call) {

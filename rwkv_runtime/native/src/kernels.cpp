@@ -1,5 +1,6 @@
 // Compiled once per instruction set, with UNSPOOL_ISA as its name: hands out the table of its kernels.
 #include "decode7.hpp"
+#include "gemm.hpp"
 #include "int4.hpp"
 #include "products.hpp"
 #include "rows.hpp"
@@ -13,7 +14,7 @@ namespace UNSPOOL_ISA {
 
 const Kernels* kernels() {
     static constexpr Kernels table = {shift_mix,     lerp_rows,       time_mix7,   time_mix6, time_mix4, squared_relu,
-                                      quantise_rows, dequantise_sums, unpack_int4, products,  decode7};
+                                      quantise_rows, dequantise_sums, unpack_int4, products,  decode7,   GEMM};
     return &table;
 }
 

@@ -5,6 +5,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "abi.hpp"
 
 namespace unspool {
@@ -44,6 +48,11 @@ void start_and_join(Job& job, int64_t count) {
 }
 
 #if defined(__x86_64__)
+// Whether the processor multiplies matrices in tiles: AMX with bfloat16.
+bool has_tiles() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
+}
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -52,6 +61,8 @@ bool has_avx512() {
 bool has_avx512_bf16() {
     return has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 }
+#else
+bool has_tiles() { return false; }
 #endif
 
 }  // namespace
@@ -87,5 +98,8 @@ extern "C" __attribute__((visibility("default"))) const unspool::Kernels* unspoo
     return nullptr;
 }
 
+// Whether this processor has a faster way to multiply matrices than these kernels know.
+extern "C" __attribute__((visibility("default"))) int unspool_has_tiles() { return unspool::has_tiles(); }
+
 // So that Python can tell a library of another version from its own.
-extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 4; }
+extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 5; }

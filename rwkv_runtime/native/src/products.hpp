@@ -5,6 +5,7 @@
 // the place of this one among them. Weights are read once for all vectors: that takes most of the time.
 #pragma once
 #include "abi.hpp"
+#include "gemm.hpp"
 #include "int4.hpp"
 #include "rows.hpp"
 #include "vec.hpp"
@@ -13,9 +14,7 @@ namespace unspool {
 namespace UNSPOOL_ISA {
 
 constexpr int64_t ROWS_OF_A_PRODUCT = 32;
-
-// What is written out for every vector and every row of a tile, so that its sums stay in registers.
-#define UNSPOOL_UNROLLED _Pragma("GCC unroll 8")
+constexpr int64_t FETCHED_AHEAD = 4;  // tiles of rows
 
 #if defined(__AVX512F__)
 // The sums of the lanes of four vectors, within each 128 bits: (0 + 2) + (1 + 3).
@@ -153,17 +152,18 @@ inline float rounded(float x) {
 }
 
 // Ask for rows of `bytes` that follow one another: tiles read several at a time, which hardware does not foresee.
-inline void fetch(const void* weights, int64_t row, int64_t count, int64_t bytes) {
+inline __attribute__((always_inline)) void fetch(const void* weights, int64_t row, int64_t count, int64_t bytes) {
     const char* begin = static_cast<const char*>(weights) + row * bytes;
     for (int64_t place = 0; place < count * bytes; place += 64) __builtin_prefetch(begin + place);
 }
 
 // Vectors as a kind of matrix wants them, and what becomes of the products of some of its rows with some of them.
 struct Floats {
+    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const float* x;
 
-    void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 4 * matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 4 * matrix.columns); }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -173,10 +173,11 @@ struct Floats {
 };
 
 struct Shorts {
+    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const ShortInput* x;
 
-    void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 2 * matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 2 * matrix.columns); }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -188,11 +189,12 @@ struct Shorts {
 };
 
 struct Steps {
+    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const uint8_t* x;
     const float* sizes;  // of a step of each vector
 
-    void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns); }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -207,16 +209,34 @@ struct Steps {
 };
 
 struct Groups {
+    static constexpr int ROWS_TOGETHER = 4;
     const Matrix& matrix;
     const VectorInGroups* x;
 
-    void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns / 2); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns / 2); }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
-        for (int r = 0; r < R; ++r) {
-            const RowOfInt4 own(static_cast<const uint8_t*>(matrix.weight), matrix.scales, row + r, matrix.columns);
-            for (int n = 0; n < N; ++n) y[r][n] = dot(own, x[lane + n], matrix.columns);
+        const uint8_t* packed = static_cast<const uint8_t*>(matrix.weight);
+        if constexpr (R == 4) {
+            const RowOfInt4 rows[4] = {{packed, matrix.scales, row, matrix.columns},
+                                       {packed, matrix.scales, row + 1, matrix.columns},
+                                       {packed, matrix.scales, row + 2, matrix.columns},
+                                       {packed, matrix.scales, row + 3, matrix.columns}};
+            put(rows, lane, y);
+        } else {
+            static_assert(R == 1, "rows are read four at a time, or one by one");
+            const RowOfInt4 rows[1] = {{packed, matrix.scales, row, matrix.columns}};
+            put(rows, lane, y);
+        }
+    }
+
+    template <int R, int N>
+    void put(const RowOfInt4 (&rows)[R], int64_t lane, float (&y)[R][N]) const {
+        for (int n = 0; n < N; ++n) {
+            float found[R];
+            dots(rows, x[lane + n], matrix.columns, found);
+            for (int r = 0; r < R; ++r) y[r][n] = found[r];
         }
     }
 };
@@ -234,14 +254,14 @@ struct Product {
         const int64_t end = begin + ROWS_OF_A_PRODUCT < rows ? begin + ROWS_OF_A_PRODUCT : rows;
         int64_t lane = 0;
         for (; lane + 4 <= lanes; lane += 4) stripe<4, 4>(begin, end, lane);
-        for (; lane < lanes; ++lane) stripe<1, 1>(begin, end, lane);
+        for (; lane < lanes; ++lane) stripe<Inputs::ROWS_TOGETHER, 1>(begin, end, lane);
     }
 
     template <int R, int N>
     void stripe(int64_t begin, int64_t end, int64_t lane) const {
         int64_t row = begin;
         for (; row + R <= end; row += R) {
-            if (R > 1 && !lane) inputs.fetch_ahead(row + R, R);
+            if (!lane) inputs.fetch_ahead(row + R * FETCHED_AHEAD, R);
             tile<R, N>(row, lane);
         }
         for (; row < end; ++row) tile<1, N>(row, lane);
@@ -263,11 +283,34 @@ void multiply_by(const Threads& threads, const Inputs& inputs, int64_t lanes, fl
     for_each_task(threads, (rows + ROWS_OF_A_PRODUCT - 1) / ROWS_OF_A_PRODUCT, work);
 }
 
+// From so many vectors on, turning the weights (gemm.hpp) costs less than adding up the lanes of every sum.
+constexpr int64_t MANY_LANES = 8;
+
 // `space` holds `lanes` vectors of floats: the vectors as the matrix wants them.
+inline void multiply_many(const Threads& threads, const Matrix& matrix, int64_t lanes, const float* x, float* y,
+                          float* space) {
+    const int64_t columns = matrix.columns;
+    float sizes[MOST_LANES];
+    if (matrix.kind == KIND_INT8) {
+        int8_t* steps = reinterpret_cast<int8_t*>(space);
+        const QuantiseRows call = {{nullptr, 1}, lanes, columns, x, steps, sizes, FLOAT32, 0, 128};
+        quantise_rows(&call);
+    } else if (matrix.kind != KIND_FLOAT32) {
+        Bf16* halves = reinterpret_cast<Bf16*>(space);
+        along(lanes * columns, [&](int64_t c, auto at) { at.put(halves + c, at.get(x + c)); });
+    }
+    const void* given = matrix.kind == KIND_FLOAT32 ? x : space;
+    const Gemm call = {threads, &matrix, lanes, given, sizes, y, FLOAT32};
+    GEMM(&call);
+}
+
+// As before, of any number of vectors up to MOST_LANES.
 inline void multiply(const Threads& threads, const Matrix& matrix, int64_t lanes, const float* x, float* y,
                      float* space) {
     const int64_t columns = matrix.columns;
-    if (matrix.kind == KIND_BFLOAT16) {
+    if (GEMM && lanes >= MANY_LANES && in_words(matrix)) {
+        multiply_many(threads, matrix, lanes, x, y, space);
+    } else if (matrix.kind == KIND_BFLOAT16) {
         ShortInput* inputs = reinterpret_cast<ShortInput*>(space);
         along(lanes * columns, [&](int64_t c, auto at) {
             Bf16 halves[WIDTH];
@@ -278,9 +321,8 @@ inline void multiply(const Threads& threads, const Matrix& matrix, int64_t lanes
     } else if (matrix.kind == KIND_INT8) {
         float sizes[MOST_LANES];
         int8_t* steps = reinterpret_cast<int8_t*>(space);
-        const QuantiseRows call = {{nullptr, 1}, lanes, columns, x, steps, sizes, FLOAT32, 0};
+        const QuantiseRows call = {{nullptr, 1}, lanes, columns, x, steps, sizes, FLOAT32, 0, 128};
         quantise_rows(&call);
-        for (int64_t c = 0; c < lanes * columns; ++c) steps[c] = static_cast<int8_t>(steps[c] ^ 0x80);
         multiply_by(threads, Steps{matrix, reinterpret_cast<const uint8_t*>(steps), sizes}, lanes, y);
     } else if (matrix.kind == KIND_INT4) {
         VectorInGroups groups[MOST_LANES];

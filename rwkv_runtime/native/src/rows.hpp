@@ -29,12 +29,12 @@ inline void squared_relu(const SquaredRelu* call) {
     call->dtype == FLOAT32 ? squared_relu_of<float>(*call) : squared_relu_of<Bf16>(*call);
 }
 
-// Round to the nearest integer of [-127, 127] and store as int8.
+// Round to the nearest integer of [-127, 127] and store as int8, or with 128 added as an unsigned byte.
 template <class Place>
-inline void put_int8(int8_t* to, Vec x, Place at) {
+inline void put_int8(int8_t* to, Vec x, int32_t offset, Place at) {
     const float magic = 12582912.0f;
     const Vec rounded = (minimum(maximum(x, spread(-127.0f)), spread(127.0f)) + magic) - magic;
-    const Bytes bytes = __builtin_convertvector(__builtin_convertvector(rounded, Ints), Bytes);
+    const Bytes bytes = __builtin_convertvector(__builtin_convertvector(rounded, Ints) + offset, Bytes);
     memcpy(to, &bytes, at.count);
 }
 
@@ -51,7 +51,7 @@ void quantise_rows_of(const QuantiseRows& call, Activation activation) {
         const float reach = largest(found), finer = reach > 0.0f ? 127.0f / reach : 0.0f;
         call.scales[row] = reach / 127.0f + sum(lost);
         along(call.columns, [&](int64_t c, auto at) {
-            put_int8(call.quantised + row * call.columns + c, activation(at.get(before + c)) * finer, at);
+            put_int8(call.quantised + row * call.columns + c, activation(at.get(before + c)) * finer, call.offset, at);
         });
     };
     for_each_task(call.threads, call.rows, work);

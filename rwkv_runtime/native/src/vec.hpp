@@ -9,6 +9,9 @@
 #include <immintrin.h>
 #endif
 
+// For loops whose every turn is to be written out, so that what they go over stays in registers.
+#define UNSPOOL_UNROLLED _Pragma("GCC unroll 16")
+
 namespace unspool {
 namespace UNSPOOL_ISA {
 
@@ -42,7 +45,15 @@ inline To as(From from) {
 
 inline float number(Bf16 x) { return as<float>(static_cast<uint32_t>(x.bits) << 16); }
 
-inline Vec widened(Halves halves) { return as<Vec>(__builtin_convertvector(halves, Bits) << 16); }
+inline Vec widened(Halves halves) {
+#if defined(__AVX512F__)  // of the conversion below GCC makes two halves
+    return as<Vec>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(as<__m256i>(halves)), 16));
+#elif defined(__AVX2__)
+    return as<Vec>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(as<__m128i>(halves)), 16));
+#else
+    return as<Vec>(__builtin_convertvector(halves, Bits) << 16);
+#endif
+}
 
 inline Halves narrowed(Vec x) {
 #if defined(__AVX512BF16__)
@@ -111,6 +122,32 @@ inline __attribute__((always_inline)) void along(int64_t columns, Body body) {
     if (column < columns) body(column, Part{columns - column});
 }
 
+#if defined(__AVX512F__)
+// columns[c] = the c-th words of the sixteen rows.
+inline __attribute__((always_inline)) void turn(__m512i (&rows)[16], __m512i (&columns)[16]) {
+    __m512i half[16];
+    UNSPOOL_UNROLLED for (int r = 0; r < 16; r += 4) {
+        const __m512i a = _mm512_unpacklo_epi32(rows[r], rows[r + 1]), b = _mm512_unpackhi_epi32(rows[r], rows[r + 1]);
+        const __m512i c = _mm512_unpacklo_epi32(rows[r + 2], rows[r + 3]);
+        const __m512i d = _mm512_unpackhi_epi32(rows[r + 2], rows[r + 3]);
+        half[r] = _mm512_unpacklo_epi64(a, c);
+        half[r + 1] = _mm512_unpackhi_epi64(a, c);
+        half[r + 2] = _mm512_unpacklo_epi64(b, d);
+        half[r + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    UNSPOOL_UNROLLED for (int c = 0; c < 4; ++c) {
+        const __m512i low = _mm512_shuffle_i32x4(half[c], half[c + 4], 0x88);
+        const __m512i high = _mm512_shuffle_i32x4(half[c], half[c + 4], 0xdd);
+        const __m512i more = _mm512_shuffle_i32x4(half[c + 8], half[c + 12], 0x88);
+        const __m512i most = _mm512_shuffle_i32x4(half[c + 8], half[c + 12], 0xdd);
+        columns[c] = _mm512_shuffle_i32x4(low, more, 0x88);
+        columns[c + 4] = _mm512_shuffle_i32x4(high, most, 0x88);
+        columns[c + 8] = _mm512_shuffle_i32x4(low, more, 0xdd);
+        columns[c + 12] = _mm512_shuffle_i32x4(high, most, 0xdd);
+    }
+}
+#endif
+
 inline float sum(Vec x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps(as<__m512>(x));
@@ -131,8 +168,17 @@ inline float largest(Vec x) {
     return found;
 }
 
-inline Vec maximum(Vec x, Vec y) { return x < y ? y : x; }  // NaN in x stays
+// The larger, or smaller, of two; NaN in x stays.
+#if defined(__AVX512F__)
+inline Vec maximum(Vec x, Vec y) { return as<Vec>(_mm512_max_ps(as<__m512>(y), as<__m512>(x))); }
+inline Vec minimum(Vec x, Vec y) { return as<Vec>(_mm512_min_ps(as<__m512>(y), as<__m512>(x))); }
+#elif defined(__AVX2__)
+inline Vec maximum(Vec x, Vec y) { return as<Vec>(_mm256_max_ps(as<__m256>(y), as<__m256>(x))); }
+inline Vec minimum(Vec x, Vec y) { return as<Vec>(_mm256_min_ps(as<__m256>(y), as<__m256>(x))); }
+#else
+inline Vec maximum(Vec x, Vec y) { return x < y ? y : x; }
 inline Vec minimum(Vec x, Vec y) { return y < x ? y : x; }
+#endif
 inline Vec magnitude(Vec x) { return as<Vec>(as<Bits>(x) & 0x7fffffffu); }
 
 // e to the power of x, within 2 units in the last place; 0 below the smallest normal number. Cephes' polynomial.
@@ -149,9 +195,14 @@ inline Vec exponential(Vec x) {
     series = series * rest + 1.6666665459e-1f;
     series = series * rest + 0.5f;
     Vec result = series * (rest * rest) + rest + 1.0f;
+#if defined(__AVX512F__)
+    const __mmask16 not_below = _mm512_cmp_ps_mask(as<__m512>(x), _mm512_set1_ps(-87.33f), _CMP_NLT_UQ);
+    return as<Vec>(_mm512_maskz_scalef_ps(not_below, as<__m512>(result), as<__m512>(power)));
+#else
     Ints exponent = __builtin_convertvector(power, Ints) + 127;
     result = result * as<Vec>(exponent << 23);
     return x < -87.33f ? Vec{} : result;
+#endif
 }
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
