@@ -12,7 +12,6 @@ _PRELOADED = (
     "pandas",
     "pyarrow.parquet",
     "torch",
-    "rwkv_runtime.triton.operations",
     "pipeline.worker",
     "jobs.run",
     "tests.faults.real_runs",
