@@ -206,7 +206,9 @@ def _runs_of_documents(paths: Sequence[Path]) -> list[tuple[str, int]]:
     ids = (
         doc_id
         for path in paths
-        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(columns=["doc_id"])
+        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
+            columns=["doc_id"], use_threads=False
+        )
         for doc_id in batch.column(0).to_pylist()
     )
     return [(doc_id, sum(1 for _ in rows)) for doc_id, rows in groupby(ids)]
