@@ -121,11 +121,28 @@ def answered(material: Material, question: str, reading: Reading) -> Answer:
     ranked = (surest, *(one for one in found.passages if one is not surest))[:PASSAGES]
     if fingerprint(state) != before:
         raise AssertionError("asking has changed a state; please report it")
-    sure = surest.confidence
-    outcome = ANSWERED if sure >= thresholds().answered else UNSURE if sure >= thresholds().unsure else ABSENT
+    sure, outcome = surest.confidence, outcome_of(surest.confidence)
     quote = surest.quote if outcome == ANSWERED else None
     value = None if quote is None else _value(quote, asked)
     return Answer(question, outcome, QUOTE, quote, value, sure, ranked, found.tokens, before)
+
+
+def outcome_of(sure: float) -> str:
+    """What is said when the likeliest sentence is as sure as this."""
+    limits = thresholds()
+    return ANSWERED if sure >= limits.answered else UNSURE if sure >= limits.unsure else ABSENT
+
+
+def likeliest(material: Material, question: str) -> tuple[Line, float]:
+    """The sentence that answers likeliest and how sure that is, of sentences without stored vectors: as `answered` has
+    it, which reads passages again to show them and decides by words. Raises ValueError if the question has no words."""
+    asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
+    if not asked.question.terms:
+        raise ValueError(f"{question!r} has no words to look for")
+    words, parts = word_scores(asked, material)
+    chosen = candidates(words, parts, asked, material)
+    place, best_score = max(quotes(chosen, words, asked, material), key=lambda one: one[1])
+    return material.lines[place], confidence(best_score)
 
 
 def fingerprint(state: State) -> str:

@@ -4,7 +4,8 @@ Medical answers of MedQuAD, several put together as a text, asked the questions 
 out, of the same diseases too; contracts of CUAD, asked for clauses that they have and have not, by CUAD's descriptions
 and in the plain words of people; facts put into WikiText-2; meetings of QMSum and stories of SQuALITY, asked questions
 on others of their kind; lines `key: value` of the World Factbook, some of them taken out. The peer answers always, with
-the best sentence by BM25. The last rows are those of all sets, by what a question asks for.
+the best sentence by BM25. The last rows are those of all sets, by what a question asks for. What is said goes by words,
+so nothing is read by the model.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.answers.ask import ABSENT, ANSWERED, Answer, Reading, answered
+from pipeline.answers.ask import ABSENT, ANSWERED, likeliest, outcome_of
 from pipeline.answers.lines import Line, lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import Question
@@ -28,7 +29,6 @@ from pipeline.in_memory import TextDocument
 from pipeline.metrics.asked import Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
 from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics.ranking import calibration_error
-from rwkv_runtime.engine import Engine
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
@@ -80,13 +80,12 @@ class Said:
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
     """Of each set: wrong answers where there is none, questions left open that have one, answers that are right."""
-    engine = Engine(model, window=512, lanes=1)
     rows: list[Row] = []
     ours: list[Said] = []
     for name, items in _sets(folder, random.Random(0)).items():
         kept: dict[str, list[Said]] = {_OURS: [], _PEER: []}
         for text, asked in islice(items, min(limit or 99, _TEXTS[name])):
-            for system, said in _said(text, asked, engine).items():
+            for system, said in _said(text, asked, model).items():
                 kept[system] += said
         ours += kept[_OURS]
         rows += [Row(f"{name}: {system}", _metrics(said)) for system, said in kept.items()]
@@ -113,24 +112,21 @@ def _sets(folder: Path, draw: random.Random) -> Mapping[str, Iterator[Item]]:
     }
 
 
-def _said(text: str, asked: Sequence[Asked], engine: Engine) -> dict[str, list[Said]]:
+def _said(text: str, asked: Sequence[Asked], model: Model) -> dict[str, list[Said]]:
     document = TextDocument(text)
-    lines = list(lines_of_document(document, engine.model.tokenizer))
+    lines = list(lines_of_document(document, model.tokenizer))
     languages = {document.ref.doc_id: "en"}
     material = Material.of(lines, languages)
     found: dict[str, list[Said]] = {_OURS: [], _PEER: []}
     for one in asked:
         kind = Question.of(one.question, material.find_terms).kind
-        found[_OURS].append(_judged(answered(material, one.question, Reading(engine, {})), one, kind))
+        quote, sure = likeliest(material, one.question)
+        outcome = outcome_of(sure)
+        right = _touches(quote, one.spans)
+        found[_OURS].append(Said(kind, one.answerable, outcome == ANSWERED, outcome == ABSENT, right, sure))
         [hit] = search(lines, one.question, None, 1, languages)
         found[_PEER].append(Said(kind, one.answerable, True, False, _touches(hit.line, one.spans), 1.0))
     return found
-
-
-def _judged(answer: Answer, one: Asked, kind: str) -> Said:
-    quote = max(answer.passages, key=lambda passage: passage.confidence).quote
-    is_answered, is_denied = answer.outcome == ANSWERED, answer.outcome == ABSENT
-    return Said(kind, one.answerable, is_answered, is_denied, _touches(quote, one.spans), answer.confidence)
 
 
 def _touches(line: Line, spans: Sequence[Span] | None) -> bool | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import rwkv_runtime
 from pipeline.answers import confidence, evidence
-from pipeline.answers.ask import candidates, quotes, word_scores
+from pipeline.answers.ask import Reading, answered, likeliest, outcome_of, word_scores
 from pipeline.answers.lines import Line, lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import ABOUT, DEFINITION, REASON, ROLE, YES_NO, Question
@@ -22,6 +22,7 @@ from pipeline.in_memory import TextDocument
 from pipeline.metrics import asked as sets
 from pipeline.retrieval.terms import terms_of
 from rwkv_runtime import tokenizers
+from rwkv_runtime.engine import Engine
 from tests.bench import fit_answers
 from tests.jobs.project import REPOSITORY
 
@@ -71,12 +72,9 @@ def material(*texts: str) -> Material:
 
 
 def answer(text: Material, question: str) -> tuple[str, float]:
-    """The sentence that answers best, and how sure that is."""
-    asked = evidence.Asked.of(Question.of(question, text.find_terms), text)
-    words, parts = word_scores(asked, text)
-    chosen = candidates(words, parts, asked, text)
-    place, score = max(quotes(chosen, words, asked, text), key=lambda one: one[1])
-    return text.lines[place].text, confidence.confidence(score)
+    """The sentence that answers likeliest, and how sure that is."""
+    quote, sure = likeliest(text, question)
+    return quote.text, sure
 
 
 INVOICE = material(
@@ -124,6 +122,16 @@ def test_whatever_a_sentence_is_its_evidence_is_finite_and_its_value_lies_in_it(
     assert found.shape == (len(evidence.FEATURES),) and np.isfinite(found).all()
     span = evidence.nearest_value(line, asked)
     assert span is None or 0 <= span[0] < span[1] <= len(line)
+
+
+@pytest.mark.parametrize("question", ["What is the total?", "Who is the landlord?"])
+def test_reading_passages_again_to_show_them_changes_nothing_of_what_is_said(question: str) -> None:
+    engine = Engine(rwkv_runtime.load("default"), window=512, lanes=1)
+    said = answered(INVOICE, question, Reading(engine, {}))
+    quote, sure = likeliest(INVOICE, question)
+
+    assert (said.outcome, said.passages[0].quote, said.confidence) == (outcome_of(sure), quote, sure)
+    assert said.tokens_read > 0
 
 
 def test_words_that_stand_nowhere_make_an_answer_unlikely() -> None:
