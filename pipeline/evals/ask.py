@@ -59,7 +59,7 @@ _NOTES: Final = (
     "false: of questions without an answer, those answered; missed: of those with one, those not answered",
     "denied: of those with one, those said not to be in the text",
     "right: of the answers given; quote: of those to questions that have one",
-    "SQuALITY: nobody marked what answers, so right and quote are not known",
+    "SQuALITY: nobody marked what answers, so of its answers only those to questions without one are judged",
 )
 
 
