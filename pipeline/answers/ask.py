@@ -121,28 +121,34 @@ def answered(material: Material, question: str, reading: Reading) -> Answer:
     ranked = (surest, *(one for one in found.passages if one is not surest))[:PASSAGES]
     if fingerprint(state) != before:
         raise AssertionError("asking has changed a state; please report it")
-    sure, outcome = surest.confidence, outcome_of(surest.confidence)
+    sure, outcome = surest.confidence, outcome_of(surest.confidence, surest.quote, asked)
     quote = surest.quote if outcome == ANSWERED else None
     value = None if quote is None else _value(quote, asked)
     return Answer(question, outcome, QUOTE, quote, value, sure, ranked, found.tokens, before)
 
 
-def outcome_of(sure: float) -> str:
-    """What is said when the likeliest sentence is as sure as this."""
+def outcome_of(sure: float, quote: Line, asked: evidence.Asked) -> str:
+    """What is said when the likeliest sentence is as sure as this. Who asks when is not answered without a date."""
     limits = thresholds()
-    return ANSWERED if sure >= limits.answered else UNSURE if sure >= limits.unsure else ABSENT
+    if sure >= limits.answered and not evidence.lacks_value(quote.text, asked.question):
+        return ANSWERED
+    return UNSURE if sure >= limits.unsure else ABSENT
 
 
-def likeliest(material: Material, question: str) -> tuple[Line, float]:
-    """The sentence that answers likeliest and how sure that is, of sentences without stored vectors: as `answered` has
-    it, which reads passages again to show them and decides by words. Raises ValueError if the question has no words."""
+def likeliest(material: Material, question: str) -> tuple[Line, float, str]:
+    """The sentence that answers likeliest, how sure that is and what is said, of sentences without stored vectors: as
+    `answered` has it, which reads passages again to show them and decides by words.
+
+    Raises ValueError if the question has no words to look for.
+    """
     asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
     if not asked.question.terms:
         raise ValueError(f"{question!r} has no words to look for")
     words, parts = word_scores(asked, material)
     chosen = candidates(words, parts, asked, material)
     place, best_score = max(quotes(chosen, words, asked, material), key=lambda one: one[1])
-    return material.lines[place], confidence(best_score)
+    quote, sure = material.lines[place], confidence(best_score)
+    return quote, sure, outcome_of(sure, quote, asked)
 
 
 def fingerprint(state: State) -> str:

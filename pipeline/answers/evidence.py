@@ -126,6 +126,12 @@ def values_in(text: str, question: Question) -> Iterator[tuple[int, int]]:
         yield from _of_kind(text, kind, question)
 
 
+def lacks_value(text: str, question: Question) -> bool:
+    """Whether a question wants a date, a sum or another value that rules find, and a text has none of that kind."""
+    is_of_rules = bool(question.types) and NAME not in question.types
+    return is_of_rules and next(values_in(text, question), None) is None
+
+
 def _of_kind(text: str, kind: str, question: Question) -> Iterator[tuple[int, int]]:
     if kind == NAME:
         yield from _names(text, question)

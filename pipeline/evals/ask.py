@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.answers.ask import ABSENT, ANSWERED, likeliest, outcome_of
+from pipeline.answers.ask import ABSENT, ANSWERED, likeliest
 from pipeline.answers.lines import Line, lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import Question
@@ -120,8 +120,7 @@ def _said(text: str, asked: Sequence[Asked], model: Model) -> dict[str, list[Sai
     found: dict[str, list[Said]] = {_OURS: [], _PEER: []}
     for one in asked:
         kind = Question.of(one.question, material.find_terms).kind
-        quote, sure = likeliest(material, one.question)
-        outcome = outcome_of(sure)
+        quote, sure, outcome = likeliest(material, one.question)
         right = _touches(quote, one.spans)
         found[_OURS].append(Said(kind, one.answerable, outcome == ANSWERED, outcome == ABSENT, right, sure))
         [hit] = search(lines, one.question, None, 1, languages)
