@@ -47,6 +47,7 @@ _FIGURE: Final = re.compile(
     r"half|third|quarter|twice|once)s?\b",
     re.IGNORECASE,
 )
+_QUANTITIES: Final = frozenset(("date", "duration", "money", "number", "percentage"))
 _YEAR: Final = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
 _REASON: Final = re.compile(
     r"\b(?:because|due to|caus\w+|since|reasons?|results?|resulting|leads? to|so that|in order to|by \w+ing|using|"
@@ -127,9 +128,8 @@ def values_in(text: str, question: Question) -> Iterator[tuple[int, int]]:
 
 
 def lacks_value(text: str, question: Question) -> bool:
-    """Whether a question wants a date, a sum or another value that rules find, and a text has none of that kind."""
-    is_of_rules = bool(question.types) and NAME not in question.types
-    return is_of_rules and next(values_in(text, question), None) is None
+    """Whether a question wants a date or a quantity, and a text has none of that kind."""
+    return bool(set(question.types) & _QUANTITIES) and next(values_in(text, question), None) is None
 
 
 def _of_kind(text: str, kind: str, question: Question) -> Iterator[tuple[int, int]]:
