@@ -75,7 +75,7 @@ class Answer:
     `quote` is None unless it is answered by one. A question on what a text is about is answered by a summary, whose
     sentences are the passages; nobody knows how often that is right, so its `confidence` is 1. `tokens_read` counts
     what was read to answer, `state_sha256` is that of the state that the passages were read from, the same before and
-    after; empty where nothing was read.
+    after; empty for a text without sentences.
     """
 
     question: str
@@ -110,12 +110,12 @@ def answered(material: Material, question: str, reading: Reading) -> Answer:
     if not material.lines:
         return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, "")
     asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
-    if asked.question.kind == ABOUT:
-        return _summary(question, material)
-    if not asked.question.terms:
-        return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, "")
     state = reading.state(material.lines[0].doc_id)
     before = fingerprint(state)
+    if asked.question.kind == ABOUT:
+        return _summary(question, material, before)
+    if not asked.question.terms:
+        return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, before)
     found = _reread(asked, material, reading)
     surest = max(found.passages, key=lambda one: one.confidence)
     ranked = (surest, *(one for one in found.passages if one is not surest))[:PASSAGES]
@@ -242,11 +242,11 @@ def _value(quote: Line, asked: evidence.Asked) -> Value | None:
     return Value(quote.text[start:end], quote.char_start + start, quote.char_start + end)
 
 
-def _summary(question: str, material: Material) -> Answer:
+def _summary(question: str, material: Material, state_sha256: str) -> Answer:
     """What a text is about, in sentences of its own."""
     lens = Lens(material.find_terms, Query(), "0")
     sentences = [Candidate(at, line.char_start, line.char_end, line.text) for at, line in enumerate(material.lines)]
     chosen = Selection.empty(lens.query).seen(sentences, lens).choose(Budget(PASSAGES), lens)
     lines = [material.lines[one.candidate.index] for one in chosen]
     passages = tuple(Passage((line,), line, 0.0, 1.0) for line in lines)
-    return Answer(question, ANSWERED, SUMMARY, None, None, 1.0, passages, 0, "")
+    return Answer(question, ANSWERED, SUMMARY, None, None, 1.0, passages, 0, state_sha256)
