@@ -4,8 +4,8 @@
 
 The documents are equal pieces of the example documents, no two alike. Each round runs the job with one worker and with
 two, Ray both times, and times by the clock: the whole command, and the reading alone, from the first worker that is
-ready to the last document. Only an idle machine with two processors says anything; how many processors each worker was
-given stands in the result. Their `output/` must be the same bytes. Prints one JSON line.
+ready to the last document. Only an idle machine with two processors says anything; its load at the end stands in the
+result. Their `output/` must be the same bytes. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     taken: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-    shares, outputs = list[float](), set[str]()
+    outputs: set[str] = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_documents(folder, arguments.characters, arguments.documents)
@@ -55,9 +54,7 @@ def main() -> int:
         for number in range(arguments.rounds):
             for workers, times in taken.items():
                 out = folder / f"out-{number}-{workers}"
-                whole, share = seconds_of(folder / "job.yaml", workers, out)
-                times.append((whole, seconds_reading(out)))
-                shares.append(share / workers)
+                times.append((seconds_of(folder / "job.yaml", workers, out), seconds_reading(out)))
                 outputs.add(digest(out / "output"))
     if len(outputs) > 1:
         print("one worker and two have written different bytes; no speed is worth measuring", file=sys.stderr)
@@ -72,7 +69,6 @@ def main() -> int:
             "whole job": round(statistics.median(whole for whole, _ in ratios), 2),
             "reading": round(statistics.median(reading for _, reading in ratios), 2),
         },
-        "processors_given_per_worker": round(statistics.median(shares), 2),
     }
     print(json.dumps({**facts("two_workers", arguments.rounds), "processors": os.cpu_count(), **found}))
     return 0
@@ -87,17 +83,11 @@ def write_documents(folder: Path, characters: int, count: int) -> None:
         (folder / f"{number:03d}.txt").write_text(f"Piece {number}.\n\n{piece}", "utf-8")
 
 
-def seconds_of(job: Path, workers: int, out: Path) -> tuple[float, float]:
-    """The time of the command by the clock, and how many processors its processes had on average."""
-    before, started = _processor_seconds(), time.perf_counter()
+def seconds_of(job: Path, workers: int, out: Path) -> float:
+    """The time of the command by the clock."""
+    started = time.perf_counter()
     subprocess.run([*PROGRAM, "run", str(job), "-j", str(workers), "-o", str(out), "--quiet"], check=True)
-    seconds = time.perf_counter() - started
-    return seconds, (_processor_seconds() - before) / seconds
-
-
-def _processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return time.perf_counter() - started
 
 
 def digest(folder: Path) -> str:
