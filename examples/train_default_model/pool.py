@@ -60,6 +60,12 @@ def read_pool(shards: Iterable[Path], tokenizer: BpeTokenizer, rotation: Floats)
     return Pool(tuple(documents), tuple(alone), np.stack(targets))
 
 
+def with_alone(pool: Pool, other: Pool) -> Pool:
+    """The pool, and the single texts of another one."""
+    shifted = tuple((tokens, row + len(pool.targets)) for tokens, row in other.alone)
+    return Pool(pool.documents, pool.alone + shifted, np.concatenate([pool.targets, other.targets]))
+
+
 def _piece(sentence: Sentence, target: int, group_target: int) -> Piece:
     return Piece(sentence.tokens, target, sentence.is_heading, sentence.salience, sentence.group_length, group_target)
 

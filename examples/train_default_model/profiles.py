@@ -134,3 +134,61 @@ PROFILES = {
         ),
     ),
 }
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """A head fitted anew on a network that stays as it is (`refit`).
+
+    `words` and `phrases` are how many of each the teacher is asked for besides sentences and pairs. The network reads
+    `parts` stretches of `part_steps` steps, of `rows` streams and `tokens` each; `table_steps` batches fit the static
+    table alone and `steps` batches of `batch` spans the whole head. `learning_rate` is that of the table; that of gate
+    and maps is `map_rate`.
+    """
+
+    data: DataProfile
+    words: int
+    phrases: int
+    rows: tuple[int, int, int]
+    tokens: int
+    parts: int
+    part_steps: int
+    table_steps: int
+    steps: int
+    batch: int
+    learning_rate: float
+    map_rate: float
+    checkpoint_seconds: float = 60.0
+
+
+HEAD_PROFILES = {
+    "head": HeadProfile(
+        DataProfile(Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}), 0, 2, 250, 24, Taught(45, 10)),
+        words=25_000,
+        phrases=25_000,
+        rows=(3, 3, 2),
+        tokens=512,
+        parts=12,
+        part_steps=100,
+        table_steps=1_000,
+        steps=2_000,
+        batch=1_024,
+        learning_rate=2e-2,
+        map_rate=3e-3,
+    ),
+    "tiny": HeadProfile(
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2),
+        words=8,
+        phrases=8,
+        rows=(1, 1, 1),
+        tokens=32,
+        parts=2,
+        part_steps=4,
+        table_steps=4,
+        steps=12,
+        batch=32,
+        learning_rate=2e-2,
+        map_rate=3e-3,
+        checkpoint_seconds=0.0,
+    ),
+}
