@@ -163,12 +163,12 @@ class HeadProfile:
 
 HEAD_PROFILES = {
     "head": HeadProfile(
-        DataProfile(Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}), 0, 2, 250, 24, Taught(45, 10)),
-        words=25_000,
-        phrases=25_000,
+        DataProfile(Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}), 0, 2, 250, 10, Taught(45, 10)),
+        words=15_000,
+        phrases=15_000,
         rows=(3, 3, 2),
         tokens=512,
-        parts=12,
+        parts=6,
         part_steps=100,
         table_steps=1_000,
         steps=2_000,
