@@ -37,7 +37,6 @@ class PairSet:
 PAIR_SETS = (
     PairSet("qa-medquad.jsonl.xz", "CC BY 4.0", ("query",)),
     PairSet("glossary-openstax.jsonl.xz", "CC BY 4.0", ("query", "positive")),
-    PairSet("sentence-section-openstax.jsonl.xz", "CC BY 4.0", ("query",)),
     PairSet("nli-conjnli.jsonl.xz", "MIT", ("a",)),
     PairSet("spec-abstracts.jsonl.xz", "public domain, CC0, MIT or Apache-2.0", ("query", "positive")),
     PairSet("tldr-scitldr.jsonl.xz", "Apache-2.0", ("query", "positive")),

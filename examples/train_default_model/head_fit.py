@@ -58,10 +58,10 @@ class HeadFit:
         head.ln.requires_grad_(requires_grad=False)
         maps = [head.gate.weight, head.gate.bias, head.w_mean.weight, head.w_last.weight]
         groups = [
-            {"params": [head.static.weight], "peak": profile.learning_rate},
+            {"params": [head.static.weight], "peak": profile.table_rate},
             {"params": maps, "peak": profile.map_rate},
         ]
-        self._optimizer = torch.optim.Adam(groups, lr=profile.learning_rate, fused=True)
+        self._optimizer = torch.optim.Adam(groups, lr=profile.table_rate, fused=True)
         self._averages: dict[str, float] = {}
 
     def run(self, folder: Path, until: Callable[[], bool] = lambda: False) -> None:
@@ -88,7 +88,7 @@ class HeadFit:
         targets = self._targets[torch.from_numpy(self._readings.targets[spans])].float()
         loss = vector_loss(self.vectors(spans), targets)
         self._optimizer.zero_grad()
-        loss.total().backward()  # type: ignore[no-untyped-call]
+        loss.total(self.profile.neighbour_weight).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self.step += 1
         return {"cosine": 1 - float(loss.cosine.detach()), "neighbours": float(loss.neighbours.detach())}

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,9 @@ from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import frozen_network, model_profile, read_parts, write_parts
 from examples.train_default_model.overlap import EvaluationText, WordHasher
-from examples.train_default_model.pool import Pool, read_pool, with_alone
+from examples.train_default_model.pool import Pool, joined_pools, read_pool
 from examples.train_default_model.prepare import (
     EXCERPTS,
-    PIECES,
     ROTATION,
     TOKENIZER,
     Embed,
@@ -46,7 +46,7 @@ from examples.train_default_model.prepare import (
 from examples.train_default_model.profiles import HEAD_PROFILES, HeadProfile
 from examples.train_default_model.reference import reference_values
 from examples.train_default_model.shards import Floats, Sentence, write_shard
-from examples.train_default_model.static_table import initial_table, token_frequencies, train_table
+from examples.train_default_model.static_table import VECTOR_LENGTH, bag, train_table
 from examples.train_default_model.teacher import MiniLM
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import find
@@ -58,6 +58,8 @@ ALONE_TEXTS = "alone.json"
 ALONE_PER_FILE = 10_000
 STATIC_TABLE = "static.npy"
 HEAD_PREFIX = "embed_head."
+SCALED = ("static.weight", "w_mean.weight", "w_last.weight")
+SCALE_SAMPLE = 1024
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,13 +68,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", default="default", help="the model whose network stays: a folder, or default")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/text and train/pairs")
     parser.add_argument("--out", type=Path, required=True, help="folder for prepared data, checkpoints, log, weights")
+    parser.add_argument(
+        "--prepared",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="OUT/data of earlier trainings, whose shards to use as well",
+    )
     parser.add_argument("--profile", choices=sorted(HEAD_PROFILES), default="head")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
         profile = HEAD_PROFILES[options.profile]
-        refit(options.start, options.data, options.out, profile, teacher(), stop_request())
+        refit(options.start, options.data, options.out, profile, teacher(), options.prepared, stop_request())
     except (FileNotFoundError, ImportError, RuntimeError, RwkvError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -80,9 +89,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def refit(
-    start: str, data: Path, out: Path, profile: HeadProfile, embed: Embed, until: Callable[[], bool] = lambda: False
+    start: str,
+    data: Path,
+    out: Path,
+    profile: HeadProfile,
+    embed: Embed,
+    others: Sequence[Path] = (),
+    until: Callable[[], bool] = lambda: False,
 ) -> None:
     """All steps, from the data folder to OUT/model, which is not written if `until` ends the fit early.
+
+    `others` are folders that were prepared before, for other models; what the teacher said there is learned as well.
 
     Raises RuntimeError if the model is no RWKV-7 with a head such as the shipped one's.
     """
@@ -90,18 +107,19 @@ def refit(
     tensors = {name: made(tensor) for name, tensor in joined(load_file(weights)).items()}
     network = frozen_network(tensors)
     prepare(weights, tensors, data, out / "data", profile, embed)
-    pool = read_all(out / "data")
+    pool = read_all(out / "data", others)
     write_parts(out / "hidden", network, pool, profile, log_line)
-    fit = HeadFit(network.embed_head, read_parts(out / "hidden"), pool.targets, profile)
-    fit.head.requires_grad_()
+    begun = evened_start(network.embed_head, pool)
+    with_table = begun | {"static.weight": table_fitted_alone(begun, out / STATIC_TABLE, pool, profile)}
+    network.embed_head.load_state_dict(with_table)
+    fit = HeadFit(network.embed_head.requires_grad_(), read_parts(out / "hidden"), pool.targets, profile)
     if (out / CHECKPOINT).exists():
         fit.restore(out / CHECKPOINT)
         log_line(f"going on from step {fit.step}")
-    else:
-        start_table(fit.head, out / "data", pool, profile)
     fit.run(out, until)
     if fit.step == profile.steps:
-        export(weights, fit.head, out / "model", fit.step)
+        head = averaged((begun, with_table, fit.head.state_dict()), profile.shares)
+        export(weights, head, out / "model", fit.step)
 
 
 def prepare(
@@ -133,29 +151,52 @@ def teacher() -> Embed:
     return embed
 
 
-def read_all(folder: Path) -> Pool:
-    """Everything that the teacher was asked for."""
+def read_all(folder: Path, others: Sequence[Path] = ()) -> Pool:
+    """Everything that the teacher was asked for, here and in other prepared folders, whatever their tokenizers."""
     tokenizer, rotation = BpeTokenizer.from_file(folder / TOKENIZER), np.load(folder / ROTATION)
-    sentences = read_pool(shard_paths(folder), tokenizer, rotation)
-    return with_alone(sentences, read_pool(sorted(folder.glob("alone-*.parquet")), tokenizer, rotation))
+    alone = read_pool(sorted(folder.glob("alone-*.parquet")), tokenizer, rotation)
+    pool = joined_pools(read_pool(shard_paths(folder), tokenizer, rotation), replace(alone, documents=()))
+    for other in others:
+        before = BpeTokenizer.from_file(other / TOKENIZER)
+        pool = joined_pools(pool, read_pool(shard_paths(other), tokenizer, rotation, before))
+    return pool
 
 
-def start_table(head: SentenceHead, folder: Path, pool: Pool, profile: HeadProfile) -> None:
-    """Give the head a static table that was fitted alone, from the teacher's own vectors of the tokens."""
-    path = folder / STATIC_TABLE
+def evened_start(head: SentenceHead, pool: Pool) -> dict[str, Tensor]:
+    """The head's parameters, table and maps scaled so that vectors from the table have a mean length of 8.
+
+    The vectors' directions stay as they are; what is fitted has the same scale, so the two can be averaged.
+    """
+    sample = [tokens for tokens, _ in pool.alone[:SCALE_SAMPLE]]
+    factor = VECTOR_LENGTH / bag(head.static.weight, sample).norm(dim=-1).mean()
+    return {name: one * factor if name in SCALED else one.clone() for name, one in head.state_dict().items()}
+
+
+def table_fitted_alone(begun: Mapping[str, Tensor], path: Path, pool: Pool, profile: HeadProfile) -> Tensor:
+    """A static table fitted without the network, from the one that there is; kept in a file."""
     if not path.exists():
-        pieces = np.load(folder / PIECES).astype(np.float32) @ np.load(folder / ROTATION)
-        start = initial_table(pieces, token_frequencies(pool, len(pieces)))
-        np.save(path, train_table(start, pool, profile.table_steps, profile.batch))
-    with torch.no_grad():
-        head.static.weight.copy_(torch.from_numpy(np.load(path)))
+        table = begun["static.weight"].numpy()
+        rate = profile.first_table_rate
+        np.save(path, train_table(table, pool, profile.table_steps, profile.batch, learning_rate=rate))
+    return torch.from_numpy(np.load(path))
 
 
-def export(weights: Path, head: SentenceHead, folder: Path, steps: int) -> None:
+def averaged(heads: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of heads that have one scale: what is good on the texts fitted on, and on others.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022.
+    """
+    return {
+        name: sum((share * head[name] for share, head in zip(shares, heads, strict=True)), torch.zeros(()))
+        for name in heads[0]
+    }
+
+
+def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
     """Write the model with another head: weights in the types that they had, tokenizer, values to test against."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = load_file(weights)
-    fitted = {HEAD_PREFIX + name: tensor for name, tensor in head.state_dict().items()}
+    fitted = {HEAD_PREFIX + name: tensor for name, tensor in head.items()}
     tensors = {name: fitted.get(name, tensor).to(tensor.dtype).contiguous() for name, tensor in stored.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,14 @@ from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings, frozen_network, read_parts
 from examples.train_default_model.model import Student
 from examples.train_default_model.overlap import EvaluationText, WordHasher
-from examples.train_default_model.prepare import TOKENIZER
+from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
-from examples.train_default_model.refit import main, refit
+from examples.train_default_model.refit import averaged, evened_start, main, read_all, refit
+from examples.train_default_model.shards import Sentence, read_shard, write_shard
+from examples.train_default_model.static_table import bag
 from examples.train_default_model.vocabulary import train_tokenizer
 from examples.train_default_model.wkv import kernel
+from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from tests.examples.test_train_data import WORDS, fake_teacher, prose
 
 TINY = HEAD_PROFILES["tiny"]
@@ -54,7 +58,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("train/text", "train/pairs", "books"):
         (folder / name).mkdir(parents=True)
     (folder / "books" / "evaluated.txt").write_text(prose(1000), "utf-8")
-    rows = [{"id": f"d{n}", "src": "made", "licence": "CC0 1.0", "text": prose(n)} for n in range(70)]
+    sources = ("made", "invented")
+    rows = [{"id": f"d{n}", "src": sources[n % 2], "licence": "CC0 1.0", "text": prose(n)} for n in range(70)]
     with pa.output_stream(folder / "train" / "text" / "perm-00.jsonl.zst", compression="zstd") as packed:
         packed.write("".join(json.dumps(row) + "\n" for row in rows).encode())
     pairs = [{"query": f"What is {word}?", "positive": f"A {word} is a made word."} for word in WORDS[:20]]
@@ -110,6 +115,51 @@ def test_the_same_command_again_asks_nobody_and_makes_the_same_model(start, data
 
     refit(str(start), data, fitted, TINY, nobody)
     assert (fitted / "model" / WEIGHTS).read_bytes() == made
+
+
+def test_where_sources_are_named_the_teacher_is_asked_for_their_passages_alone(start, data, tmp_path):
+    (tmp_path / TOKENIZER).write_bytes((start / TOKENIZER).read_bytes())
+    np.save(tmp_path / ROTATION, np.eye(384, dtype=np.float32))
+    profile = replace(TINY.data, sources=frozenset({"invented"}))
+    prepare_text(data, tmp_path, profile, print)
+    prepare_targets(tmp_path, profile, fake_teacher, print)
+    tokenizer = BpeTokenizer.from_file(tmp_path / TOKENIZER)
+    invented = "".join(prose(number) for number in range(1, 70, 2))
+    read = [document for path in shard_paths(tmp_path) for document in read_shard(path)]
+    assert len(read) > 5
+    assert all(tokenizer.decode(document[0].tokens.tolist()) in invented for document in read)
+
+
+def test_shards_of_an_earlier_preparation_are_read_with_the_tokens_of_this_model(start, data, fitted, tmp_path):
+    other = train_tokenizer([prose(seed) for seed in range(30, 40)], 330, tmp_path / TOKENIZER)
+    mine = BpeTokenizer.from_file(start / TOKENIZER)
+    sentences = ["Ran a mor. ", "Tele vise. "]
+    target = fake_teacher(sentences)
+    pieces = [
+        Sentence(np.array(other.encode(one), np.uint16), target=row) for one, row in zip(sentences, target, strict=True)
+    ]
+    write_shard(tmp_path / "shard-000.parquet", [pieces])
+
+    alone, both = read_all(fitted / "data"), read_all(fitted / "data", [tmp_path])
+    assert [mine.decode(piece.tokens.tolist()) for piece in both.documents[-1]] == sentences
+    rotation = load_file(start / WEIGHTS)[ROTATION_NAME].numpy()
+    for piece, row in zip(both.documents[-1], target, strict=True):
+        assert piece.target >= len(alone.targets)
+        np.testing.assert_allclose(both.targets[piece.target], row @ rotation, atol=0.01)
+    assert len(both.alone) == len(alone.alone) + 2
+
+
+def test_an_average_has_the_directions_of_the_heads_that_it_is_made_of(start, fitted):
+    network, pool = frozen_network(load_file(start / WEIGHTS)), read_all(fitted / "data")
+    head = network.embed_head
+    begun = evened_start(head, pool)
+    scaled = SentenceHead(len(head.static.weight), 64, 384)
+    scaled.load_state_dict(averaged((begun, begun, begun), (0.3, 0.3, 0.4)))
+    hidden, tokens = torch.randn(9, 64), torch.arange(9)
+    first, second = (vectors_of(one, hidden, tokens, np.array([4, 5])) for one in (head, scaled))
+    torch.testing.assert_close(*(torch.nn.functional.normalize(one, dim=-1) for one in (first, second)))
+    sample = bag(scaled.static.weight, [one for one, _ in pool.alone])
+    assert sample.norm(dim=-1).mean().item() == pytest.approx(8, rel=1e-3)
 
 
 def test_a_model_without_a_head_is_refused_in_one_line(start, data, tmp_path, capsys):
