@@ -28,7 +28,7 @@ from examples.train_default_model.__main__ import log_line, stop_request
 from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
 from examples.train_default_model.corpus import read_excerpts
 from examples.train_default_model.evaluation_text import evaluation_texts
-from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS
+from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, as_loaded
 from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import frozen_network, model_profile, read_parts, write_parts
@@ -51,8 +51,7 @@ from examples.train_default_model.teacher import MiniLM
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import find
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
-from rwkv_runtime.weights.deferred import made
-from rwkv_runtime.weights.row_scaled import joined
+from rwkv_runtime.weights.row_scaled import SUFFIX, split
 
 ALONE_TEXTS = "alone.json"
 ALONE_PER_FILE = 10_000
@@ -104,7 +103,7 @@ def refit(
     Raises RuntimeError if the model is no RWKV-7 with a head such as the shipped one's.
     """
     weights = find(start).weights_path
-    tensors = {name: made(tensor) for name, tensor in joined(load_file(weights)).items()}
+    tensors = as_loaded(load_file(weights))
     network = frozen_network(tensors)
     prepare(weights, tensors, data, out / "data", profile, embed)
     pool = read_all(out / "data", others)
@@ -195,13 +194,17 @@ def averaged(heads: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> 
 def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
     """Write the model with another head: weights in the types that they had, tokenizer, values to test against."""
     folder.mkdir(parents=True, exist_ok=True)
-    stored = load_file(weights)
-    fitted = {HEAD_PREFIX + name: tensor for name, tensor in head.items()}
-    tensors = {name: fitted.get(name, tensor).to(tensor.dtype).contiguous() for name, tensor in stored.items()}
+    tensors = load_file(weights)
+    for name, tensor in ((HEAD_PREFIX + name, tensor) for name, tensor in head.items()):
+        if name + SUFFIX in tensors:
+            tensors[name], tensors[name + SUFFIX] = split(tensor)
+        else:
+            tensors[name] = tensor.to(tensors[name].dtype).contiguous()
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)
     tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
-    save_file(reference_values(tensors, model_profile(tensors), tokenizer), folder / REFERENCE)
+    loaded = as_loaded(tensors)
+    save_file(reference_values(loaded, model_profile(loaded), tokenizer), folder / REFERENCE)
     described = json.loads(weights.with_name(CONFIG).read_text("utf-8"))
     described["head"] = {"fitted on the network of": _sha256(weights), "steps": steps}
     described["sha256"] = {name: _sha256(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}

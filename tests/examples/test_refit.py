@@ -17,7 +17,7 @@ import rwkv_runtime
 from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
 from examples.train_default_model.corpus import Limits
 from examples.train_default_model.documents import is_permissive
-from examples.train_default_model.export import REFERENCE, ROTATION_NAME, WEIGHTS
+from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, stored_form
 from examples.train_default_model.head_fit import CHECKPOINT, LOG, HeadFit, vectors_of
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings, frozen_network, read_parts
@@ -26,6 +26,7 @@ from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
 from examples.train_default_model.refit import averaged, evened_start, main, read_all, refit
+from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.static_table import bag
 from examples.train_default_model.vocabulary import train_tokenizer
@@ -47,7 +48,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {name: (one + 0.1 * torch.randn(one.shape)).bfloat16() for name, one in network.state_dict().items()}
     rotation, _ = torch.linalg.qr(torch.randn(384, 384))
     save_file(tensors | {ROTATION_NAME: rotation.contiguous()}, folder / WEIGHTS)
-    (folder / "config.json").write_text('{"name": "small"}', "utf-8")
+    (folder / CONFIG).write_text('{"name": "small"}', "utf-8")
     return folder
 
 
@@ -95,6 +96,24 @@ def test_the_runtime_gives_the_vectors_that_training_code_gives_in_float64(fitte
     sums, last = np.stack([features[a:b].sum(0) for a, b in spans]), np.stack([features[b - 1] for _, b in spans])
     found = head.finish(sums, last, np.array([b - a for a, b in spans]))
     np.testing.assert_allclose(found, wanted["stream"].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [dict, stored_form])
+def test_a_head_is_stored_in_the_form_that_the_weights_have(start, tmp_path, form):
+    tensors = load_file(start / WEIGHTS)
+    rotation = tensors.pop(ROTATION_NAME)
+    for name in (TOKENIZER, CONFIG):
+        (tmp_path / name).write_bytes((start / name).read_bytes())
+    save_file(form(tensors) | {ROTATION_NAME: rotation}, tmp_path / WEIGHTS)
+    head = {name: 1.1 * one for name, one in frozen_network(load_file(start / WEIGHTS)).embed_head.state_dict().items()}
+    refit_export(tmp_path / WEIGHTS, head, tmp_path / "model", 1)
+    before, after = (load_file(folder / WEIGHTS) for folder in (tmp_path, tmp_path / "model"))
+    assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in before.items()}
+    found = rwkv_runtime.load(tmp_path / "model").embedding_head
+    assert found is not None
+    spread = head["static.weight"].abs().amax(1, keepdim=True)
+    assert ((found.static.float() - head["static.weight"]).abs() <= 0.01 * spread).all()
+    assert set(load_file(tmp_path / "model" / REFERENCE)) >= {"stream", "isolated", "prompt_logits"}
 
 
 def test_what_is_kept_of_a_span_read_alone_is_what_the_runtime_reads(start, fitted):
