@@ -18,8 +18,8 @@ from rwkv_runtime.engine import Engine
 from rwkv_runtime.model import Model
 from tests.rwkv_runtime.tiny import tiny_model
 
-ENGLISH = "The lease begins on the first day of the month. It ends when one of them says so.\n\n" * 40
-GERMAN = "Der Vertrag beginnt am ersten Tag des Monats. Er endet, wenn einer von beiden ihn kündigt.\n\n" * 40
+ENGLISH = "The lease begins on the first day of the month. It ends when one of them says so.\n\n" * 14
+GERMAN = "Der Vertrag beginnt am ersten Tag des Monats. Er endet, wenn einer von beiden ihn kündigt.\n\n" * 14
 
 
 @pytest.fixture
