@@ -1,6 +1,6 @@
 """How long sentence vectors take by `unspool run`, against all-MiniLM-L6-v2 in sentence-transformers.
 
-    python -m tests.bench.embed_speed [--threads 2] [--rounds 3]
+    python -m tests.bench.embed_speed [--threads 2] [--rounds 3] [--documents PATTERN]
 
 Both are whole processes over the same text, with what they need to start: the job reads the example documents, cuts
 them into sentences and writes its tables, the peer encodes these very sentences in float32. Prints one JSON line;
@@ -27,7 +27,7 @@ from rwkv_runtime import load
 REPOSITORY = Path(__file__).parents[2]
 JOB = """version: 1
 name: speed
-inputs: [{{path: "{documents}/*", exclude: ["README.md"]}}]
+inputs: [{{path: "{documents}", exclude: ["README.md"]}}]
 tasks: [{{name: vectors, type: embed}}]
 output: {{path: "{out}"}}
 """
@@ -41,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="embed_speed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--documents", default="*", help="which of the example documents, as a pattern")
     arguments = parser.parse_args()
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
     times: dict[str, list[float]] = {"job": [], "peer": []}
@@ -48,7 +49,7 @@ def main() -> int:
         sentences = Path(scratch) / "sentences.json"
         for number in range(arguments.rounds):
             out = Path(scratch) / f"out-{number}"
-            times["job"].append(_seconds(_job(Path(scratch), out), environment))
+            times["job"].append(_seconds(_job(Path(scratch), arguments.documents, out), environment))
             texts = pq.read_table(out / "output" / "sentences", columns=["text"])["text"].to_pylist()
             sentences.write_text(json.dumps(texts), "utf-8")
             times["peer"].append(_seconds([sys.executable, "-c", PEER, str(sentences)], environment))
@@ -58,6 +59,7 @@ def main() -> int:
     found = {
         "bench": "embed_speed",
         "threads": arguments.threads,
+        "documents": arguments.documents,
         "sentences": len(texts),
         "tokens": tokens,
         "tokens_per_s": {name: round(tokens / statistics.median(taken)) for name, taken in times.items()},
@@ -68,9 +70,9 @@ def main() -> int:
     return 0
 
 
-def _job(scratch: Path, out: Path) -> list[str]:
+def _job(scratch: Path, pattern: str, out: Path) -> list[str]:
     path = scratch / "job.yaml"
-    path.write_text(JOB.format(documents=REPOSITORY / "examples" / "documents", out=out), "utf-8")
+    path.write_text(JOB.format(documents=REPOSITORY / "examples" / "documents" / pattern, out=out), "utf-8")
     return [sys.executable, "-m", "jobs.cli", "run", str(path)]
 
 
