@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -250,14 +250,15 @@ def _line(line: Line, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 
 
 def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    quotes = [passage.quote for passage in answer.passages]
     return {
         "question": answer.question,
-        "answer": None if answer.quote is None else answer.quote.text,
+        "outcome": answer.outcome,
+        "answer": _said(answer),
+        "value": None if answer.value is None else asdict(answer.value),
         "citation": None if answer.quote is None else _line(answer.quote, documents),
-        "passage": None if answer.quote is None else quotes.index(answer.quote),
+        "passage": None if answer.quote is None else 0,
         "confidence": answer.confidence,
-        "method": "quote",
+        "method": answer.method,
         "tokens_read": answer.tokens_read,
         "state_sha256": answer.state_sha256,
         "passages": [
@@ -272,6 +273,13 @@ def _answer(answer: Answer, documents: Mapping[str, Mapping[str, Any]]) -> dict[
             for passage in answer.passages
         ],
     }
+
+
+def _said(answer: Answer) -> str | None:
+    """The quote, or the sentences of a summary, a line each; None if nothing is answered."""
+    if answer.quote is not None:
+        return answer.quote.text
+    return "\n".join(passage.quote.text for passage in answer.passages) if answer.outcome == "answered" else None
 
 
 @contextmanager

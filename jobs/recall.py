@@ -30,6 +30,7 @@ class Measured:
     model: str
     model_fingerprint: str
     seconds: float
+    anew: int
 
     def to_json(self) -> dict[str, Any]:
         found = _modes(self.recall)
@@ -39,6 +40,7 @@ class Measured:
             "seconds": round(self.seconds, 1),
             "tries": self.recall.tries,
             "guessing": 10.0,
+            "anew": self.anew,
             "horizon": {mode: self.recall.horizon(mode) for mode in found},
             "cells": [asdict(cell) for cell in self.recall.cells],
         }
@@ -53,8 +55,9 @@ def measure(source: str, full: bool) -> Measured:
         from rwkv_runtime.engine import Engine
 
         model = rwkv_runtime.load(source)
-        found = recall.measure(Engine(model, window=_WINDOW, lanes=1), recall.FULL if full else recall.QUICK)
-    return Measured(found, source, model.fingerprint, time.monotonic() - began)
+        grid = recall.FULL if full else recall.QUICK
+        found = recall.measure(Engine(model, window=_WINDOW, lanes=1), grid)
+    return Measured(found, source, model.fingerprint, time.monotonic() - began, grid.anew)
 
 
 def lines_of(measured: Measured) -> Iterator[str]:
@@ -67,6 +70,7 @@ def lines_of(measured: Measured) -> Iterator[str]:
             row = "".join(f"{cells[facts, mode, distance].value:>8.0f}%" for distance in distances)
             yield f"{facts:>5}  {mode:<13}{row}"
     yield f"Per cent of {measured.recall.tries} questions a cell. Of ten answers one is chosen: guessing gives 10%."
+    yield f"by section, primed anew: as those policies have the state, begun anew every {measured.anew:,} tokens."
     yield "quoted: the fact stands in the passage that is found by words; it is how `ask` answers with any model."
     known = measured.recall.horizon("state")
     reach = f"up to {known:,} tokens back" if known else "at no distance of this grid"
@@ -88,7 +92,7 @@ def draw(measured: Measured, path: Path) -> None:
     """Draw the grid: per cent right by distance, a line a number of facts. Raises JobError (exit 6)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(14, 4), layout="constrained")
     modes = _modes(measured.recall)
     plots = figure.subplots(1, len(modes), sharey=True)
     for plot, mode in zip(plots, modes, strict=True):

@@ -1,9 +1,11 @@
 """How far back a model remembers: facts told at the beginning of a text, asked for behind ever more of other text.
 
 The question is put in the way that every model can be asked: which of ten values is the likeliest to follow. It is
-asked behind the carried state alone (`state`), and behind one that has read again the passage that BM25 finds in the
-text (`read again`); and it is looked up whether the fact stands in that passage (`quoted`), for which a model need not
-be able to answer. States fork, so one reading of a text serves every distance. Knows nothing of files or commands.
+asked behind the state alone: as the policy `carry` has it (`state`), and as `section` and `reprime` have it where they
+begin anew every so many tokens (`by section`, `primed anew`); and behind one that has read again the passage that BM25
+finds in the text (`read again`). And it is looked up whether the fact stands in that passage (`quoted`), for which a
+model need not be able to answer. States fork, so one reading of a text serves every distance. Knows nothing of files or
+commands.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.metrics.bootstrap import estimate
+from pipeline.policy import EVERY, PRIMED_WITH
 from pipeline.retrieval.bm25 import Index
 from pipeline.retrieval.terms import terms_of
 from pipeline.vectors import state_behind
@@ -36,14 +39,18 @@ _TAILS: Final = ("in the rain", "before noon", "without a word", "for many years
 
 @dataclass(frozen=True)
 class Grid:
-    """What is measured: texts in which so many facts are told, asked behind so many tokens, so many times."""
+    """What is measured: texts in which so many facts are told, asked behind so many tokens, so many times.
+
+    Policies that begin the state anew do so every `anew` tokens behind the facts.
+    """
 
     facts: tuple[int, ...]
     distances: tuple[int, ...]
     tries: int
+    anew: int = EVERY
 
 
-QUICK: Final = Grid((1, 4, 16), (256, 1024, 4096), 4)
+QUICK: Final = Grid((1, 4, 16), (256, 1024, 4096), 4, 2048)
 FULL: Final = Grid((1, 4, 16, 64), (256, 1024, 4096, 16_384, 65_536), 10)
 
 
@@ -61,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Recall:
-    """All cells, by what was answered from: `state`, `quoted` or `read again`."""
+    """All cells, by what was answered from: `state`, `by section`, `primed anew`, `quoted` or `read again`."""
 
     cells: tuple[Cell, ...]
     tries: int
@@ -79,12 +86,12 @@ class Recall:
 
 
 def measure(engine: Engine, grid: Grid, seed: int = 0) -> Recall:
-    """Tell and ask. Takes about as long as reading `tries * len(facts)` texts of the largest distance."""
+    """Tell and ask. Takes about as long as reading `3 * tries * len(facts)` texts of the largest distance."""
     kept: dict[tuple[int, int, str], list[float]] = {}
     for facts in grid.facts:
         for attempt in range(grid.tries):
             draw = random.Random(f"{seed} {facts} {attempt}")
-            for distance, mode, right in _asked(engine, facts, grid.distances, draw):
+            for distance, mode, right in _asked(engine, facts, grid, draw):
                 kept.setdefault((facts, distance, mode), []).append(100.0 * right)
     cells = []
     for (facts, distance, mode), values in kept.items():
@@ -93,9 +100,7 @@ def measure(engine: Engine, grid: Grid, seed: int = 0) -> Recall:
     return Recall(tuple(cells), grid.tries)
 
 
-def _asked(
-    engine: Engine, facts: int, distances: Sequence[int], draw: random.Random
-) -> Iterator[tuple[int, str, bool]]:
+def _asked(engine: Engine, facts: int, grid: Grid, draw: random.Random) -> Iterator[tuple[int, str, bool]]:
     """One text: at each distance, whether a fact of it is known from the state, and having read a passage again.
 
     The wrong values are those of other facts, as far as there are any.
@@ -108,16 +113,16 @@ def _asked(
     choices = [answer, *[value for value in values if value != answer][: CHOICES - 1]]
     sentences = list(told)
     encode = engine.model.tokenizer.encode
-    state = state_behind(engine, encode(" ".join(told)))
-    begun = read = len(encode(" ".join(told)))
-    for distance in sorted(distances):
+    begun = encode(" ".join(told))
+    states = _States.told(engine, begun, grid.anew)
+    for distance in sorted(grid.distances):
         tokens: list[int] = []
-        while read - begun + len(tokens) < distance:
+        while states.read + len(tokens) < distance:
             sentences.append(_filler(draw))
             tokens += encode(f" {sentences[-1]}")
-        read += len(tokens)
-        state = _behind(engine, state, tokens)
-        yield distance, "state", _known(engine, state, question, choices)
+        states = states.behind(engine, tokens)
+        for policy, state in states.by_policy().items():
+            yield distance, policy, _known(engine, state, question, choices)
         found = _found(sentences, question)
         yield distance, "quoted", told[asked] in found
         passage = " ".join(found)
@@ -127,6 +132,45 @@ def _asked(
 def _filler(draw: random.Random) -> str:
     one, two = draw.sample(_SUBJECTS, 2)
     return f"The {one} {draw.choice(_VERBS)} the {two} {draw.choice(_TAILS)}."
+
+
+@dataclass(frozen=True)
+class _States:
+    """The state behind a text by policy: carried, of its section, primed anew. `read` are the tokens behind the facts,
+    `recent` the last ones."""
+
+    carried: State
+    section: State
+    primed: State
+    read: int
+    recent: tuple[int, ...]
+    anew: int
+
+    @classmethod
+    def told(cls, engine: Engine, tokens: Sequence[int], anew: int) -> _States:
+        """Behind the facts."""
+        state = state_behind(engine, tokens)
+        return cls(state, state, state, 0, tuple(tokens[-PRIMED_WITH:]), anew)
+
+    def by_policy(self) -> dict[str, State]:
+        return {"state": self.carried, "by section": self.section, "primed anew": self.primed}
+
+    def behind(self, engine: Engine, tokens: Sequence[int]) -> _States:
+        """Behind some more tokens, of which each `anew`-th begins the state anew where the policy says so."""
+        now = self
+        while tokens:
+            room = self.anew - now.read % self.anew
+            now, tokens = now._extended(engine, tokens[:room]), tokens[room:]
+        return now
+
+    def _extended(self, engine: Engine, tokens: Sequence[int]) -> _States:
+        states = {id(state): state for state in (self.carried, self.section, self.primed)}
+        after = {name: _behind(engine, state, tokens) for name, state in states.items()}
+        section, primed = after[id(self.section)], after[id(self.primed)]
+        recent, read = (*self.recent, *tokens)[-PRIMED_WITH:], self.read + len(tokens)
+        if read % self.anew == 0:
+            section, primed = engine.model.initial_state(), state_behind(engine, recent)
+        return _States(after[id(self.carried)], section, primed, read, recent, self.anew)
 
 
 def _behind(engine: Engine, state: State, tokens: Sequence[int]) -> State:

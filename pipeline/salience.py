@@ -10,9 +10,11 @@ of all sentences; both on TF-IDF, which no language model is needed for.
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -23,6 +25,8 @@ Terms = Callable[[str], list[str]]
 
 _NAME: Final = re.compile(r"(?<=[\w,;] )[A-Z]\w+")
 _SPEECH: Final = re.compile('["“”„«»「『]')
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+_ASCII_LETTERS: Final = string.ascii_letters.encode("ascii")
 _TOO_FEW_WORDS: Final = 12
 _TOO_MANY_WORDS: Final = 80
 _LETTERS: Final = 0.7
@@ -84,9 +88,16 @@ def signals(
 def length_prior(text: str) -> float:
     """How well the length of a sentence suits a summary, in (0, 1]: very short and very long ones say little."""
     words = words_in(text)
-    letters = sum(character.isalpha() for character in text) / max(len(text), 1)
+    letters = letters_in(text) / max(len(text), 1)
     fits = min(1.0, words / _TOO_FEW_WORDS, (_TOO_MANY_WORDS / max(words, 1)) ** 2)
     return max(fits * min(1.0, letters / _LETTERS) ** 2, 1e-3)
+
+
+def letters_in(text: str) -> int:
+    """The letters of a text, counted without looking at each: this is asked of all sentences kept, over and over."""
+    plain = text.encode("ascii", "ignore")
+    others = "" if len(plain) == len(text) else "".join(_BEYOND_ASCII.findall(text))
+    return len(plain) - len(plain.translate(None, _ASCII_LETTERS)) + sum(map(str.isalpha, others))
 
 
 def words_in(text: str) -> int:
@@ -118,9 +129,14 @@ def _tfidf(found: list[list[str]], count: int, frequency: Mapping[str, int]) -> 
             if place is None:
                 alone += 1
             else:
-                row[place] = (1 + np.log(times)) * idf[place]
+                row[place] = _damped(times) * idf[place]
         row /= max(float(np.sqrt(row @ row + alone * rare)), 1e-12)
     return rows, weights, idf
+
+
+@lru_cache(maxsize=256)
+def _damped(times: int) -> np.float64:
+    return np.float64(1 + np.log(times))
 
 
 def _lexrank(rows: Floats, sample: Sequence[int]) -> Floats:

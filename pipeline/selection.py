@@ -127,7 +127,8 @@ class Selection:
             own.append(marks)
             near.append(marks.copy())
             kept.append(replace(sentence, key=_key(lens.salt, sentence.index)))
-            for place in range(len(own) - 2, max(len(own) - 2 - AROUND, -1), -1):
+            around = AROUND if len(marks) else 0  # without a query there is nothing to share
+            for place in range(len(own) - 2, max(len(own) - 2 - around, -1), -1):
                 share = np.float32(share_around(len(own) - 1 - place))
                 near[place] = near[place] + share * marks
                 near[-1] = near[-1] + share * own[place]
@@ -172,19 +173,20 @@ class Selection:
         return {
             "first": self.first,
             "count": self.count,
-            "frequency": [[term, times] for term, times in self.frequency.items()],
-            "names": [[name, times] for name, times in self.names.items()],
+            "frequency": _to_columns(self.frequency),
+            "names": _to_columns(self.names),
             "kept": [[c.index, c.char_start, c.char_end, c.text, c.key] for c in self.kept],
             "marks": self.marks,
         }
 
     @classmethod
     def from_value(cls, value: Any) -> Selection:
+        """The inverse of `to_value`."""
         return cls(
             cast(int, value["first"]),
             cast(int, value["count"]),
-            dict(value["frequency"]),
-            dict(value["names"]),
+            _from_columns(value["frequency"]),
+            _from_columns(value["names"]),
             tuple(Candidate(*row) for row in value["kept"]),
             value["marks"],
         )
@@ -260,6 +262,16 @@ def counted(texts: Iterable[str], terms: Terms) -> tuple[dict[str, int], dict[st
         frequency.update(set(terms(text)))
         names.update(names_in(text))
     return dict(frequency), dict(names)
+
+
+def _to_columns(counts: Mapping[str, int]) -> dict[str, Value]:
+    """Counts as two lists: they are taken apart and put together for every window."""
+    return {"of": list(counts), "times": list(counts.values())}
+
+
+def _from_columns(value: Any) -> dict[str, int]:
+    """The inverse; checkpoints of earlier versions hold pairs."""
+    return dict(zip(value["of"], value["times"], strict=True)) if isinstance(value, Mapping) else dict(value)
 
 
 def _count(counts: dict[str, int], found: Iterable[str], most: int) -> None:

@@ -60,7 +60,7 @@ def _prepare_text(data: Path | None, folder: Path, profile: Profile) -> None:
         return
     if data is None:
         raise FileNotFoundError(f"{folder} is not prepared; give --data with the folder that holds train/text")
-    prepare_text(data, folder, profile.data, _log)
+    prepare_text(data, folder, profile.data, log_line)
 
 
 def _prepare_targets(options: argparse.Namespace, profile: Profile) -> None:
@@ -74,7 +74,7 @@ def _prepare_targets(options: argparse.Namespace, profile: Profile) -> None:
         return
     torch.set_num_threads(options.threads)
     teacher = MiniLM(options.teacher).to(profile.training.device)
-    prepare_targets(options.out / "data", profile.data, teacher.vectors, _log)
+    prepare_targets(options.out / "data", profile.data, teacher.vectors, log_line)
 
 
 def _train(options: argparse.Namespace, profile: Profile) -> None:
@@ -90,18 +90,18 @@ def _train(options: argparse.Namespace, profile: Profile) -> None:
     trainer = new_trainer(options.out / "data", profile, options.steps or profile.training.steps, options.shards)
     if options.resume and checkpoint.exists():
         trainer.restore(checkpoint)
-        _log(f"going on from step {trainer.step}")
-    trainer.run(options.out, _stop_request())
+        log_line(f"going on from step {trainer.step}")
+    trainer.run(options.out, stop_request())
 
 
 def _export(out: Path, profile: Profile) -> None:
     from examples.train_default_model.export import export
 
     for path in export(out, profile):
-        _log(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+        log_line(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-def _stop_request() -> Callable[[], bool]:
+def stop_request() -> Callable[[], bool]:
     """A question that is answered with yes once the process was asked to stop."""
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,7 +109,7 @@ def _stop_request() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
-def _log(line: str) -> None:
+def log_line(line: str) -> None:
     print(line, flush=True)
 
 

@@ -23,9 +23,9 @@ class VectorLoss:
     prefixes: Tensor
     neighbours: Tensor
 
-    def total(self) -> Tensor:
+    def total(self, neighbour_weight: float = NEIGHBOUR_WEIGHT) -> Tensor:
         """The weighted sum."""
-        return COSINE_WEIGHT * self.cosine + PREFIX_WEIGHT * self.prefixes + NEIGHBOUR_WEIGHT * self.neighbours
+        return COSINE_WEIGHT * self.cosine + PREFIX_WEIGHT * self.prefixes + neighbour_weight * self.neighbours
 
 
 def vector_loss(vectors: Tensor, targets: Tensor) -> VectorLoss:

@@ -6,7 +6,7 @@ Knows nothing of streams, models or losses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,13 @@ class Pool:
     targets: NDArray[np.float16]
 
 
-def read_pool(shards: Iterable[Path], tokenizer: BpeTokenizer, rotation: Floats) -> Pool:
-    """Read shards; targets are turned into the rotated space."""
+def read_pool(
+    shards: Iterable[Path], tokenizer: BpeTokenizer, rotation: Floats, written_with: BpeTokenizer | None = None
+) -> Pool:
+    """Read shards; targets are turned into the rotated space.
+
+    Sentences that were written with the tokens of another tokenizer are cut into those of this one.
+    """
     targets: list[NDArray[np.float16]] = []
     documents: list[tuple[Piece, ...]] = []
     alone: list[tuple[Tokens, int]] = []
@@ -53,11 +58,34 @@ def read_pool(shards: Iterable[Path], tokenizer: BpeTokenizer, rotation: Floats)
         return len(targets) - 1
 
     for document in (document for path in shards for document in read_shard(path)):
+        if written_with is not None:
+            document = [_with_tokens_of(one, written_with, tokenizer) for one in document]
         pieces = tuple(_piece(one, row(one.target), row(one.group_target)) for one in document)
         documents.append(pieces)
         alone += [(_alone(piece, tokenizer), piece.target) for piece in pieces if piece.target != NO_TARGET]
         alone += _groups_alone(pieces, tokenizer)
     return Pool(tuple(documents), tuple(alone), np.stack(targets))
+
+
+def joined_pools(first: Pool, second: Pool) -> Pool:
+    """All of both; the targets of the second stand behind those of the first."""
+    begin = len(first.targets)
+
+    def shifted(row: int) -> int:
+        return row if row == NO_TARGET else row + begin
+
+    documents = tuple(
+        tuple(replace(one, target=shifted(one.target), group_target=shifted(one.group_target)) for one in document)
+        for document in second.documents
+    )
+    alone = tuple((tokens, row + begin) for tokens, row in second.alone)
+    targets = np.concatenate([first.targets, second.targets])
+    return Pool(first.documents + documents, first.alone + alone, targets)
+
+
+def _with_tokens_of(sentence: Sentence, before: BpeTokenizer, after: BpeTokenizer) -> Sentence:
+    text = before.decode(sentence.tokens.tolist())
+    return replace(sentence, tokens=np.array(after.encode(text), np.uint16))
 
 
 def _piece(sentence: Sentence, target: int, group_target: int) -> Piece:

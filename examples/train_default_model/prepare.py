@@ -117,7 +117,7 @@ def _write_shards(
         texts = ["".join(excerpt.passages[: profile.passages_per_stretch]) for excerpt in apart]
         write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
         log(f"{HELD_OUT}: {len(texts)} documents")
-    training = iter(_stretches(folder, profile.passages_per_stretch))
+    training = iter(_stretches(folder, profile))
     for number in range(profile.shards):
         texts = list(islice(training, profile.shard_stretches))
         path = shard_path(folder, number)
@@ -126,14 +126,16 @@ def _write_shards(
             log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
 
 
-def _stretches(folder: Path, length: int) -> list[str]:
-    """All training text in stretches of so many passages, in an order in which any part is a sample of the whole.
+def _stretches(folder: Path, profile: DataProfile) -> list[str]:
+    """The training text in stretches of so many passages, in an order in which any part is a sample of the whole.
 
     Taken document by document, long ones would hardly be met: the first shards would be without novels and meetings.
     """
+    length = profile.passages_per_stretch
     found = [
         "".join(excerpt.passages[start : start + length])
         for excerpt in _training(folder)
+        if not profile.sources or excerpt.source in profile.sources
         for start in range(0, len(excerpt.passages), length)
     ]
     random.Random(0).shuffle(found)

@@ -10,7 +10,10 @@ from examples.train_default_model.targets import Taught
 
 @dataclass(frozen=True)
 class DataProfile:
-    """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text."""
+    """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text.
+
+    With `sources`, the teacher is asked for passages of these alone.
+    """
 
     limits: Limits
     vocabulary: int
@@ -18,6 +21,7 @@ class DataProfile:
     shard_stretches: int
     shards: int
     taught: Taught = field(default_factory=Taught)
+    sources: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -132,5 +136,83 @@ PROFILES = {
             next_token_weight=0.1,
             checkpoint_seconds=1,
         ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """A head fitted anew on a network that stays as it is (`refit`).
+
+    `words` and `phrases` are how many of each the teacher is asked for besides sentences and pairs. The static table is
+    first fitted alone for `table_steps` batches. The network reads `parts` stretches of `part_steps` steps, of `rows`
+    streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole head: the table at
+    `table_rate`, gate and maps at `map_rate`. The model gets the mean of three heads by `shares`: the one
+    it started from, that with the first table, and the last.
+    """
+
+    data: DataProfile
+    words: int
+    phrases: int
+    rows: tuple[int, int, int]
+    tokens: int
+    parts: int
+    part_steps: int
+    table_steps: int
+    first_table_rate: float
+    steps: int
+    batch: int
+    table_rate: float
+    map_rate: float
+    neighbour_weight: float
+    shares: tuple[float, float, float]
+    checkpoint_seconds: float = 60.0
+
+
+LONG_TEXTS = frozenset(
+    {
+        *("cbm", "eltec-eng", "100en", "litbank", "qmsum-train", "us-speeches"),
+        *("cuad-train", "dc-code", "frus-history", "plos"),
+    }
+)
+"""Novels, talk, contracts, statutes, histories and papers."""
+
+HEAD_PROFILES = {
+    "head": HeadProfile(
+        DataProfile(
+            Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}), 0, 2, 120, 6, Taught(40, 8), sources=LONG_TEXTS
+        ),
+        words=15_000,
+        phrases=15_000,
+        rows=(3, 3, 2),
+        tokens=512,
+        parts=8,
+        part_steps=50,
+        table_steps=500,
+        first_table_rate=2e-2,
+        steps=500,
+        batch=1_024,
+        table_rate=1e-2,
+        map_rate=4e-3,
+        neighbour_weight=0.15,
+        shares=(0.3, 0.3, 0.4),
+    ),
+    "tiny": HeadProfile(
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2),
+        words=8,
+        phrases=8,
+        rows=(1, 1, 1),
+        tokens=32,
+        parts=2,
+        part_steps=4,
+        table_steps=4,
+        first_table_rate=2e-2,
+        steps=12,
+        batch=32,
+        table_rate=2e-2,
+        map_rate=3e-3,
+        neighbour_weight=0.6,
+        shares=(0.3, 0.3, 0.4),
+        checkpoint_seconds=0.0,
     ),
 }

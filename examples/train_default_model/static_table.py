@@ -47,14 +47,16 @@ def bag(table: Tensor, texts: Sequence[Tokens]) -> Tensor:
     return F.embedding_bag(flat, table, torch.from_numpy(starts), mode="mean")
 
 
-def train_table(table: Floats, pool: Pool, steps: int, batch: int = 1024, seed: int = 0) -> Floats:
+def train_table(
+    table: Floats, pool: Pool, steps: int, batch: int = 1024, seed: int = 0, learning_rate: float = LEARNING_RATE
+) -> Floats:
     """Fit the table to the pool's single sentences for a number of batches; its vectors get a mean length of 8."""
     weight = torch.from_numpy(table.copy()).requires_grad_()
-    optimizer = torch.optim.Adam([weight], lr=LEARNING_RATE, fused=True)
+    optimizer = torch.optim.Adam([weight], lr=learning_rate, fused=True)
     chooser = np.random.default_rng(seed)
     for step in range(steps):
         chosen = chooser.integers(len(pool.alone), size=batch)
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * max(0.03, 1 - step / steps)
+        optimizer.param_groups[0]["lr"] = learning_rate * max(0.03, 1 - step / steps)
         targets = torch.from_numpy(pool.targets[[pool.alone[one][1] for one in chosen]]).float()
         loss = vector_loss(bag(weight, [pool.alone[one][0] for one in chosen]), targets).total()
         optimizer.zero_grad()

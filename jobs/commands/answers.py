@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,15 +70,27 @@ def ask(
     if as_json:
         data(found)
         return
-    if found["answer"] is None:
-        typer.echo("Not known: no passage is near enough to the question. The nearest are:")
+    for line in _answer_lines(found):
+        typer.echo(line)
+
+
+def _answer_lines(found: dict[str, Any]) -> Iterator[str]:
+    """An answer for people: what is said, how sure that is, and the passages behind it."""
+    if found["method"] == "summary" and found["passages"]:
+        yield "In sentences of its own:"
+    elif found["outcome"] == "answered":
+        yield _shown(found["answer"], None)
+        asked = [f"What was asked for: {_shown(found['value']['text'])}"] if found["value"] else []
+        yield from ("", *asked)
+        yield f"A quote from [1]; confidence {found['confidence']:.0%}. The passages that suit the question best:"
+    elif found["outcome"] == "unsure":
+        yield f"Not sure (confidence {found['confidence']:.0%}). What comes nearest, the likeliest sentence first:"
+        yield f"    {_shown(found['passages'][0]['quote'], None)}\n"
     else:
-        typer.echo(_shown(found["answer"], None))
-        source, sure = found["passage"] + 1, found["confidence"]
-        typer.echo(f"\nA quote from [{source}]; confidence {sure:.0%}. The passages that suit the question best:")
+        yield "Not in this text, as far as its words tell. The nearest passages:"
     for number, passage in enumerate(found["passages"], start=1):
-        typer.echo(safe(f"[{number}] {_place(passage)}"))
-        typer.echo(f"    {_shown(passage['text'], 2 * _TEXT_WIDTH)}")
+        yield safe(f"[{number}] {_place(passage)}")
+        yield f"    {_shown(passage['text'], 2 * _TEXT_WIDTH)}"
 
 
 def summarize(

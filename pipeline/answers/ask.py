@@ -7,21 +7,22 @@ shown. The answer is a quote; this module writes no word of its own. Knows nothi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import vectors
+from pipeline.answers import evidence
+from pipeline.answers.confidence import confidence, score, thresholds
 from pipeline.answers.lines import Line
-from pipeline.fields.calibration import answer_confidence
-from pipeline.retrieval.bm25 import Index, idf
+from pipeline.answers.material import Material
+from pipeline.answers.questions import ABOUT, Question
+from pipeline.query import Query
 from pipeline.retrieval.fusion import best, best_apart, of_passages
-from pipeline.retrieval.passages import runs
-from pipeline.retrieval.terms import Terms, terms_of
+from pipeline.selection import Budget, Candidate, Lens, Selection
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.state import State
 
@@ -29,11 +30,18 @@ PASSAGES: Final = 4
 REREAD: Final = 12
 """Passages that are read again to choose among them."""
 
-USUAL_SENTENCES: Final = 500
-"""A word's rarity is judged as in a text of so many at least: in one of a few sentences no word would be rare."""
+DEFINING: Final = 4
+"""Passages besides, that say what something is where that is asked: its name may stand everywhere."""
 
-LEAST_CONFIDENCE: Final = 0.25
-"""Below it the answer is that it is not known. `unspool eval ask` says how often that is wrong, and how often right."""
+ANSWERED: Final = "answered"
+UNSURE: Final = "unsure"
+ABSENT: Final = "absent"
+QUOTE: Final = "quote"
+SUMMARY: Final = "summary"
+
+RELATED_WORDS: Final = 8
+RELATED_WEIGHT: Final = 0.4
+"""How much the best of the words that answers have instead of the question's own counts in the search for passages."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,30 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class Value:
+    """What in the quote is of the kind that was asked for, such as a date or a sum; [char_start, char_end) of the
+    document."""
+
+    text: str
+    char_start: int
+    char_end: int
+
+
+@dataclass(frozen=True)
 class Answer:
-    """`quote` is None if it is not known. `tokens_read` counts what was read to answer, `state_sha256` is that of the
-    state that the passages were read from, the same before and after."""
+    """`outcome`: ANSWERED, with a quote; UNSURE, with passages that may answer; or ABSENT, if nothing speaks for it.
+
+    `quote` is None unless it is answered by one. A question on what a text is about is answered by a summary, whose
+    sentences are the passages; nobody knows how often that is right, so its `confidence` is 1. `tokens_read` counts
+    what was read to answer, `state_sha256` is that of the state that the passages were read from, the same before and
+    after; empty for a text without sentences.
+    """
 
     question: str
+    outcome: str
+    method: str
     quote: Line | None
+    value: Value | None
     confidence: float
     passages: tuple[Passage, ...]
     tokens_read: int
@@ -76,26 +102,53 @@ class Reading:
 
 def ask(lines: Iterable[Line], question: str, reading: Reading, languages: Mapping[str, str]) -> Answer:
     """Answer a question from the sentences of one or more documents, in the order of the text."""
-    passages = [group for _, found in groupby(lines, lambda line: line.doc_id) for group in _grouped(list(found))]
-    if not passages:
-        return Answer(question, None, 0.0, (), 0, "")
-    terms = terms_of(languages.get(passages[0][0].doc_id, "en"))
-    asked = list(dict.fromkeys(terms(question)))
-    sentences, words, parts = _scored(passages, asked, terms)
-    vector = vectors.isolated(reading.engine, [question])[0]
-    chosen = _candidates(words, parts, passages, vector)
-    state = reading.state(passages[chosen[0]][0].doc_id)
+    return answered(Material.of(lines, languages), question, reading)
+
+
+def answered(material: Material, question: str, reading: Reading) -> Answer:
+    """Answer a question from sentences that have been made ready to be asked."""
+    if not material.lines:
+        return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, "")
+    asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
+    state = reading.state(material.lines[0].doc_id)
     before = fingerprint(state)
-    rarity = {term: idf(max(len(sentences), USUAL_SENTENCES), sentences.having(term)) for term in asked}
-    read = [_reread(passages[place], vector, rarity, reading, terms) for place in chosen]
-    scores = of_passages(words[chosen], parts[chosen], np.array([one.cosine for one in read]))
-    ranked = [_passage(passages[chosen[at]], read[at], float(scores[at])) for at in best(scores, PASSAGES)]
-    sure = max(ranked, key=lambda one: one.confidence)
+    if asked.question.kind == ABOUT:
+        return _summary(question, material, before)
+    if not asked.question.terms:
+        return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, before)
+    found = _reread(asked, material, reading)
+    surest = max(found.passages, key=lambda one: one.confidence)
+    ranked = (surest, *(one for one in found.passages if one is not surest))[:PASSAGES]
     if fingerprint(state) != before:
         raise AssertionError("asking has changed a state; please report it")
-    known = sure.confidence >= LEAST_CONFIDENCE
-    tokens = sum(one.tokens for one in read) + len(reading.engine.model.tokenizer.encode(question))
-    return Answer(question, sure.quote if known else None, sure.confidence, tuple(ranked), tokens, before)
+    sure, outcome = surest.confidence, outcome_of(surest.confidence, surest.quote, asked)
+    quote = surest.quote if outcome == ANSWERED else None
+    value = None if quote is None else _value(quote, asked)
+    return Answer(question, outcome, QUOTE, quote, value, sure, ranked, found.tokens, before)
+
+
+def outcome_of(sure: float, quote: Line, asked: evidence.Asked) -> str:
+    """What is said when the likeliest sentence is as sure as this. Who asks when is not answered without a date."""
+    limits = thresholds()
+    if sure >= limits.answered and not evidence.lacks_value(quote.text, asked.question):
+        return ANSWERED
+    return UNSURE if sure >= limits.unsure else ABSENT
+
+
+def likeliest(material: Material, question: str) -> tuple[Line, float, str]:
+    """The sentence that answers likeliest, how sure that is and what is said, of sentences without stored vectors: as
+    `answered` has it, which reads passages again to show them and decides by words.
+
+    Raises ValueError if the question has no words to look for.
+    """
+    asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
+    if not asked.question.terms:
+        raise ValueError(f"{question!r} has no words to look for")
+    words, parts = word_scores(asked, material)
+    chosen = candidates(words, parts, asked, material)
+    place, best_score = max(quotes(chosen, words, asked, material), key=lambda one: one[1])
+    quote, sure = material.lines[place], confidence(best_score)
+    return quote, sure, outcome_of(sure, quote, asked)
 
 
 def fingerprint(state: State) -> str:
@@ -104,66 +157,96 @@ def fingerprint(state: State) -> str:
 
 
 @dataclass(frozen=True)
-class _Reread:
-    """What reading a passage again gave: its nearest cosine, the sentence that suits best, and how sure that is."""
+class _Found:
+    """Passages that were read again, best first, and how many tokens that took."""
 
-    cosine: float
-    place: int
+    passages: tuple[Passage, ...]
     tokens: int
-    confidence: float
 
 
-def _grouped(lines: list[Line]) -> list[tuple[Line, ...]]:
-    return [tuple(lines[run.first : run.last]) for run in runs(lines)]
+def _reread(asked: evidence.Asked, material: Material, reading: Reading) -> _Found:
+    """Read the passages again that suit a question best by words, and by stored vectors where there are any."""
+    words, parts = word_scores(asked, material)
+    vector = vectors.isolated(reading.engine, [asked.question.text])[0]
+    chosen = candidates(words, parts, asked, material, vector)
+    tokens = len(reading.engine.model.tokenizer.encode(asked.question.text))
+    near = []
+    for place in chosen:
+        lines = material.passage(place)
+        state = reading.state(lines[0].doc_id)
+        found, read = vectors.vectors_together(reading.engine, state, [line.text for line in lines])
+        tokens += read
+        near.append(float((found.astype(np.float64) @ vector).max()))
+    fused = of_passages(words[chosen], parts[chosen], np.array(near))
+    quoted = quotes(chosen, words, asked, material)
+    passages = [
+        Passage(material.passage(place), material.lines[quote], float(one), confidence(sure))
+        for place, one, (quote, sure) in zip(chosen, fused, quoted, strict=True)
+    ]
+    return _Found(tuple(passages[at] for at in best(fused, len(chosen))), tokens)
 
 
-def _scored(
-    passages: list[tuple[Line, ...]], asked: list[str], terms: Terms
-) -> tuple[Index, NDArray[np.float64], NDArray[np.float64]]:
-    """An index of the sentences, and BM25 of each passage as a whole [n] and of its best sentence [n]."""
-    index, sentences, firsts = Index(), Index(), []
-    for passage in passages:
-        firsts.append(len(sentences))
-        found = [terms(line.text) for line in passage]
-        index.add([term for one in found for term in one])
-        for one in found:
-            sentences.add(one)
-    return sentences, index.scores(asked), np.maximum.reduceat(sentences.scores(asked), firsts)
+def quotes(
+    chosen: Sequence[int], words: NDArray[np.float64], asked: evidence.Asked, material: Material
+) -> list[tuple[int, float]]:
+    """The sentence of each passage that answers best, and what speaks for it comes to."""
+    found = []
+    standing = evidence.Standing.of(chosen, words, asked, material)
+    for passage in chosen:
+        places = material.sayings(passage)
+        scores = [score(evidence.of_sentence(place, passage, asked, material, standing)) for place in places]
+        at = int(np.argmax(scores))
+        found.append((places[at], scores[at]))
+    return found
 
 
-def _candidates(
+def word_scores(asked: evidence.Asked, material: Material) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """BM25 of each passage as a whole [n] and of its best sentence [n], by the question's words and related ones."""
+    wanted = dict.fromkeys(asked.question.terms, 1.0)
+    related = list(asked.related.items())[:RELATED_WORDS]
+    for word, worth in related:
+        wanted.setdefault(word, RELATED_WEIGHT * worth / related[0][1])
+    firsts = [first for first, _ in material.passages]
+    return material.whole.scores(wanted), np.maximum.reduceat(material.parts.scores(wanted), firsts)
+
+
+def candidates(
     words: NDArray[np.float64],
     parts: NDArray[np.float64],
-    passages: list[tuple[Line, ...]],
-    vector: NDArray[np.float32],
+    asked: evidence.Asked,
+    material: Material,
+    vector: NDArray[np.float32] | None = None,
 ) -> list[int]:
-    """Places of the passages to be read again: the best by words, and by stored vectors where there are any."""
+    """Places of the passages to be read again: the best by words, those that define where that is asked, and the best
+    by stored vectors where there are any that the question's [dimensions] can be compared with."""
     chosen = best_apart(of_passages(words, parts, None), REREAD)
-    if passages[0][0].vector is not None and passages[0][0].vector.shape == vector.shape:
-        near = np.array(
-            [max(float(line.vector @ vector) for line in one if line.vector is not None) for one in passages]
-        )
+    chosen += evidence.defining(asked, material)[:DEFINING]
+    stored = material.lines[0].vector
+    if vector is not None and stored is not None and stored.shape == vector.shape:
+        near = np.array([_nearest(material.passage(place), vector) for place in range(len(words))])
         fused = of_passages(words, parts, near)
-        chosen = list(dict.fromkeys([*best_apart(fused, REREAD), *chosen[: REREAD // 2]]))
-    return chosen
+        chosen = [*best_apart(fused, REREAD), *chosen[: REREAD // 2], *chosen[REREAD:]]
+    return list(dict.fromkeys(chosen))
 
 
-def _reread(
-    passage: tuple[Line, ...],
-    vector: NDArray[np.float32],
-    rarity: Mapping[str, float],
-    reading: Reading,
-    terms: Terms,
-) -> _Reread:
-    texts = [line.text for line in passage]
-    found, tokens = vectors.vectors_together(reading.engine, reading.state(passage[0].doc_id), texts)
-    cosines = found.astype(np.float64) @ vector
-    held = [set(terms(text)) for text in texts]
-    shared = np.array([sum(weight for term, weight in rarity.items() if term in one) for one in held])
-    place = int(np.argmax(cosines + shared / max(float(shared.max()), 1e-9)))
-    sure = answer_confidence(float(shared[place]), sum(rarity.values()) - float(shared[place]))
-    return _Reread(float(cosines.max()), place, tokens, sure)
+def _nearest(lines: Sequence[Line], vector: NDArray[np.float32]) -> float:
+    return max(float(line.vector @ vector) for line in lines if line.vector is not None)
 
 
-def _passage(lines: tuple[Line, ...], read: _Reread, score: float) -> Passage:
-    return Passage(lines, lines[read.place], score, read.confidence)
+def _value(quote: Line, asked: evidence.Asked) -> Value | None:
+    """The stretch of a quote that is of the kind asked for and stands nearest behind, or else near, the words asked."""
+    span = evidence.nearest_value(quote.text, asked)
+    if span is None:
+        return None
+    start, end = span
+    return Value(quote.text[start:end], quote.char_start + start, quote.char_start + end)
+
+
+def _summary(question: str, material: Material, state_sha256: str) -> Answer:
+    """What a text is about, in sentences of its own."""
+    lens = Lens(material.find_terms, Query(), "0")
+    sentences = [Candidate(at, line.char_start, line.char_end, line.text) for at, line in enumerate(material.lines)]
+    chosen = Selection.empty(lens.query).seen(sentences, lens).choose(Budget(PASSAGES), lens)
+    lines = [material.lines[one.candidate.index] for one in chosen]
+    passages = tuple(Passage((line,), line, 0.0, 1.0) for line in lines)
+    return Answer(question, ANSWERED, SUMMARY, None, None, 1.0, passages, 0, state_sha256)

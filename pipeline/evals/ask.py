@@ -1,196 +1,145 @@
 """Asking what a text answers and what it does not: is an answer given, and is it the right one.
 
 Medical answers of MedQuAD, several put together as a text, asked the questions of these and of others that are left
-out, of the same diseases too; contracts of CUAD, asked for clauses that they have and have not; and facts put into
-WikiText-2, asked for them and for facts like them. The peer answers always, with the best sentence by BM25.
+out, of the same diseases too; contracts of CUAD, asked for clauses that they have and have not, by CUAD's descriptions
+and in the plain words of people; facts put into WikiText-2; meetings of QMSum and stories of SQuALITY, asked questions
+on others of their kind; lines `key: value` of the World Factbook, some of them taken out. The peer answers always, with
+the best sentence by BM25. The last rows are those of all sets, by what a question asks for. What is said goes by words,
+so nothing is read by the model.
 """
 
 from __future__ import annotations
 
+import json
 import random
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.answers.ask import Answer, Reading, ask
+from pipeline.answers.ask import ABSENT, ANSWERED, likeliest
 from pipeline.answers.lines import Line, lines_of_document
+from pipeline.answers.material import Material
+from pipeline.answers.questions import Question
 from pipeline.answers.search import search
 from pipeline.evals import Row, Table, read_jsonl
 from pipeline.evals.cuad_passages import questions
 from pipeline.in_memory import TextDocument
+from pipeline.metrics.asked import Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
 from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics.ranking import calibration_error
-from rwkv_runtime.engine import Engine
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
 
 NAME: Final = "ask"
-NEEDS: Final = ("labelled/medquad-qa.jsonl.xz", "labelled/cuad.jsonl.xz", "labelled/wikitext2-valid.txt")
-
-_TEXTS: Final = {"MedQuAD": 12, "CUAD": 12, "facts": 20}
-_DISEASES: Final = 5
-_LEFT_OUT: Final = 2
-_CLAUSES: Final = 5
-_LONGEST: Final = 60_000
-_SIZES: Final = (3_000, 12_000, 40_000)
-_OF: Final = re.compile(
-    r"(?:what (?:is|are) \(are\)|what causes|who is at risk for|how to (?:diagnose|prevent)|what is the outlook for|"
-    r"what are the (?:symptoms|treatments|complications|stages|genetic changes) (?:of|for|related to)|"
-    r"how many people are affected by|what research \(or clinical trials\) is being done for) (.+?)[ ?]*$",
-    re.IGNORECASE,
+NEEDS: Final = (
+    "labelled/medquad-qa.jsonl.xz",
+    "labelled/cuad.jsonl.xz",
+    "labelled/wikitext2-valid.txt",
+    "labelled/qmsum.jsonl",
+    "labelled/squality.jsonl",
+    "labelled/factbook-fields.jsonl",
 )
-Span = tuple[int, int]
 
-
-@dataclass(frozen=True)
-class Asked:
-    """A question and the spans of the text that answer it; none if it does not."""
-
-    question: str
-    spans: tuple[Span, ...]
-
-
-Item = tuple[str, tuple[Asked, ...]]
+_PLAIN: Final = Path(__file__).with_name("cuad_plain.json")
+_TEXTS: Final = {
+    "MedQuAD": 12,
+    "CUAD": 12,
+    "facts": 20,
+    "CUAD, plain words": 12,
+    "QMSum": 12,
+    "SQuALITY": 12,
+    "Factbook": 25,
+}
+_OURS: Final = "unspool"
+_PEER: Final = "BM25, always"
+_NOTES: Final = (
+    "false: of questions without an answer, those answered; missed: of those with one, those not answered",
+    "denied: of those with one, those said not to be in the text",
+    "right: of the answers given; quote: of those to questions that have one",
+    "SQuALITY: nobody marked what answers, so of its answers only those to questions without one are judged",
+)
 
 
 @dataclass(frozen=True)
 class Said:
-    """What came of a question: could it be answered, was it, rightly, and how sure the answer was."""
+    """What came of a question: could it be answered, was it, was that denied, rightly, and how sure the answer was.
 
+    `right` is None where nobody marked what answers.
+    """
+
+    kind: str
     answerable: bool
     answered: bool
-    right: bool
+    denied: bool
+    right: bool | None
     confidence: float
 
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
     """Of each set: wrong answers where there is none, questions left open that have one, answers that are right."""
-    engine = Engine(model, window=512, lanes=1)
-    draw = random.Random(0)
-    sets: Mapping[str, Iterator[Item]] = {
-        "MedQuAD": _medical(list(read_jsonl(folder / NEEDS[0])), draw),
-        "CUAD": _contracts(read_jsonl(folder / NEEDS[1]), draw),
-        "facts": _facts((folder / NEEDS[2]).read_text("utf-8"), draw),
-    }
-    rows, ours, count = [], [], 0
-    for name, items in sets.items():
-        kept: dict[str, list[Said]] = {"unspool": [], "BM25, always": []}
-        for _, (text, asked) in zip(range(min(limit or 99, _TEXTS[name])), items, strict=False):
-            for system, said in _said(text, asked, engine).items():
+    rows: list[Row] = []
+    ours: list[Said] = []
+    for name, items in _sets(folder, random.Random(0)).items():
+        kept: dict[str, list[Said]] = {_OURS: [], _PEER: []}
+        for text, asked in islice(items, min(limit or 99, _TEXTS[name])):
+            for system, said in _said(text, asked, model).items():
                 kept[system] += said
-        ours += kept["unspool"]
-        count += len(kept["unspool"])
+        ours += kept[_OURS]
         rows += [Row(f"{name}: {system}", _metrics(said)) for system, said in kept.items()]
-    error = calibration_error([one.confidence for one in ours], [one.right for one in ours])
-    notes = (
-        "false: of questions without an answer; missed: of those with one; right: of the answers given",
-        f"unspool: expected calibration error {error:.3f} over {count} questions",
-    )
-    return Table(NAME, f"{count} questions", tuple(rows), notes)
+    for kind in sorted({one.kind for one in ours}):
+        rows.append(Row(f"{kind}: {_OURS}", _metrics([one for one in ours if one.kind == kind])))
+    marked = [one for one in ours if one.right is not None]
+    error = calibration_error([one.confidence for one in marked], [bool(one.right) for one in marked])
+    note = f"unspool: expected calibration error {error:.3f} over {len(marked)} questions"
+    return Table(NAME, f"{len(ours)} questions", tuple(rows), (*_NOTES, note))
 
 
-def _said(text: str, asked: Sequence[Asked], engine: Engine) -> dict[str, list[Said]]:
+def _sets(folder: Path, draw: random.Random) -> Mapping[str, Iterator[Item]]:
+    medquad, cuad, wikitext, qmsum, squality, factbook = (folder / name for name in NEEDS)
+    described = {category: text.partition(". ")[2] for category, text in questions().items()}
+    plain = json.loads(_PLAIN.read_text("utf-8"))
+    return {
+        "MedQuAD": medical(list(read_jsonl(medquad)), draw),
+        "CUAD": contracts(read_jsonl(cuad), described, draw),
+        "facts": facts(wikitext.read_text("utf-8"), draw),
+        "CUAD, plain words": contracts(read_jsonl(cuad), plain, draw),
+        "QMSum": meetings(list(read_jsonl(qmsum)), draw),
+        "SQuALITY": stories(list(read_jsonl(squality)), draw),
+        "Factbook": countries(read_jsonl(factbook), draw),
+    }
+
+
+def _said(text: str, asked: Sequence[Asked], model: Model) -> dict[str, list[Said]]:
     document = TextDocument(text)
-    lines = list(lines_of_document(document, engine.model.tokenizer))
+    lines = list(lines_of_document(document, model.tokenizer))
     languages = {document.ref.doc_id: "en"}
-    found: dict[str, list[Said]] = {"unspool": [], "BM25, always": []}
+    material = Material.of(lines, languages)
+    found: dict[str, list[Said]] = {_OURS: [], _PEER: []}
     for one in asked:
-        answer = ask(lines, one.question, Reading(engine, {}), languages)
-        found["unspool"].append(_judged(answer, one.spans))
+        kind = Question.of(one.question, material.find_terms).kind
+        quote, sure, outcome = likeliest(material, one.question)
+        right = _touches(quote, one.spans)
+        found[_OURS].append(Said(kind, one.answerable, outcome == ANSWERED, outcome == ABSENT, right, sure))
         [hit] = search(lines, one.question, None, 1, languages)
-        right = _touches(hit.line, one.spans)
-        found["BM25, always"].append(Said(bool(one.spans), True, right, 1.0))
+        found[_PEER].append(Said(kind, one.answerable, True, False, _touches(hit.line, one.spans), 1.0))
     return found
 
 
-def _judged(answer: Answer, spans: Sequence[Span]) -> Said:
-    quote = max(answer.passages, key=lambda passage: passage.confidence).quote
-    return Said(bool(spans), answer.quote is not None, _touches(quote, spans), answer.confidence)
-
-
-def _touches(line: Line, spans: Sequence[Span]) -> bool:
+def _touches(line: Line, spans: Sequence[Span] | None) -> bool | None:
+    if spans is None:
+        return None
     return any(line.char_start < end and line.char_end > start for start, end in spans)
 
 
 def _metrics(said: Sequence[Said]) -> dict[str, Any]:
+    judged = [one for one in said if one.answered and one.right is not None]
     return {
         "false": estimate([100.0 * one.answered for one in said if not one.answerable]),
         "missed": estimate([100.0 * (not one.answered) for one in said if one.answerable]),
-        "right": estimate([100.0 * one.right for one in said if one.answered]),
+        "denied": estimate([100.0 * one.denied for one in said if one.answerable]),
+        "right": estimate([100.0 * bool(one.right) for one in judged]),
+        "quote": estimate([100.0 * bool(one.right) for one in judged if one.answerable]),
     }
-
-
-def _medical(rows: Sequence[Mapping[str, Any]], draw: random.Random) -> Iterator[Item]:
-    """Texts of answers about five diseases; one question of each is left out, and all of two other diseases."""
-    known: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in rows:
-        of = _OF.match(row["query"])
-        if of and row["answer"] not in known[of[1].lower()].values():
-            known[of[1].lower()][row["query"]] = row["answer"]
-    diseases = sorted(name for name, answers in known.items() if len(answers) > 2)
-    draw.shuffle(diseases)
-    for first in range(0, len(diseases) - _DISEASES - _LEFT_OUT + 1, _DISEASES + _LEFT_OUT):
-        inside = diseases[first : first + _DISEASES]
-        outside = diseases[first + _DISEASES : first + _DISEASES + _LEFT_OUT]
-        yield _medical_text([known[name] for name in inside], [known[name] for name in outside], draw)
-
-
-def _medical_text(
-    inside: Sequence[Mapping[str, str]], outside: Sequence[Mapping[str, str]], draw: random.Random
-) -> Item:
-    asked: list[tuple[str, str]] = []
-    parts: list[str] = []
-    for answers in inside:
-        questions_of = sorted(answers)
-        draw.shuffle(questions_of)
-        left_out, there, *others = questions_of
-        asked += [(left_out, ""), (there, answers[there])]
-        parts += [answers[question] for question in (there, *others)]
-    asked += [(sorted(answers)[0], "") for answers in outside]
-    draw.shuffle(parts)
-    text = "\n\n".join(parts)
-    spans = [((text.index(answer), text.index(answer) + len(answer)),) if answer else () for _, answer in asked]
-    return text, tuple(Asked(question, span) for (question, _), span in zip(asked, spans, strict=True))
-
-
-def _contracts(contracts: Iterator[Mapping[str, Any]], draw: random.Random) -> Iterator[Item]:
-    """Contracts that are not too long, each asked for five clauses that it has and five that it has not."""
-    wording = {category: text.partition(". ")[2] for category, text in questions().items()}
-    for contract in contracts:
-        if len(contract["text"]) > _LONGEST:
-            continue
-        marked = {
-            label["category"]: tuple((span["start"], span["end"]) for span in label["spans"])
-            for label in contract["labels"]
-            if label["spans"]
-        }
-        has = sorted(category for category in wording if category in marked)
-        lacks = sorted(category for category in wording if category not in marked)
-        chosen = [
-            *draw.sample(has, min(_CLAUSES, len(has))),
-            *draw.sample(lacks, min(_CLAUSES, len(lacks))),
-        ]
-        yield contract["text"], tuple(Asked(wording[one], marked.get(one, ())) for one in chosen)
-
-
-def _facts(text: str, draw: random.Random) -> Iterator[Item]:
-    """Texts with a fact in it, asked for it, for one of somebody else, and for something of which there is nothing."""
-    things, people = ("brass key", "silver compass", "red ledger"), ("Ines Grantham", "Dario Okonkwo", "Milo Vance")
-    while True:
-        (thing, other), (who, nobody) = draw.sample(things, 2), draw.sample(people, 2)
-        place = draw.choice(("Fennwick", "Ashcombe", "Duskmoor"))
-        size = min(draw.choice(_SIZES), len(text))
-        begin = draw.randrange(len(text) - size + 1)
-        hay = text[begin : begin + size]
-        at = hay.rfind("\n", 0, draw.randrange(1, size)) + 1
-        fact = f"The {thing} of {who} is kept in locker {draw.randint(100, 999)} at {place} station.\n"
-        asked = (
-            Asked(f"In which locker at {place} station is the {thing} of {who} kept?", ((at, at + len(fact)),)),
-            Asked(f"In which locker is the {other} of {nobody} kept?", ()),
-            Asked("Who signed the register of the harbour in that year?", ()),
-        )
-        yield hay[:at] + fact + hay[at:], asked

@@ -2,19 +2,16 @@
 
 Piecewise linear through measured points: of rules on one half of the contracts of CUAD (`unspool eval cuad-fields`
 gives the error on the other), of clauses with cues on contracts of its train split that their words were not taken from
-(`unspool eval cuad-clauses`); of other clauses a guess. Of answers a logistic function, fitted on 1,236 questions, a
-third of them answered by the text: MedQuAD's and CUAD's train splits and facts put into novels (`unspool eval ask`).
+(`unspool eval cuad-clauses`); of other clauses a guess.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
 RULE_POINTS: Final = ((0.0, 0.05), (0.15, 0.15), (0.3, 0.45), (0.45, 0.75), (0.6, 0.8), (0.9, 0.83))
-ANSWER_WEIGHTS: Final = (-5.41, 1.86, -0.43)
 CUED_POINTS: Final = (
     (0.0, 0.0), (0.05, 0.01), (0.1, 0.03), (0.14, 0.08), (0.18, 0.15), (0.22, 0.28), (0.27, 0.48), (0.34, 0.7),
     (0.41, 0.82), (0.57, 0.9),
@@ -31,13 +28,3 @@ def confidence(score: float, points: Sequence[tuple[float, float]] = RULE_POINTS
         return points[-1][1]
     (x0, y0), (x1, y1) = points[place - 1], points[place]
     return y0 + (y1 - y0) * (score - x0) / (x1 - x0)
-
-
-def answer_confidence(matched: float, missing: float) -> float:
-    """How often a quote answers that has so much of what a question's words tell, and lacks so much (sums of idf).
-
-    A quote that has all of two words is right less often than one that has all of eight.
-    """
-    constant, found, lacking = ANSWER_WEIGHTS
-    score = constant + found * math.log1p(max(matched, 0.0)) + lacking * math.log1p(max(missing, 0.0))
-    return 1 / (1 + math.exp(-score))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -64,6 +65,11 @@ class NativeMatrix:
     kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
     library: Library
 
+    @cached_property
+    def described(self) -> MatrixStruct:
+        """The matrix for the kernels."""
+        return described(self.kept)
+
     @property
     def precision(self) -> str:
         """How it is kept."""
@@ -93,14 +99,14 @@ class NativeMatrix:
         """Apply to [..., columns]."""
         if x.numel() > FEW_ROWS * self.columns:
             return self._many(x)
-        result = multiplied(self.library, self.kept, x)
+        result = multiplied(self.library, self, x)
         return result.to(x.dtype if x.dtype == self.activations else torch.float32)
 
     def _many(self, x: Tensor) -> Tensor:
-        if in_words(self.library, self.kept):
-            given = x.float() if described(self.kept).kind == KIND_FLOAT32 else x.bfloat16()
+        if in_words(self.library, self):
+            given = x.float() if self.described.kind == KIND_FLOAT32 else x.bfloat16()
             out = x.dtype if x.dtype == self.activations else torch.float32
-            return multiplied_many(self.library, self.kept, given, out)
+            return multiplied_many(self.library, self, given, out)
         return self.kept.by_blocks(x, self._unpacked) if isinstance(self.kept, Int4Matrix) else self.kept(x)
 
     def _unpacked(self, begin: int, end: int) -> Tensor:
@@ -133,6 +139,12 @@ class NativeInt8Matrix:
     def of(cls, matrix: Int8Matrix, library: Library) -> NativeInt8Matrix:
         """The same matrix."""
         return cls(matrix.weight, matrix.scales, matrix.weight.sum(dim=1, dtype=torch.int32), library)
+
+    @cached_property
+    def described(self) -> MatrixStruct:
+        """The matrix for the kernels."""
+        pointers = (self.weight.data_ptr(), self.scales.data_ptr(), self.sums.data_ptr())
+        return MatrixStruct(KIND_INT8, self.rows, self.columns, *pointers)
 
     @property
     def rows(self) -> int:
@@ -197,11 +209,8 @@ def multipliable(matrix: Matrix) -> bool:
 
 def described(matrix: Matrix) -> MatrixStruct:
     """A `multipliable` matrix for the kernels, valid as long as the matrix is."""
-    if isinstance(matrix, NativeMatrix):
-        return described(matrix.kept)
-    if isinstance(matrix, NativeInt8Matrix):
-        pointers = (matrix.weight.data_ptr(), matrix.scales.data_ptr(), matrix.sums.data_ptr())
-        return MatrixStruct(KIND_INT8, matrix.rows, matrix.columns, *pointers)
+    if isinstance(matrix, NativeMatrix | NativeInt8Matrix):
+        return matrix.described
     if isinstance(matrix, Int4Matrix):
         pointers4 = (matrix.packed.data_ptr(), matrix.scales.data_ptr(), None)
         return MatrixStruct(KIND_INT4, matrix.rows, matrix.columns, *pointers4)

@@ -161,7 +161,39 @@ def test_what_is_not_in_the_document_is_not_known(project: Project) -> None:
     said = unspool("ask", str(document(project)), "How many crowns was Quentin Tremaine paid?")
 
     assert said.code == 0
-    assert said.out.startswith("Not known")
+    assert said.out.startswith("Not in this text")
+    assert unspool("ask", str(document(project)), "Where is it?", "--json").data["outcome"] == "absent"
+
+
+def test_what_may_answer_is_shown_as_unsure_and_is_no_answer(project: Project) -> None:
+    question = "Who keeps a silver key at Fennwick?"
+    said, shown = (unspool("ask", str(document(project)), question, *more) for more in (["--json"], []))
+
+    assert (said.data["outcome"], said.data["answer"], said.data["citation"]) == ("unsure", None, None)
+    assert said.data["passages"][0]["quote"] == KEY
+    assert shown.out.startswith("Not sure (confidence ") and KEY in shown.out
+
+
+def test_what_a_text_is_about_is_said_in_its_own_sentences_and_nothing_is_read(project: Project) -> None:
+    said = unspool("ask", str(document(project)), "What is this document about?", "--json").data
+
+    text = document(project).read_text("utf-8")
+    assert (said["outcome"], said["method"], said["citation"], said["tokens_read"]) == ("answered", "summary", None, 0)
+    assert said["answer"].split("\n") == [
+        text[one["char_start"] : one["char_end"]].replace("\n", " ") for one in said["passages"]
+    ]
+
+
+def test_a_value_of_the_kind_that_was_asked_for_has_its_own_place(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("Invoice No.: 2024-118\nInvoice date: 3 May 2024\nThe sum of it is the total: $216.00\n", "utf-8")
+    said = unspool("ask", str(note), "What is the invoice date?", "--json").data
+
+    value = said["value"]
+    assert (value["text"], said["answer"]) == ("3 May 2024", "Invoice date: 3 May 2024")
+    assert note.read_text("utf-8")[value["char_start"] : value["char_end"]] == value["text"]
+    shown = unspool("ask", str(note), "What is the invoice date?").out
+    assert "\nWhat was asked for: 3 May 2024\nA quote from [1]" in shown
 
 
 def test_a_text_of_one_passage_is_asked_as_a_long_one_is(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.recall import CHOICES, Grid, Recall, measure
 from rwkv_runtime.engine import Engine, Fed, Feed
 from tests.rwkv_runtime.tiny import ByteTokenizer
 
-GRID = Grid((1, 4), (100, 800), 6)
+GRID = Grid((1, 4), (100, 800), 6, anew=400)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def share(recall: Recall, mode: str, distance: int) -> list[float]:
 def test_a_model_that_forgets_nothing_knows_everything() -> None:
     recall = recalled(1_000_000)
 
-    assert {cell.value for cell in recall.cells} == {100.0}
+    assert {cell.value for cell in recall.cells if cell.mode not in ("by section", "primed anew")} == {100.0}
     assert recall.horizon("state") == recall.horizon("read again") == 800
 
 
@@ -73,10 +73,25 @@ def test_a_model_that_forgets_is_told_apart_by_distance_and_saved_by_reading_aga
     assert recall.horizon("state") == 100
 
 
+@pytest.mark.parametrize("policy", ["by section", "primed anew"])
+def test_a_state_that_was_begun_anew_knows_nothing_of_what_stood_before(policy: str) -> None:
+    recall = recalled(1_000_000)
+
+    assert min(share(recall, policy, 100)) == 100
+    assert max(share(recall, policy, 800)) <= 60
+    assert recall.horizon(policy) == 100
+
+
+def test_a_state_that_is_primed_anew_knows_what_was_read_again() -> None:
+    near = measure(cast(Engine, Rememberer(1_000_000)), Grid((1,), (150,), 4, anew=100))
+
+    assert (share(near, "primed anew", 150), max(share(near, "by section", 150)) < 100) == ([100.0], True)
+
+
 def test_every_cell_of_the_grid_is_there_once_with_its_interval() -> None:
     recall = recalled(50)
 
-    assert len(recall.cells) == len({(cell.facts, cell.distance, cell.mode) for cell in recall.cells}) == 12
+    assert len(recall.cells) == len({(cell.facts, cell.distance, cell.mode) for cell in recall.cells}) == 20
     assert all(cell.low <= cell.value <= cell.high for cell in recall.cells)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.retrieval.terms import terms_of
-from pipeline.salience import length_prior, signals, words_in
+from pipeline.salience import length_prior, letters_in, signals, words_in
 
 TERMS = terms_of("en")
 
@@ -62,3 +64,8 @@ def test_the_ends_of_a_text_count_more_than_its_middle() -> None:
 
     assert found.place.argmin() == 4
     assert found.place[0] == found.place[8] == pytest.approx(1.0)
+
+
+@given(text=st.text(max_size=60))
+def test_letters_are_those_that_python_calls_so(text: str) -> None:
+    assert letters_in(text) == sum(character.isalpha() for character in text)

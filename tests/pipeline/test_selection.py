@@ -226,3 +226,9 @@ def test_a_selection_is_a_value() -> None:
     before.choose(Budget(3), lens)
 
     assert to_json(before.to_value()) == stored
+
+
+def test_counts_that_an_earlier_version_has_stored_as_pairs_are_read() -> None:
+    now = select(text(30, 1), [30], LENS)
+    pairs = {name: [list(pair) for pair in getattr(now, name).items()] for name in ("frequency", "names")}
+    assert Selection.from_value(now.to_value() | pairs).to_value() == now.to_value()

@@ -14,7 +14,6 @@ namespace unspool {
 namespace UNSPOOL_ISA {
 
 constexpr int64_t ROWS_OF_A_PRODUCT = 32;
-constexpr int64_t FETCHED_AHEAD = 4;  // tiles of rows
 
 #if defined(__AVX512F__)
 // The sums of the lanes of four vectors, within each 128 bits: (0 + 2) + (1 + 3).
@@ -163,7 +162,9 @@ struct Floats {
     const Matrix& matrix;
     const float* x;
 
-    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 4 * matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const {
+        fetch(matrix.weight, row, count, 4 * matrix.columns);
+    }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -177,7 +178,9 @@ struct Shorts {
     const Matrix& matrix;
     const ShortInput* x;
 
-    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, 2 * matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const {
+        fetch(matrix.weight, row, count, 2 * matrix.columns);
+    }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -194,7 +197,9 @@ struct Steps {
     const uint8_t* x;
     const float* sizes;  // of a step of each vector
 
-    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const {
+        fetch(matrix.weight, row, count, matrix.columns);
+    }
 
     template <int R, int N>
     void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
@@ -213,10 +218,12 @@ struct Groups {
     const Matrix& matrix;
     const VectorInGroups* x;
 
-    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const { fetch(matrix.weight, row, count, matrix.columns / 2); }
+    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const {
+        fetch(matrix.weight, row, count, matrix.columns / 2);
+    }
 
     template <int R, int N>
-    void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
+    inline __attribute__((always_inline)) void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
         const uint8_t* packed = static_cast<const uint8_t*>(matrix.weight);
         if constexpr (R == 4) {
             const RowOfInt4 rows[4] = {{packed, matrix.scales, row, matrix.columns},
@@ -232,7 +239,7 @@ struct Groups {
     }
 
     template <int R, int N>
-    void put(const RowOfInt4 (&rows)[R], int64_t lane, float (&y)[R][N]) const {
+    inline __attribute__((always_inline)) void put(const RowOfInt4 (&rows)[R], int64_t lane, float (&y)[R][N]) const {
         for (int n = 0; n < N; ++n) {
             float found[R];
             dots(rows, x[lane + n], matrix.columns, found);
@@ -261,14 +268,14 @@ struct Product {
     void stripe(int64_t begin, int64_t end, int64_t lane) const {
         int64_t row = begin;
         for (; row + R <= end; row += R) {
-            if (!lane) inputs.fetch_ahead(row + R * FETCHED_AHEAD, R);
+            if (N > 1 && !lane) inputs.fetch_ahead(row + R, R);
             tile<R, N>(row, lane);
         }
         for (; row < end; ++row) tile<1, N>(row, lane);
     }
 
     template <int R, int N>
-    void tile(int64_t row, int64_t lane) const {
+    inline __attribute__((always_inline)) void tile(int64_t row, int64_t lane) const {
         float found[R][N];
         inputs.template tile<R, N>(row, lane, found);
         for (int r = 0; r < R; ++r)

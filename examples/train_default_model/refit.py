@@ -1,0 +1,254 @@
+"""`python -m examples.train_default_model.refit --start MODEL --data DIR --out RUN`: a better head on the same network.
+
+The vector head of a model (static table, gate, maps) is fitted anew to the teacher's vectors; the network and its
+tokenizer stay as they are, so an hour on one core is enough. Every step writes files in OUT and is skipped where they
+stand: the same command again goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from examples.train_default_model.__main__ import log_line, stop_request
+from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
+from examples.train_default_model.corpus import read_excerpts
+from examples.train_default_model.evaluation_text import evaluation_texts
+from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, as_loaded
+from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
+from examples.train_default_model.heads import SentenceHead
+from examples.train_default_model.hidden import frozen_network, model_profile, read_parts, write_parts
+from examples.train_default_model.overlap import EvaluationText, WordHasher
+from examples.train_default_model.pool import Pool, joined_pools, read_pool
+from examples.train_default_model.prepare import (
+    EXCERPTS,
+    ROTATION,
+    TOKENIZER,
+    Embed,
+    prepare_targets,
+    prepare_text,
+    shard_paths,
+)
+from examples.train_default_model.profiles import HEAD_PROFILES, HeadProfile
+from examples.train_default_model.reference import reference_values
+from examples.train_default_model.shards import Floats, Sentence, write_shard
+from examples.train_default_model.static_table import VECTOR_LENGTH, bag, train_table
+from examples.train_default_model.teacher import MiniLM
+from rwkv_runtime.errors import RwkvError
+from rwkv_runtime.identity import find
+from rwkv_runtime.tokenizers.bpe import BpeTokenizer
+from rwkv_runtime.weights.row_scaled import SUFFIX, split
+
+ALONE_TEXTS = "alone.json"
+ALONE_PER_FILE = 10_000
+STATIC_TABLE = "static.npy"
+HEAD_PREFIX = "embed_head."
+SCALED = ("static.weight", "w_mean.weight", "w_last.weight")
+SCALE_SAMPLE = 1024
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the steps whose files are missing; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="refit", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--start", default="default", help="the model whose network stays: a folder, or default")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/text and train/pairs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for prepared data, checkpoints, log, weights")
+    parser.add_argument(
+        "--prepared",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="OUT/data of earlier trainings, whose shards to use as well",
+    )
+    parser.add_argument("--profile", choices=sorted(HEAD_PROFILES), default="head")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        profile = HEAD_PROFILES[options.profile]
+        refit(options.start, options.data, options.out, profile, teacher(), options.prepared, stop_request())
+    except (FileNotFoundError, ImportError, RuntimeError, RwkvError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def refit(
+    start: str,
+    data: Path,
+    out: Path,
+    profile: HeadProfile,
+    embed: Embed,
+    others: Sequence[Path] = (),
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """All steps, from the data folder to OUT/model, which is not written if `until` ends the fit early.
+
+    `others` are folders that were prepared before, for other models; what the teacher said there is learned as well.
+
+    Raises RuntimeError if the model is no RWKV-7 with a head such as the shipped one's.
+    """
+    weights = find(start).weights_path
+    tensors = as_loaded(load_file(weights))
+    network = frozen_network(tensors)
+    prepare(weights, tensors, data, out / "data", profile, embed)
+    pool = read_all(out / "data", others)
+    write_parts(out / "hidden", network, pool, profile, log_line)
+    begun = evened_start(network.embed_head, pool)
+    with_table = begun | {"static.weight": table_fitted_alone(begun, out / STATIC_TABLE, pool, profile)}
+    network.embed_head.load_state_dict(with_table)
+    fit = HeadFit(network.embed_head.requires_grad_(), read_parts(out / "hidden"), pool.targets, profile)
+    if (out / CHECKPOINT).exists():
+        fit.restore(out / CHECKPOINT)
+        log_line(f"going on from step {fit.step}")
+    fit.run(out, until)
+    if fit.step == profile.steps:
+        head = averaged((begun, with_table, fit.head.state_dict()), profile.shares)
+        export(weights, head, out / "model", fit.step)
+
+
+def prepare(
+    weights: Path, tensors: Mapping[str, Tensor], data: Path, folder: Path, profile: HeadProfile, embed: Embed
+) -> None:
+    """Text, the teacher's vectors of sentences, and those of texts that stand alone, with the model's own tokenizer.
+
+    The vectors stay in the space of the model: its rotation is taken over.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)
+    np.save(folder / ROTATION, tensors[ROTATION_NAME].numpy())
+    prepare_text(data, folder, profile.data, log_line)
+    prepare_targets(folder, profile.data, embed, log_line)
+    if not (folder / ALONE_TEXTS).exists():
+        _write_alone_texts(data, folder, profile)
+    _write_alone_shards(folder, embed)
+
+
+def teacher() -> Embed:
+    """The installed teacher, loaded when it is first asked."""
+    loaded: list[Embed] = []
+
+    def embed(texts: Sequence[str]) -> Floats:
+        if not loaded:
+            loaded.append(MiniLM().vectors)
+        return loaded[0](texts)
+
+    return embed
+
+
+def read_all(folder: Path, others: Sequence[Path] = ()) -> Pool:
+    """Everything that the teacher was asked for, here and in other prepared folders, whatever their tokenizers."""
+    tokenizer, rotation = BpeTokenizer.from_file(folder / TOKENIZER), np.load(folder / ROTATION)
+    alone = read_pool(sorted(folder.glob("alone-*.parquet")), tokenizer, rotation)
+    pool = joined_pools(read_pool(shard_paths(folder), tokenizer, rotation), replace(alone, documents=()))
+    for other in others:
+        before = BpeTokenizer.from_file(other / TOKENIZER)
+        pool = joined_pools(pool, read_pool(shard_paths(other), tokenizer, rotation, before))
+    return pool
+
+
+def evened_start(head: SentenceHead, pool: Pool) -> dict[str, Tensor]:
+    """The head's parameters, table and maps scaled so that vectors from the table have a mean length of 8.
+
+    The vectors' directions stay as they are; what is fitted has the same scale, so the two can be averaged.
+    """
+    sample = [tokens for tokens, _ in pool.alone[:SCALE_SAMPLE]]
+    factor = VECTOR_LENGTH / bag(head.static.weight, sample).norm(dim=-1).mean()
+    return {name: one * factor if name in SCALED else one.clone() for name, one in head.state_dict().items()}
+
+
+def table_fitted_alone(begun: Mapping[str, Tensor], path: Path, pool: Pool, profile: HeadProfile) -> Tensor:
+    """A static table fitted without the network, from the one that there is; kept in a file."""
+    if not path.exists():
+        table = begun["static.weight"].numpy()
+        rate = profile.first_table_rate
+        np.save(path, train_table(table, pool, profile.table_steps, profile.batch, learning_rate=rate))
+    return torch.from_numpy(np.load(path))
+
+
+def averaged(heads: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of heads that have one scale: what is good on the texts fitted on, and on others.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022.
+    """
+    return {
+        name: sum((share * head[name] for share, head in zip(shares, heads, strict=True)), torch.zeros(()))
+        for name in heads[0]
+    }
+
+
+def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
+    """Write the model with another head: weights in the types that they had, tokenizer, values to test against."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(weights)
+    for name, tensor in ((HEAD_PREFIX + name, tensor) for name, tensor in head.items()):
+        if name + SUFFIX in tensors:
+            tensors[name], tensors[name + SUFFIX] = split(tensor)
+        else:
+            tensors[name] = tensor.to(tensors[name].dtype).contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)
+    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
+    loaded = as_loaded(tensors)
+    save_file(reference_values(loaded, model_profile(loaded), tokenizer), folder / REFERENCE)
+    described = json.loads(weights.with_name(CONFIG).read_text("utf-8"))
+    described["head"] = {"fitted on the network of": _sha256(weights), "steps": steps}
+    described["sha256"] = {name: _sha256(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
+    (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
+
+
+def _write_alone_texts(data: Path, folder: Path, profile: HeadProfile) -> None:
+    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
+    evaluation = EvaluationText(WordHasher(), evaluation_texts(data))
+    passages = [part for one in read_excerpts(folder / EXCERPTS) if not one.held_out for part in one.passages]
+    found: dict[str, Any] = {
+        "sets": [{"file": one.file, "licence": one.licence} for one in PAIR_SETS],
+        "texts": list(
+            chain(
+                pair_texts(data, evaluation),
+                split_words(passages, tokenizer.encode, profile.words),
+                phrases(passages, profile.phrases),
+            )
+        ),
+    }
+    temporary = folder / f"{ALONE_TEXTS}.tmp"
+    temporary.write_text(json.dumps(found, ensure_ascii=False, indent=0), "utf-8")
+    temporary.replace(folder / ALONE_TEXTS)
+    log_line(f"{ALONE_TEXTS}: {len(found['texts']):,} texts")
+
+
+def _write_alone_shards(folder: Path, embed: Embed) -> None:
+    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
+    texts: list[str] = json.loads((folder / ALONE_TEXTS).read_text("utf-8"))["texts"]
+    for number, begin in enumerate(range(0, len(texts), ALONE_PER_FILE)):
+        path = folder / f"alone-{number:03d}.parquet"
+        if not path.exists():
+            write_shard(path, _single_sentences(texts[begin : begin + ALONE_PER_FILE], tokenizer, embed))
+            log_line(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _single_sentences(texts: Sequence[str], tokenizer: BpeTokenizer, embed: Embed) -> Iterator[list[Sentence]]:
+    for text, target in zip(texts, embed(texts), strict=True):
+        yield [Sentence(np.array(tokenizer.encode(" " + text), np.uint16), target=target)]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,46 @@
+"""How well a model foresees text: bits for each byte of texts of several kinds, each read from its beginning."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from pipeline.evals import EvalError, Row, Table
+from pipeline.metrics.bootstrap import estimate
+from pipeline.metrics.held_out import KINDS, stretches
+
+if TYPE_CHECKING:
+    from rwkv_runtime.model import Model
+
+NAME: Final = "bits"
+NEEDS: Final = ("books/en",)
+
+_WINDOW: Final = 512
+
+
+def run(folder: Path, model: Model, limit: int | None) -> Table:
+    """Bits per byte of all stretches, and of those of each kind; the first token of each is given."""
+    read = [(one.kind, _bits_per_byte(model, one.text)) for one in stretches(folder, limit)]
+    if not read:
+        raise EvalError(f"{folder / NEEDS[0]}: has no English text; take it from its source again")
+    groups = {"all": [bits for _, bits in read]}
+    for kind in KINDS:
+        if of_kind := [bits for name, bits in read if name == kind]:
+            groups[kind] = of_kind
+    rows = tuple(Row(name, {"bits per byte": estimate(values)}) for name, values in groups.items())
+    return Table(NAME, f"{len(read)} stretches of 6,000 characters", rows, ("the mean over stretches",))
+
+
+def _bits_per_byte(model: Model, text: str) -> float:
+    tokens = model.tokenizer.encode(text)
+    state, nats = model.initial_state(), 0.0
+    for begin in range(0, len(tokens) - 1, _WINDOW):
+        window = tokens[begin : begin + _WINDOW + 1]
+        output = model.forward(window[:-1], state, logits="all")
+        assert output.logits is not None  # they were asked for
+        state = output.state
+        nats += float(torch.nn.functional.cross_entropy(output.logits, torch.tensor(window[1:]), reduction="sum"))
+    return nats / math.log(2) / sum(len(model.tokenizer.token_bytes(token)) for token in tokens[1:])

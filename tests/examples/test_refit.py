@@ -1,0 +1,273 @@
+"""A head fitted anew: on the network as it was, towards the teacher, and exactly again after a stop."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import rwkv_runtime
+from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
+from examples.train_default_model.corpus import Limits
+from examples.train_default_model.documents import is_permissive
+from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, stored_form
+from examples.train_default_model.head_fit import CHECKPOINT, LOG, HeadFit, vectors_of
+from examples.train_default_model.heads import SentenceHead
+from examples.train_default_model.hidden import Readings, frozen_network, read_parts
+from examples.train_default_model.model import Student
+from examples.train_default_model.overlap import EvaluationText, WordHasher
+from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
+from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
+from examples.train_default_model.refit import averaged, evened_start, main, read_all, refit
+from examples.train_default_model.refit import export as refit_export
+from examples.train_default_model.shards import Sentence, read_shard, write_shard
+from examples.train_default_model.static_table import bag
+from examples.train_default_model.vocabulary import train_tokenizer
+from examples.train_default_model.wkv import kernel
+from rwkv_runtime.tokenizers.bpe import BpeTokenizer
+from tests.examples.test_train_data import WORDS, fake_teacher, prose
+
+TINY = HEAD_PROFILES["tiny"]
+VOCABULARY = 400
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model whose parameters are random, those of its head too."""
+    folder = tmp_path_factory.mktemp("start")
+    tokenizer = train_tokenizer([prose(seed) for seed in range(20)], VOCABULARY, folder / TOKENIZER)
+    torch.manual_seed(0)
+    network = Student(PROFILES["tiny"].model, tokenizer.vocab_size, kernel("chunked"))
+    tensors = {name: (one + 0.1 * torch.randn(one.shape)).bfloat16() for name, one in network.state_dict().items()}
+    rotation, _ = torch.linalg.qr(torch.randn(384, 384))
+    save_file(tensors | {ROTATION_NAME: rotation.contiguous()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text('{"name": "small"}', "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents, and pairs one of which quotes an evaluation text."""
+    folder = tmp_path_factory.mktemp("collection")
+    for name in ("train/text", "train/pairs", "books"):
+        (folder / name).mkdir(parents=True)
+    (folder / "books" / "evaluated.txt").write_text(prose(1000), "utf-8")
+    sources = ("made", "invented")
+    rows = [{"id": f"d{n}", "src": sources[n % 2], "licence": "CC0 1.0", "text": prose(n)} for n in range(70)]
+    with pa.output_stream(folder / "train" / "text" / "perm-00.jsonl.zst", compression="zstd") as packed:
+        packed.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+    pairs = [{"query": f"What is {word}?", "positive": f"A {word} is a made word."} for word in WORDS[:20]]
+    pairs.append({"query": "What does it say?", "positive": prose(1000, 3)})
+    with lzma.open(folder / "train" / "pairs" / "glossary-openstax.jsonl.xz", "wt") as file:
+        file.writelines(json.dumps(pair) + "\n" for pair in pairs)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(start: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fitted")
+    refit(str(start), data, out, TINY, fake_teacher)
+    return out
+
+
+def test_the_network_is_the_one_it_started_from_and_the_head_another(start, fitted):
+    before, after = load_file(start / WEIGHTS), load_file(fitted / "model" / WEIGHTS)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"embed_head.{part}.weight" for part in ("static", "gate", "w_mean", "w_last")} | {
+        "embed_head.gate.bias"
+    }
+    assert (start / TOKENIZER).read_bytes() == (fitted / "model" / TOKENIZER).read_bytes()
+
+
+def test_the_runtime_gives_the_vectors_that_training_code_gives_in_float64(fitted):
+    model, wanted = rwkv_runtime.load(fitted / "model"), load_file(fitted / "model" / REFERENCE)
+    tokens, spans = wanted["doc_ids"].tolist(), wanted["doc_spans"].tolist()
+    head = model.embedding_head
+    assert head is not None
+    features = head.features(model.forward(tokens, model.initial_state()), tokens)
+    sums, last = np.stack([features[a:b].sum(0) for a, b in spans]), np.stack([features[b - 1] for _, b in spans])
+    found = head.finish(sums, last, np.array([b - a for a, b in spans]))
+    np.testing.assert_allclose(found, wanted["stream"].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [dict, stored_form])
+def test_a_head_is_stored_in_the_form_that_the_weights_have(start, tmp_path, form):
+    tensors = load_file(start / WEIGHTS)
+    rotation = tensors.pop(ROTATION_NAME)
+    for name in (TOKENIZER, CONFIG):
+        (tmp_path / name).write_bytes((start / name).read_bytes())
+    save_file(form(tensors) | {ROTATION_NAME: rotation}, tmp_path / WEIGHTS)
+    head = {name: 1.1 * one for name, one in frozen_network(load_file(start / WEIGHTS)).embed_head.state_dict().items()}
+    refit_export(tmp_path / WEIGHTS, head, tmp_path / "model", 1)
+    before, after = (load_file(folder / WEIGHTS) for folder in (tmp_path, tmp_path / "model"))
+    assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in before.items()}
+    found = rwkv_runtime.load(tmp_path / "model").embedding_head
+    assert found is not None
+    spread = head["static.weight"].abs().amax(1, keepdim=True)
+    assert ((found.static.float() - head["static.weight"]).abs() <= 0.01 * spread).all()
+    assert set(load_file(tmp_path / "model" / REFERENCE)) >= {"stream", "isolated", "prompt_logits"}
+
+
+def test_what_is_kept_of_a_span_read_alone_is_what_the_runtime_reads(start, fitted):
+    model, readings = rwkv_runtime.load(start), read_parts(fitted / "hidden")
+    head, alone = model.embedding_head, np.flatnonzero(readings.rows == 2)
+    assert head is not None and len(alone) > 5
+    for begin, end in readings.spans[alone[:5]]:
+        tokens = readings.tokens[begin:end].tolist()
+        features = head.features(model.forward(tokens, model.initial_state()), tokens)
+        np.testing.assert_allclose(readings.hidden[begin:end].numpy(), features[:, -64:], atol=0.1)
+
+
+def test_the_same_command_again_asks_nobody_and_makes_the_same_model(start, data, fitted):
+    made = (fitted / "model" / WEIGHTS).read_bytes()
+
+    def nobody(texts: object) -> np.ndarray:
+        raise AssertionError(texts)
+
+    refit(str(start), data, fitted, TINY, nobody)
+    assert (fitted / "model" / WEIGHTS).read_bytes() == made
+
+
+def test_where_sources_are_named_the_teacher_is_asked_for_their_passages_alone(start, data, tmp_path):
+    (tmp_path / TOKENIZER).write_bytes((start / TOKENIZER).read_bytes())
+    np.save(tmp_path / ROTATION, np.eye(384, dtype=np.float32))
+    profile = replace(TINY.data, sources=frozenset({"invented"}))
+    prepare_text(data, tmp_path, profile, print)
+    prepare_targets(tmp_path, profile, fake_teacher, print)
+    tokenizer = BpeTokenizer.from_file(tmp_path / TOKENIZER)
+    invented = "".join(prose(number) for number in range(1, 70, 2))
+    read = [document for path in shard_paths(tmp_path) for document in read_shard(path)]
+    assert len(read) > 5
+    assert all(tokenizer.decode(document[0].tokens.tolist()) in invented for document in read)
+
+
+def test_shards_of_an_earlier_preparation_are_read_with_the_tokens_of_this_model(start, data, fitted, tmp_path):
+    other = train_tokenizer([prose(seed) for seed in range(30, 40)], 330, tmp_path / TOKENIZER)
+    mine = BpeTokenizer.from_file(start / TOKENIZER)
+    sentences = ["Ran a mor. ", "Tele vise. "]
+    target = fake_teacher(sentences)
+    pieces = [
+        Sentence(np.array(other.encode(one), np.uint16), target=row) for one, row in zip(sentences, target, strict=True)
+    ]
+    write_shard(tmp_path / "shard-000.parquet", [pieces])
+
+    alone, both = read_all(fitted / "data"), read_all(fitted / "data", [tmp_path])
+    assert [mine.decode(piece.tokens.tolist()) for piece in both.documents[-1]] == sentences
+    rotation = load_file(start / WEIGHTS)[ROTATION_NAME].numpy()
+    for piece, row in zip(both.documents[-1], target, strict=True):
+        assert piece.target >= len(alone.targets)
+        np.testing.assert_allclose(both.targets[piece.target], row @ rotation, atol=0.01)
+    assert len(both.alone) == len(alone.alone) + 2
+
+
+def test_an_average_has_the_directions_of_the_heads_that_it_is_made_of(start, fitted):
+    network, pool = frozen_network(load_file(start / WEIGHTS)), read_all(fitted / "data")
+    head = network.embed_head
+    begun = evened_start(head, pool)
+    scaled = SentenceHead(len(head.static.weight), 64, 384)
+    scaled.load_state_dict(averaged((begun, begun, begun), (0.3, 0.3, 0.4)))
+    hidden, tokens = torch.randn(9, 64), torch.arange(9)
+    first, second = (vectors_of(one, hidden, tokens, np.array([4, 5])) for one in (head, scaled))
+    torch.testing.assert_close(*(torch.nn.functional.normalize(one, dim=-1) for one in (first, second)))
+    sample = bag(scaled.static.weight, [one for one, _ in pool.alone])
+    assert sample.norm(dim=-1).mean().item() == pytest.approx(8, rel=1e-3)
+
+
+def test_a_model_without_a_head_is_refused_in_one_line(start, data, tmp_path, capsys):
+    tensors = load_file(start / WEIGHTS)
+    (tmp_path / "headless").mkdir()
+    save_file({name: one for name, one in tensors.items() if "static" not in name}, tmp_path / "headless" / WEIGHTS)
+    (tmp_path / "headless" / TOKENIZER).write_bytes((start / TOKENIZER).read_bytes())
+    assert main(["--start", str(tmp_path / "headless"), "--data", str(data), "--out", str(tmp_path / "out")]) == 1
+    assert "has no tensor 'embed_head.static.weight'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def made_up() -> tuple[SentenceHead, Readings, np.ndarray]:
+    """A head, readings of 40 spans, and targets that a head can learn: a linear function of the first token's."""
+    torch.manual_seed(1)
+    head = SentenceHead(50, 16, 384)
+    torch.nn.init.normal_(head.static.weight, std=0.1)
+    torch.nn.init.normal_(head.gate.weight)
+    generator = np.random.default_rng(0)
+    ends = np.cumsum(generator.integers(1, 9, 40))
+    spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], 1)
+    tokens = torch.from_numpy(generator.integers(0, 50, ends[-1]))
+    readings = Readings(torch.randn(len(tokens), 16).half(), tokens, spans, np.arange(40), np.zeros(40, np.int64))
+    targets = generator.standard_normal((40, 384))
+    return head, readings, (targets / np.linalg.norm(targets, axis=1, keepdims=True)).astype(np.float16)
+
+
+def test_vectors_are_those_of_the_head_that_trains_with_the_network(made_up):
+    head, readings, _ = made_up
+    head.double()  # the other way takes differences of sums over all tokens
+    residual = torch.randn(1, len(readings.tokens), 16).double()
+    hidden = torch.nn.functional.layer_norm(residual[0], (16,), head.ln.weight, head.ln.bias)
+    rows = torch.cat([torch.zeros(40, 1, dtype=torch.long), torch.from_numpy(readings.spans)], 1)
+    wanted = head(residual, readings.tokens[None], rows)
+    found = vectors_of(head, hidden, readings.tokens, readings.spans[:, 1] - readings.spans[:, 0])
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_a_fit_comes_nearer_to_the_teacher_and_after_a_stop_goes_on_to_the_same_head(tmp_path, made_up):
+    head, readings, targets = made_up
+    begun = {name: one.clone() for name, one in head.state_dict().items()}
+
+    def fit() -> HeadFit:
+        head = SentenceHead(50, 16, 384)
+        head.load_state_dict(begun)
+        return HeadFit(head, readings, targets, TINY)
+
+    whole = fit()
+    first = whole.take_step()["cosine"]
+    whole.run(tmp_path)
+    assert json.loads((tmp_path / LOG).read_text().splitlines()[-1])["step"] == TINY.steps
+    assert whole.take_step()["cosine"] > first + 0.1
+
+    stopped = fit()
+    (tmp_path / "stopped").mkdir()
+    stopped.run(tmp_path / "stopped", until=lambda: stopped.step == 5)
+    resumed = fit()
+    resumed.restore(tmp_path / "stopped" / CHECKPOINT)
+    assert resumed.step == 5
+    resumed.run(tmp_path / "stopped")
+    whole.restore(tmp_path / CHECKPOINT)
+    for name, expected in whole.head.state_dict().items():
+        assert torch.equal(resumed.head.state_dict()[name], expected), name
+
+
+def test_a_network_that_is_read_for_a_head_is_not_trained(start):
+    network = frozen_network(load_file(start / WEIGHTS), "chunked")
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_pairs_are_of_permissive_sets_and_hold_no_evaluation_text(data):
+    assert all(is_permissive(one.licence) for one in PAIR_SETS)
+    found = list(pair_texts(data, EvaluationText(WordHasher(), [prose(1000)])))
+    assert f"What is {WORDS[0]}?" in found and "What does it say?" in found
+    assert len(found) == len(set(found)) == 41
+
+
+def test_words_that_have_a_token_of_their_own_are_not_asked_for():
+    text = "seldom " * 9 + "often " * 20 + "once "
+    assert split_words([text], lambda word: [1] if word == " often" else [1, 2], 5) == ["seldom"]
+
+
+def test_phrases_are_runs_of_words_of_the_text():
+    text = prose(3)
+    found = phrases([text], 6)
+    assert len(found) == 6 == len(set(found))
+    assert all(phrase in " ".join(text.split()) and 2 <= len(phrase.split()) <= 6 for phrase in found)
+
+
+def test_a_source_of_many_works_may_give_a_multiple():
+    limits = Limits(10, 100, 1000, {"novels": 3})
+    assert (limits.of_source("novels"), limits.of_source("manuals")) == (300, 100)
