@@ -17,7 +17,7 @@ Terms: TypeAlias = "Callable[[str], list[str]]"
 
 _RUN: Final = re.compile(r"[^\W_]+")
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
-_STEMMERS: Final = {
+STEMMERS: Final = {
     "ar": "arabic",
     "da": "danish",
     "de": "german",
@@ -35,6 +35,7 @@ _STEMMERS: Final = {
     "sv": "swedish",
     "tr": "turkish",
 }
+"""By language, the name that Snowball has for it."""
 _CACHED_WORDS: Final = 1 << 16
 
 _STOP: Final = (
@@ -49,7 +50,7 @@ STOP_WORDS: Final = frozenset(_STOP.split())
 @lru_cache(maxsize=32)
 def terms_of(language: str) -> Terms:
     """The function from text to terms for a language (`en`, `de`, …); words are whole where it has no stemmer here."""
-    name = _STEMMERS.get(language)
+    name = STEMMERS.get(language)
     stem = lru_cache(_CACHED_WORDS)(snowballstemmer.stemmer(name).stemWord) if name else _same
     stop = STOP_WORDS if language == "en" else frozenset()
 
