@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
+import pyarrow as pa
 from numpy.typing import NDArray
 
 import rwkv_runtime
@@ -100,8 +100,8 @@ def _items(folder: Path, draw: random.Random) -> Mapping[str, Iterator[sets.Item
 
 def _texts(folder: Path, source: str) -> Iterator[Mapping[str, Any]]:
     for path in sorted((folder / "text").glob("*.jsonl.zst")):
-        with path.open("rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed) as stream:
-            for line in io.TextIOWrapper(stream, "utf-8"):
+        with pa.input_stream(path, compression="zstd") as packed:
+            for line in io.TextIOWrapper(packed, "utf-8"):
                 if f'"src": "{source}"' in line[:200]:
                     yield json.loads(line)
 

@@ -1,6 +1,6 @@
 """What the pipeline costs beside the model: tokens a second of `unspool run` against bare `forward` on the same text.
 
-    python -m tests.bench.pipeline_overhead [--dtype fp32 bf16] [--characters 400000] [--rounds 3]
+    python -m tests.bench.pipeline_overhead [--model SOURCE] [--dtype fp32 bf16] [--characters 400000] [--rounds 3]
 
 The beginning of an example document is read by `forward`, window after window, and by the job of the quickstart
 (sentence vectors, summaries, kept states) in this process; the two take turns. A run is timed over a text and over a
@@ -30,7 +30,7 @@ TEXT = Path(__file__).parents[2] / "examples" / "documents" / "moby-dick.txt"
 PARTS = 5
 JOB = """version: 1
 name: overhead
-model: {{source: default, dtype: {dtype}}}
+model: {{source: {model}, dtype: {dtype}}}
 inputs:
   - {{path: text.txt}}
 tasks:
@@ -45,26 +45,31 @@ ray: {{cpus: 1}}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Tokens a second of a whole run against the model alone.")
+    parser.add_argument("--model", default="default")
     parser.add_argument("--dtype", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--characters", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text = TEXT.read_text("utf-8")[: arguments.characters]
-    found = {dtype: compared(text, dtype, arguments.rounds) for dtype in arguments.dtype}
-    print(json.dumps({**facts("pipeline_overhead", arguments.rounds), "characters": len(text), **found}))
+    source = arguments.model
+    found = {dtype: compared(text, source, dtype, arguments.rounds) for dtype in arguments.dtype}
+    told = {"model": Path(source).name, "characters": len(text)}
+    print(json.dumps({**facts("pipeline_overhead", arguments.rounds), **told, **found}))
     return 0
 
 
-def compared(text: str, dtype: str, rounds: int) -> dict[str, Any]:
+def compared(text: str, source: str, dtype: str, rounds: int) -> dict[str, Any]:
     """Tokens a second of `forward`, of what a run adds for more text, and of the whole run."""
-    model = rwkv_runtime.load(dtype=dtype)
+    model = rwkv_runtime.load(source, dtype=dtype)
     short = text[: len(text) // PARTS]
     tokens = [model.tokenizer.encode(one) for one in (text, short)]
     taken: dict[str, list[float]] = {"forward": [], "more text": [], "whole run": []}
     for number in range(rounds + 1):
         alone = seconds_alone(model, tokens[0])
-        whole, part = (seconds_of_a_run(one, dtype, len(ids)) for one, ids in zip((text, short), tokens, strict=True))
+        whole, part = (
+            seconds_of_a_run(one, source, dtype, len(ids)) for one, ids in zip((text, short), tokens, strict=True)
+        )
         if number:  # the round before the first warms up
             more = (whole - part) / (len(tokens[0]) - len(tokens[1])) * len(tokens[0])
             for name, seconds in zip(taken, (alone, more, whole), strict=True):
@@ -85,12 +90,12 @@ def seconds_alone(model: Model, tokens: list[int]) -> float:
     return time.process_time() - started
 
 
-def seconds_of_a_run(text: str, dtype: str, tokens: int) -> float:
+def seconds_of_a_run(text: str, source: str, dtype: str, tokens: int) -> float:
     """Processor time of a job over the text, in this process. Raises RuntimeError if it has not read every token."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "text.txt").write_text(text, "utf-8")
         job = Path(folder) / "job.yaml"
-        job.write_text(JOB.format(dtype=dtype), "utf-8")
+        job.write_text(JOB.format(model=source, dtype=dtype), "utf-8")
         started = time.process_time()
         result = run_job(job)
         seconds = time.process_time() - started

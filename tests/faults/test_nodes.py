@@ -42,7 +42,7 @@ def test_a_worker_that_no_node_has_room_for_stops_the_job_in_one_line(tmp_path: 
 def test_a_job_during_which_one_node_is_killed_and_one_stopped_gives_the_bytes_of_an_undisturbed_one(
     tmp_path: Path, nodes: Nodes
 ) -> None:
-    job = project(tmp_path / "project", 400)
+    job = project(tmp_path / "project", 1500)
     assert job.run("-o", str(tmp_path / "golden"), "-j", "0").code == 0
     expected = contents(tmp_path / "golden" / "output") | contents(tmp_path / "golden" / "states")
 

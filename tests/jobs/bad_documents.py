@@ -356,8 +356,9 @@ PDFS = [
     Case(
         "D14 a million operators",
         "d14.pdf",
-        lambda: pdf([[]], b"BT /F1 1 Tf " + b"(A)Tj" * 1_100_000),
-        "bomb|parse_timeout|parse_memory",
+        lambda: pdf([[]], b"q Q " * 1_100_000 + b"BT /F1 12 Tf 72 720 Td (Text behind them.) Tj ET"),
+        f"{OK}|bomb|parse_timeout|parse_memory",
+        text="Text behind them.",
     ),
     Case("D15 a map of four billion letters", "d15a.pdf", huge_unicode_map, text="Text all the same."),
     Case("D15 forms that draw themselves", "d15b.pdf", nested_forms, text="Text beside it."),
