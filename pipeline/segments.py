@@ -203,9 +203,7 @@ class Segmenter:
         count = self._options.window + 1
         if len(self._pending) < count:
             return False
-        *ends, behind = list(accumulate((size for _, size in islice(self._pending, count)), initial=self._bytes_out))[
-            1:
-        ]
+        _, *ends, behind = accumulate((size for _, size in islice(self._pending, count)), initial=self._bytes_out)
         known = self._sectioning.held_behind
         return (known is None or behind <= known) and not self._last_is_open(ends)
 

@@ -48,7 +48,7 @@ def export(out: Path, profile: Profile) -> list[Path]:
     save_file(reference_values(as_loaded(tensors), profile.model, tokenizer), folder / REFERENCE)
     written = [folder / name for name in (WEIGHTS, TOKENIZER, REFERENCE)]
     described = configuration(profile, tokenizer.vocab_size, held["step"])
-    described["sha256"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
+    described["sha256"] = {path.name: sha256_of(path) for path in written}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
     return [*written, folder / HEADS, folder / CONFIG]
 
@@ -62,6 +62,11 @@ def stored_form(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             stored[name] = tensor.to(torch.bfloat16).contiguous()
     return stored
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex, as config.json has it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def as_loaded(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

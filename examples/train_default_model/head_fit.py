@@ -21,11 +21,11 @@ from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings
 from examples.train_default_model.losses import vector_loss
 from examples.train_default_model.profiles import HeadProfile
+from examples.train_default_model.train import Averages
 
 CHECKPOINT = "head.pt"
 LOG = "head.jsonl"
 REPORT_EVERY = 50
-SMOOTHING = 0.95
 LOWEST_RATE = 0.02
 
 
@@ -62,15 +62,13 @@ class HeadFit:
             {"params": maps, "peak": profile.map_rate},
         ]
         self._optimizer = torch.optim.Adam(groups, lr=profile.table_rate, fused=True)
-        self._averages: dict[str, float] = {}
+        self._averages = Averages()
 
     def run(self, folder: Path, until: Callable[[], bool] = lambda: False) -> None:
         """Step to the end of the schedule or until `until` says so, with reports and checkpoints in `folder`."""
         began = saved = time.monotonic()
         while self.step < self.profile.steps and not until():
-            for name, value in self.take_step().items():
-                before = self._averages.get(name, value)
-                self._averages[name] = SMOOTHING * before + (1 - SMOOTHING) * value
+            self._averages.add(self.take_step())
             now = time.monotonic()
             if self.step % REPORT_EVERY == 0 or self.step == self.profile.steps:
                 self._report(folder / LOG, now - began)
@@ -105,7 +103,7 @@ class HeadFit:
         held = {
             "head": self.head.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "averages": self._averages,
+            "averages": self._averages.values,
             "step": self.step,
         }
         temporary = path.with_suffix(".tmp")
@@ -117,9 +115,9 @@ class HeadFit:
         held = torch.load(path, weights_only=False)
         self.head.load_state_dict(held["head"])
         self._optimizer.load_state_dict(held["optimizer"])
-        self._averages, self.step = dict(held["averages"]), held["step"]
+        self._averages, self.step = Averages(dict(held["averages"])), held["step"]
 
     def _report(self, path: Path, seconds: float) -> None:
-        rounded = {name: round(value, 4) for name, value in self._averages.items()}
+        rounded = {name: round(value, 4) for name, value in self._averages.values.items()}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": self.step, "seconds": round(seconds, 1)} | rounded) + "\n")

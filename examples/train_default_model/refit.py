@@ -8,7 +8,6 @@ stand: the same command again goes on after a stop.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from examples.train_default_model.__main__ import log_line, stop_request
 from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
 from examples.train_default_model.corpus import read_excerpts
 from examples.train_default_model.evaluation_text import evaluation_texts
-from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, as_loaded
+from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, as_loaded, sha256_of
 from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import frozen_network, model_profile, read_parts, write_parts
@@ -45,6 +44,7 @@ from examples.train_default_model.prepare import (
 )
 from examples.train_default_model.profiles import HEAD_PROFILES, HeadProfile
 from examples.train_default_model.reference import reference_values
+from examples.train_default_model.session import STATIC_TABLE
 from examples.train_default_model.shards import Floats, Sentence, write_shard
 from examples.train_default_model.static_table import VECTOR_LENGTH, bag, train_table
 from examples.train_default_model.teacher import MiniLM
@@ -55,7 +55,6 @@ from rwkv_runtime.weights.row_scaled import SUFFIX, split
 
 ALONE_TEXTS = "alone.json"
 ALONE_PER_FILE = 10_000
-STATIC_TABLE = "static.npy"
 HEAD_PREFIX = "embed_head."
 SCALED = ("static.weight", "w_mean.weight", "w_last.weight")
 SCALE_SAMPLE = 1024
@@ -206,8 +205,8 @@ def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) 
     loaded = as_loaded(tensors)
     save_file(reference_values(loaded, model_profile(loaded), tokenizer), folder / REFERENCE)
     described = json.loads(weights.with_name(CONFIG).read_text("utf-8"))
-    described["head"] = {"fitted on the network of": _sha256(weights), "steps": steps}
-    described["sha256"] = {name: _sha256(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
+    described["head"] = {"fitted on the network of": sha256_of(weights), "steps": steps}
+    described["sha256"] = {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
 
 
@@ -244,10 +243,6 @@ def _write_alone_shards(folder: Path, embed: Embed) -> None:
 def _single_sentences(texts: Sequence[str], tokenizer: BpeTokenizer, embed: Embed) -> Iterator[list[Sentence]]:
     for text, target in zip(texts, embed(texts), strict=True):
         yield [Sentence(np.array(tokenizer.encode(" " + text), np.uint16), target=target)]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

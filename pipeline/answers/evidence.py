@@ -215,12 +215,13 @@ def of_sentence(place: int, passage: int, asked: Asked, material: Material, stan
     """What speaks for a sentence [features]: the `place`-th, in the `passage`-th passage."""
     line, question = material.lines[place], asked.question
     own, near = _held(place, passage, material)
+    covered, head = asked.matched(own) / asked.total, asked.share(own, asked.head)
     return np.array(
         (
             1.0,
-            *_words(own, near, asked, standing),
-            *_parts(place, own, near, asked, material),
-            *_kind(line.text, asked.share(own, asked.head), asked, material.find_terms),
+            *_words(covered, near, asked, standing),
+            *_parts(place, own, near, head, asked, material),
+            *_kind(line.text, head, asked, material.find_terms),
             max(key_share(line.text, asked, material.find_terms), _key_above(place, asked, material)),
             standing.lead[passage],
             standing.score[passage],
@@ -240,9 +241,8 @@ def _held(place: int, passage: int, material: Material) -> tuple[frozenset[str],
     return own, own.union(*material.terms[max(first - 1, 0) : last + 1])
 
 
-def _words(own: frozenset[str], near: frozenset[str], asked: Asked, standing: Standing) -> tuple[float, ...]:
+def _words(covered: float, near: frozenset[str], asked: Asked, standing: Standing) -> tuple[float, ...]:
     """From `told` to `unnamed`."""
-    covered = asked.matched(own) / asked.total
     return (
         math.log1p(covered * asked.total),
         math.log1p((1 - covered) * asked.total),
@@ -256,16 +256,17 @@ def _words(own: frozenset[str], near: frozenset[str], asked: Asked, standing: St
 
 
 def _parts(
-    place: int, own: frozenset[str], near: frozenset[str], asked: Asked, material: Material
+    place: int, own: frozenset[str], near: frozenset[str], head: float, asked: Asked, material: Material
 ) -> tuple[float, ...]:
     """From `head` to `related and tail`."""
-    head, tail_near, related = asked.share(own, asked.head), asked.share(near, asked.tail), asked.likeness(own)
+    tail = asked.tail
+    tail_near, related = asked.share(near, tail), asked.likeness(own)
     return (
         head,
         max(head, min(related, 1.0)),
-        asked.share(own, asked.tail),
+        asked.share(own, tail),
         tail_near,
-        _tail_before(place, asked, material),
+        _tail_before(place, tail, material),
         head * tail_near,
         related,
         asked.likeness(near),
@@ -290,10 +291,10 @@ def _kind(text: str, head: float, asked: Asked, terms: Terms) -> tuple[float, ..
     )
 
 
-def _tail_before(place: int, asked: Asked, material: Material) -> float:
+def _tail_before(place: int, tail: Mapping[str, float], material: Material) -> float:
     """How near the last sentence is, up to this one, that has most of what is asked of: 1 if it is this one."""
     for distance in range(min(_REACH, place + 1)):
-        if asked.share(material.terms[place - distance], asked.tail) >= _MOST:
+        if Asked.share(material.terms[place - distance], tail) >= _MOST:
             return 1 / (1 + distance / _FADING)
     return 0.0
 
