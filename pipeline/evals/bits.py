@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import torch
-
 from pipeline.evals import EvalError, Row, Table
 from pipeline.metrics.bootstrap import estimate
+from pipeline.metrics.foresight import bits_per_byte
 from pipeline.metrics.held_out import KINDS, stretches
 
 if TYPE_CHECKING:
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "bits"
 NEEDS: Final = ("books/en",)
-
-_WINDOW: Final = 512
 
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
@@ -36,11 +32,5 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 
 def _bits_per_byte(model: Model, text: str) -> float:
     tokens = model.tokenizer.encode(text)
-    state, nats = model.initial_state(), 0.0
-    for begin in range(0, len(tokens) - 1, _WINDOW):
-        window = tokens[begin : begin + _WINDOW + 1]
-        output = model.forward(window[:-1], state, logits="all")
-        assert output.logits is not None  # they were asked for
-        state = output.state
-        nats += float(torch.nn.functional.cross_entropy(output.logits, torch.tensor(window[1:]), reduction="sum"))
-    return nats / math.log(2) / sum(len(model.tokenizer.token_bytes(token)) for token in tokens[1:])
+    [bits] = bits_per_byte(model, tokens, [(0, len(tokens))])
+    return bits

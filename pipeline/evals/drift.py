@@ -5,15 +5,14 @@ The state is carried from the first token to the last. Books of fewer tokens tha
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 
 from pipeline.evals import EvalError, Row, Table
 from pipeline.metrics.bootstrap import estimate, paired_difference
+from pipeline.metrics.foresight import bits_per_byte
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
@@ -24,7 +23,6 @@ NEEDS: Final = ("books/en",)
 _STRETCHES: Final = ((0, 512), (512, 2048), (2048, 4096), (4096, 8192), (8192, 16384), (16384, 32768), (32768, 65536))
 _FIRST_COMPARED: Final = 2
 _BOOKS: Final = 8
-_WINDOW: Final = 512
 _CHARS_PER_TOKEN: Final = 8
 
 
@@ -36,7 +34,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
     if not stretches:
         raise EvalError(f"{folder / NEEDS[0]}: has no book of {_STRETCHES[0][1]} tokens; take it from its source again")
     read = [one for one in tokens if len(one) >= stretches[-1][1]]
-    bits = np.array([_bits(model, one[: stretches[-1][1]], stretches) for one in read])
+    bits = np.array([bits_per_byte(model, one[: stretches[-1][1]], stretches) for one in read])
     base = bits[:, min(_FIRST_COMPARED, len(stretches) - 1)]
     rows = tuple(
         Row(
@@ -53,17 +51,3 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 def _tokens(model: Model, path: Path) -> list[int]:
     with path.open(encoding="utf-8") as file:
         return model.tokenizer.encode(file.read(_STRETCHES[-1][1] * _CHARS_PER_TOKEN))
-
-
-def _bits(model: Model, tokens: list[int], stretches: list[tuple[int, int]]) -> list[float]:
-    """Bits per byte of each stretch; the first token of all is given."""
-    state, nats = model.initial_state(), [0.0]
-    for begin in range(0, len(tokens) - 1, _WINDOW):
-        window = tokens[begin : begin + _WINDOW + 1]
-        output = model.forward(window[:-1], state, logits="all")
-        assert output.logits is not None  # they were asked for
-        state = output.state
-        target = torch.tensor(window[1:])
-        nats += torch.nn.functional.cross_entropy(output.logits, target, reduction="none").tolist()
-    sizes = [len(model.tokenizer.token_bytes(token)) for token in tokens]
-    return [sum(nats[a:b]) / math.log(2) / sum(sizes[max(a, 1) : b]) for a, b in stretches]
