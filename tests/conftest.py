@@ -32,3 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             known = item._fixtureinfo.name2fixturedefs.values()
             if any(fixture.scope == "module" for fixtures in known for fixture in fixtures):
                 item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case of bytes by its parameter and number: bytes in a name are long, and a clock or a seed may be in them.
+
+    Every process of a run must collect the same names.
+    """
+    return argname if isinstance(val, bytes) else None
