@@ -96,10 +96,12 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def prepared_pool(folder: Path, tokenizer: BpeTokenizer, axes: Floats, shards: int | None = None) -> Pool:
-    """What the teacher was asked for: the first so many shards, or all, and the texts that stand alone."""
-    alone = alone_shard_paths(folder)
-    pool = read_pool(shard_paths(folder)[:shards], tokenizer, axes)
-    return joined_pools(pool, replace(read_pool(alone, tokenizer, axes), documents=())) if alone else pool
+    """What the teacher was asked for: texts that stand alone, then the first so many shards, or all.
+
+    In this order, so that a run that goes on with more shards finds every target where it was.
+    """
+    alone = replace(read_pool(alone_shard_paths(folder), tokenizer, axes), documents=())
+    return joined_pools(alone, read_pool(shard_paths(folder)[:shards], tokenizer, axes))
 
 
 def rotation(shards: Sequence[Path]) -> Floats:

@@ -27,10 +27,12 @@ from examples.train_default_model.prepare import (
     EXCERPTS,
     HELD_OUT,
     MANIFEST,
+    ROTATION,
     Embed,
     is_prepared,
     prepare_targets,
     prepare_text,
+    prepared_pool,
     shard_paths,
 )
 from examples.train_default_model.profiles import PROFILES, DataProfile
@@ -199,6 +201,16 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
     for kept_out in (held_out, [prose(1000)]):
         evaluated = EvaluationText(WordHasher(), kept_out)
         assert not any(evaluated.touches(one) for one in (*trained, *alone))
+
+
+def test_more_shards_leave_every_target_where_it_was(data, tmp_path):
+    prepare(data, tmp_path, DataProfile(UNLIMITED, 400, 1, 50, shards=9, words=5, phrases=5))
+    tokenizer, axes = BpeTokenizer.from_file(tmp_path / "tokenizer.json"), np.load(tmp_path / ROTATION)
+    one, all_of_them = (prepared_pool(tmp_path, tokenizer, axes, shards) for shards in (1, None))
+    assert len(one.targets) < len(all_of_them.targets)
+    assert (one.targets == all_of_them.targets[: len(one.targets)]).all()
+    for some, every in ((one.documents, all_of_them.documents), (one.alone, all_of_them.alone)):
+        assert repr(some) == repr(every[: len(some)])
 
 
 def test_every_passage_of_a_document_ends_up_in_one_shard(data, tmp_path):
