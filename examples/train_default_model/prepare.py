@@ -44,6 +44,7 @@ ROTATION = "rotation.npy"
 HELD_OUT = "held-out.parquet"
 MANIFEST = "manifest.json"
 ROTATION_SAMPLE = 60_000
+_NOTHING = Taught(longest_words=0, group_every=0)
 
 
 def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None]) -> None:
@@ -90,18 +91,24 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:03d}.parquet"
 
 
+def text_path(folder: Path, number: int) -> Path:
+    """Where a shard without targets stands: text whose next tokens are learned, which costs no teacher."""
+    return folder / f"text-{number:03d}.parquet"
+
+
 def shard_paths(folder: Path) -> list[Path]:
     """The shards that are there, in order."""
     return sorted(folder.glob("shard-*.parquet"))
 
 
 def prepared_pool(folder: Path, tokenizer: BpeTokenizer, axes: Floats, shards: int | None = None) -> Pool:
-    """What the teacher was asked for: texts that stand alone, then the first so many shards, or all.
+    """What is learned from: texts that stand alone, then the first so many shards, or all, then text without targets.
 
     In this order, so that a run that goes on with more shards finds every target where it was.
     """
     alone = replace(read_pool(alone_shard_paths(folder), tokenizer, axes), documents=())
-    return joined_pools(alone, read_pool(shard_paths(folder)[:shards], tokenizer, axes))
+    paths = shard_paths(folder)[:shards] + sorted(folder.glob("text-*.parquet"))
+    return joined_pools(alone, read_pool(paths, tokenizer, axes))
 
 
 def rotation(shards: Sequence[Path]) -> Floats:
@@ -156,13 +163,17 @@ def _write_shards(
         texts = ["".join(excerpt.passages[: profile.passages_per_stretch]) for excerpt in apart]
         write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
         log(f"{HELD_OUT}: {len(texts)} documents")
-    training = iter(_stretches(folder, profile))
-    for number in range(profile.shards):
-        texts = list(islice(training, profile.shard_stretches))
-        path = shard_path(folder, number)
-        if texts and not path.exists():
-            write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, profile.taught))
-            log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
+    stretches = _stretches(folder, profile)
+    begin = profile.shards * profile.shard_stretches
+    parts = [(text_path, stretches[begin:], profile.text_shards, _NOTHING)]
+    parts += [(shard_path, stretches[:begin], profile.shards, profile.taught)]
+    for path_of, chosen, count, taught in parts:
+        for number in range(count):
+            texts = chosen[number * profile.shard_stretches :][: profile.shard_stretches]
+            path = path_of(folder, number)
+            if texts and not path.exists():
+                write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, taught))
+                log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def _stretches(folder: Path, profile: DataProfile) -> list[str]:

@@ -12,6 +12,7 @@ from examples.train_default_model.targets import Taught
 class DataProfile:
     """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text.
 
+    `text_shards` more are text alone: next tokens are learned from it, and no teacher is asked.
     `words` and `phrases` are how many of each the teacher is asked for besides sentences and texts of pair sets. With
     `sources`, it is asked for passages of these alone.
     """
@@ -24,6 +25,7 @@ class DataProfile:
     words: int
     phrases: int
     taught: Taught = field(default_factory=Taught)
+    text_shards: int = 0
     sources: frozenset[str] = frozenset()
 
 
@@ -95,7 +97,7 @@ PROFILES = {
         ),
     ),
     "cpu": Profile(
-        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 80, 15_000, 15_000),
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 40, 15_000, 15_000, text_shards=40),
         ModelProfile(6, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
@@ -134,7 +136,7 @@ PROFILES = {
         ),
     ),
     "tiny": Profile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8),
+        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8, text_shards=1),
         ModelProfile(2, 64, (8, 8, 8, 8)),
         TrainingProfile(
             kernel="chunked",

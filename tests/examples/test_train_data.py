@@ -203,6 +203,20 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
         assert not any(evaluated.touches(one) for one in (*trained, *alone))
 
 
+def test_text_without_targets_costs_no_teacher_and_is_not_text_that_has_them(data, tmp_path):
+    profile = DataProfile(UNLIMITED, 400, 2, 30, shards=1, words=5, phrases=5, text_shards=2)
+    prepare(data, tmp_path, profile)
+    tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
+    [taught], untaught = (
+        [list(read_shard(path)) for path in sorted(tmp_path.glob(f"{name}-*.parquet"))] for name in ("shard", "text")
+    )
+    assert len(untaught) == 2
+    rest = [document for shard in untaught for document in shard]
+    assert all(one.target is None and one.group_target is None for document in rest for one in document)
+    assert any(one.target is not None for document in taught for one in document)
+    assert not {text(one, tokenizer) for one in taught} & {text(one, tokenizer) for one in rest}
+
+
 def test_more_shards_leave_every_target_where_it_was(data, tmp_path):
     prepare(data, tmp_path, DataProfile(UNLIMITED, 400, 1, 50, shards=9, words=5, phrases=5))
     tokenizer, axes = BpeTokenizer.from_file(tmp_path / "tokenizer.json"), np.load(tmp_path / ROTATION)
