@@ -53,30 +53,21 @@ struct StoredWords {
 struct UnpackedWords {
     const Matrix& matrix;
 
-    const char* begin(int64_t row) const {
-        return static_cast<const char*>(matrix.weight) + row * (matrix.columns / 2);
-    }
-    // Sixteen words are a group. Its steps are looked up among the sixteen values that they may have.
-    __m512i get(int64_t row, int64_t word, __mmask16) const {
-        const int64_t group = word / WIDTH;
-        const RowOfInt4 own(static_cast<const uint8_t*>(matrix.weight), matrix.scales, row, matrix.columns);
-        const HalvesOfBytes halves(own.packed, group, matrix.columns);
-        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves.bytes));
-        const __m256i steps = _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(halves.shift)),
-                                               _mm256_set1_epi8(15));
-        const Vec each = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-        const Halves values = narrowed(each * number(own.scales[group]) + number(own.middles[group]));
-        return _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(steps), _mm512_castsi256_si512(as<__m256i>(values)));
-    }
+    const char* begin(int64_t row) const { return reinterpret_cast<const char*>(blocks_of(matrix, row)); }
 };
 
 inline __mmask16 first_lanes(int64_t count) {
     return count >= WIDTH ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
 }
 
+// Words of two halves each, of which `low` are the first.
+inline __m512i in_pairs(Halves low, Halves high) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(as<__m256i>(low)),
+                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(as<__m256i>(high)), 16));
+}
+
 // The words [first, first + depth) of `count` rows of weights from `row` on: to panel[word][row], rows beyond them as 0.
-template <class Words>
-void turn_panel(const Words& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
+inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
     for (int64_t lane = 0; lane < count; lane += WIDTH)
         for (int64_t word = 0; word < depth; word += WIDTH) {
             __m512i rows[16], columns[16];
@@ -86,6 +77,27 @@ void turn_panel(const Words& words, int64_t row, int64_t count, int64_t first, i
             turn(rows, columns);
             for (int64_t c = 0; c < WIDTH && word + c < depth; ++c)
                 _mm512_store_si512(panel + (word + c) * PANEL + lane, columns[c]);
+        }
+}
+
+// The same of int4, whose blocks have their words turned already: two columns of sixteen rows are a vector. Whole groups.
+inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, int64_t first, int64_t depth,
+                       int32_t* panel) {
+    constexpr int64_t HALF = WIDTH / 2;  // words of a group whose steps are low, or high, halves of bytes
+    for (int64_t lane = 0; lane < count; lane += WIDTH)
+        for (int64_t word = 0; word < depth; word += WIDTH) {
+            const BlockOfInt4& block = blocks_of(words.matrix, row + lane)[(first + word) / WIDTH];
+            const Vec scale = load(block.scales), middle = load(block.middles);
+            auto value = [&](__m512i bytes, int shift) {
+                const Bits steps = (as<Bits>(bytes) >> shift) & 15;
+                return narrowed((__builtin_convertvector(as<Ints>(steps), Vec) - 8.0f) * scale + middle);
+            };
+            UNSPOOL_UNROLLED for (int w = 0; w < 2 * FOURS; ++w) {
+                const __m512i bytes = _mm512_srli_epi32(_mm512_loadu_si512(block.steps[w / 2]), w % 2 * 16);
+                int32_t* to = panel + (word + w) * PANEL + lane;
+                _mm512_store_si512(to, in_pairs(value(bytes, 0), value(bytes, 8)));
+                _mm512_store_si512(to + HALF * PANEL, in_pairs(value(bytes, 4), value(bytes, 12)));
+            }
         }
 }
 
