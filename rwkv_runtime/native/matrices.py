@@ -202,7 +202,7 @@ class NativeInt8Matrix:
 class NativeInt4Matrix:
     """int4 weights as `Int4Matrix` has them, sixteen rows of a group together, as src/int4.hpp reads them."""
 
-    blocks: Tensor  # [ceil(rows / 16), columns / 32, 320] uint8: of 16 rows the steps, the scales and the middles
+    blocks: Tensor  # [ceil(rows / 16), columns / 32, 320] uint8: of 16 rows the steps, and each one's scale and middle
     rows: int
     library: Library
     precision: str = "int4"
@@ -214,7 +214,7 @@ class NativeInt4Matrix:
         missing = -matrix.rows % BLOCK_OF_INT4
         packed = F.pad(matrix.packed, (0, 0, 0, missing)).view(-1, BLOCK_OF_INT4, matrix.columns // GROUP, 4, 4)
         scales = F.pad(matrix.scales, (0, 0, 0, 0, 0, missing)).view(-1, BLOCK_OF_INT4, *matrix.scales.shape[1:])
-        parts = (packed.permute(0, 2, 3, 1, 4), scales.permute(0, 3, 2, 1).contiguous().view(torch.uint8))
+        parts = (packed.permute(0, 2, 3, 1, 4), scales.permute(0, 3, 1, 2).contiguous().view(torch.uint8))
         return cls(torch.cat([part.flatten(2) for part in parts], dim=2), matrix.rows, library)
 
     @cached_property

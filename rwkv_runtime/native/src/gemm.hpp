@@ -87,7 +87,8 @@ inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, i
     for (int64_t lane = 0; lane < count; lane += WIDTH)
         for (int64_t word = 0; word < depth; word += WIDTH) {
             const BlockOfInt4& block = blocks_of(words.matrix, row + lane)[(first + word) / WIDTH];
-            const Vec scale = load(block.scales), middle = load(block.middles);
+            Vec scale, middle;
+            block.get(0, scale, middle);
             auto value = [&](__m512i bytes, int shift) {
                 const Bits steps = (as<Bits>(bytes) >> shift) & 15;
                 return narrowed((__builtin_convertvector(as<Ints>(steps), Vec) - 8.0f) * scale + middle);

@@ -13,7 +13,17 @@ constexpr int64_t GROUP = 32, ROWS_OF_A_BLOCK_OF_INT4 = 16, FOURS = 4;
 // A byte of row r in the fours w holds the steps of column 4 w + its place (low half) and of the 16th column behind that.
 struct BlockOfInt4 {
     uint8_t steps[FOURS][ROWS_OF_A_BLOCK_OF_INT4][4];
-    Bf16 scales[ROWS_OF_A_BLOCK_OF_INT4], middles[ROWS_OF_A_BLOCK_OF_INT4];
+    struct {
+        Bf16 scale, middle;
+    } values[ROWS_OF_A_BLOCK_OF_INT4];
+
+    // Of WIDTH rows.
+    inline __attribute__((always_inline)) void get(int64_t row, Vec& scale, Vec& middle) const {
+        Bits both;
+        memcpy(&both, values + row, sizeof both);
+        scale = as<Vec>(both << 16);
+        middle = as<Vec>(both & 0xffff0000u);
+    }
 };
 static_assert(sizeof(BlockOfInt4) == 320, "blocks lie one behind the other as Python packs them");
 
@@ -61,27 +71,49 @@ inline VectorInGroups in_groups(const float* x, int64_t columns, float* space) {
 
 // The steps of WIDTH rows of a block, from `row` on, and their exact products with a group of a vector. Exact in float,
 // too, where that is what is used: sums stay below 2^24.
-#if defined(__AVX2__)
-#if defined(__AVX512F__)
+#if defined(__AVX512VNNI__)
+struct StepsOfRows {
+    __m512i low[FOURS], high[FOURS];  // of the high ones sixteen times as much, as they lie in their bytes
+
+    inline __attribute__((always_inline)) StepsOfRows(const BlockOfInt4& block, int64_t) {
+        UNSPOOL_UNROLLED for (int w = 0; w < FOURS; ++w) {
+            const __m512i bytes = _mm512_loadu_si512(block.steps[w]);
+            low[w] = _mm512_and_si512(bytes, _mm512_set1_epi8(15));
+            high[w] = _mm512_andnot_si512(_mm512_set1_epi8(15), bytes);
+        }
+    }
+
+    inline __attribute__((always_inline)) Vec times(const int8_t* x, int32_t balance) const {
+        __m512i sums = _mm512_set1_epi32(balance), more = _mm512_setzero_si512();
+        UNSPOOL_UNROLLED for (int w = 0; w < FOURS; ++w) {
+            sums = with_four(sums, low[w], x + 4 * w);
+            more = with_four(more, high[w], x + GROUP / 2 + 4 * w);
+        }
+        return as<Vec>(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, _mm512_srai_epi32(more, 4))));
+    }
+
+    // The same four numbers of x for all rows, which the multiplication itself spreads: compilers add an instruction.
+    static inline __attribute__((always_inline)) __m512i with_four(__m512i sums, __m512i steps, const int8_t* x) {
+        typedef const int8_t Four[4];
+        asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(steps), "m"(*reinterpret_cast<Four*>(x)));
+        return sums;
+    }
+};
+#elif defined(__AVX2__)
+#if defined(__AVX512BW__)
 typedef __m512i Fours;
-inline Fours load_fours(const void* from) { return _mm512_loadu_si512(from); }
 inline Fours low_halves(Fours bytes) { return _mm512_and_si512(bytes, _mm512_set1_epi8(15)); }
 inline Fours high_halves(Fours bytes) { return low_halves(_mm512_srli_epi16(bytes, 4)); }
-inline Fours everywhere(int32_t word) { return _mm512_set1_epi32(word); }
-inline Fours add_products(Fours sums, Fours steps, Fours x) {
-#if defined(__AVX512VNNI__)
-    return _mm512_dpbusd_epi32(sums, steps, x);
-#else
+inline Fours everywhere(int32_t four) { return _mm512_set1_epi32(four); }
+inline Fours with_products(Fours sums, Fours steps, Fours x) {
     return _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_maddubs_epi16(steps, x), _mm512_set1_epi16(1)));
-#endif
 }
 #else
 typedef __m256i Fours;
-inline Fours load_fours(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
 inline Fours low_halves(Fours bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
 inline Fours high_halves(Fours bytes) { return low_halves(_mm256_srli_epi16(bytes, 4)); }
-inline Fours everywhere(int32_t word) { return _mm256_set1_epi32(word); }
-inline Fours add_products(Fours sums, Fours steps, Fours x) {
+inline Fours everywhere(int32_t four) { return _mm256_set1_epi32(four); }
+inline Fours with_products(Fours sums, Fours steps, Fours x) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(steps, x), _mm256_set1_epi16(1)));
 }
 #endif
@@ -97,7 +129,8 @@ struct StepsOfRows {
 
     inline __attribute__((always_inline)) StepsOfRows(const BlockOfInt4& block, int64_t row) {
         UNSPOOL_UNROLLED for (int w = 0; w < FOURS; ++w) {
-            const Fours bytes = load_fours(block.steps[w][row]);
+            Fours bytes;
+            memcpy(&bytes, block.steps[w][row], sizeof bytes);
             low[w] = low_halves(bytes);
             high[w] = high_halves(bytes);
         }
@@ -106,8 +139,8 @@ struct StepsOfRows {
     inline __attribute__((always_inline)) Vec times(const int8_t* x, int32_t balance) const {
         Fours sums = everywhere(balance);
         UNSPOOL_UNROLLED for (int w = 0; w < FOURS; ++w) {
-            sums = add_products(sums, low[w], everywhere(four(x + 4 * w)));
-            sums = add_products(sums, high[w], everywhere(four(x + GROUP / 2 + 4 * w)));
+            sums = with_products(sums, low[w], everywhere(four(x + 4 * w)));
+            sums = with_products(sums, high[w], everywhere(four(x + GROUP / 2 + 4 * w)));
         }
         return __builtin_convertvector(as<Ints>(sums), Vec);
     }
@@ -142,7 +175,8 @@ inline __attribute__((always_inline)) void dots(const BlockOfInt4* blocks, int64
     for (int64_t group = 0; group < groups; ++group) {
         const BlockOfInt4& block = blocks[group];
         const StepsOfRows steps(block, row);
-        const Vec scale = load(block.scales + row), middle = load(block.middles + row);
+        Vec scale, middle;
+        block.get(row, scale, middle);
         UNSPOOL_UNROLLED for (int n = 0; n < N; ++n) {
             const Vec exact = steps.times(x[n].steps + group * GROUP, x[n].balances[group]);
             sums[n] = sums[n] + exact * (scale * x[n].sizes[group]);
@@ -162,7 +196,7 @@ inline void unpack_int4(const UnpackInt4* call) {
         Bf16* values = static_cast<Bf16*>(call->values) + index * call->columns;
         for (int64_t group = 0; group < groups; ++group) {
             const BlockOfInt4& block = blocks[group];
-            const float scale = number(block.scales[row]), middle = number(block.middles[row]);
+            const float scale = number(block.values[row].scale), middle = number(block.values[row].middle);
             uint8_t bytes[GROUP / 2];
             for (int w = 0; w < FOURS; ++w) memcpy(bytes + 4 * w, block.steps[w][row], 4);
             for (int64_t c = 0; c < GROUP; c += WIDTH) {
