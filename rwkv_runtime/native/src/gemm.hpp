@@ -20,6 +20,7 @@ namespace UNSPOOL_ISA {
 constexpr int64_t PANEL_VECTORS = 3, PANEL = PANEL_VECTORS * WIDTH;  // rows of weights that are turned together
 constexpr int64_t TILE = 8;                                          // rows of input whose sums are in registers
 constexpr int64_t DEPTH = 768;                                       // words of a panel that are turned at a time
+constexpr int64_t WORDS_OF_A_SHARE = 8;                              // after which a tile asks for memory again
 constexpr int64_t ROWS_OF_A_BLOCK = 512;                             // rows of input that a panel is turned for
 
 // How a word of the input and a vector of words of the weights are multiplied and added to sums.
@@ -102,16 +103,29 @@ inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, i
         }
 }
 
+// Memory that is needed later, to be asked for in small shares: the processor keeps few requests at a time, and waits.
+struct Later {
+    const char *begin, *end;
+
+    inline __attribute__((always_inline)) void fetch(int64_t bytes) {
+        const char* stop = bytes < end - begin ? begin + bytes : end;
+        for (; begin < stop; begin += 64) __builtin_prefetch(begin, 0, 2);
+    }
+};
+
 // Adds the products of R rows of input with V vectors of a panel to their sums, [R][PANEL], which start as 0 if `fresh`.
 template <class Words, int R, int V>
-inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh) {
+inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh,
+                     Later later) {
     typename Words::Sums found[R][V];
     UNSPOOL_UNROLLED for (int r = 0; r < R; ++r)
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) {
             const __m512i before = fresh ? _mm512_setzero_si512() : _mm512_load_si512(sums + r * PANEL + v * WIDTH);
             memcpy(&found[r][v], &before, sizeof before);
         }
+    const int64_t share = (later.end - later.begin) * WORDS_OF_A_SHARE / depth + 64;
     for (int64_t word = 0; word < depth; ++word) {
+        if (word % WORDS_OF_A_SHARE == 0) later.fetch(share);
         __m512i weight[V];
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) weight[v] = _mm512_load_si512(panel + word * PANEL + v * WIDTH);
         UNSPOOL_UNROLLED for (int r = 0; r < R; ++r) {
@@ -203,21 +217,21 @@ struct Multiplier {
         for (; lane < end; ++lane) tile<1, V>(piece, lane);
     }
 
-    // Ask for a share of the weights of the next panel: as much of them as this tile is of all rows of input.
-    inline __attribute__((always_inline)) void fetch_ahead(const Piece& piece, int64_t lane, int64_t count) const {
+    // A share of the weights of the next panel: as much of them as this tile is of all rows of input.
+    inline __attribute__((always_inline)) Later ahead(const Piece& piece, int64_t lane, int64_t count) const {
         const char* next = source.begin(piece.row + PANEL);
+        if (piece.first) return {next, next};
         const int64_t bytes = source.begin(piece.row + 2 * PANEL) - next, all = piece.end - piece.lane;
-        const int64_t from = bytes * (lane - piece.lane) / all, to = bytes * (lane + count - piece.lane) / all;
-        for (int64_t place = from; place < to; place += 64) __builtin_prefetch(next + place, 0, 2);
+        return {next + bytes * (lane - piece.lane) / all, next + bytes * (lane + count - piece.lane) / all};
     }
 
     template <int R, int V>
     void tile(const Piece& piece, int64_t lane) const {
-        if (piece.first == 0) fetch_ahead(piece, lane, R);
         // Where all words are there at once, the sums of one tile after another lie in the same place, near at hand.
         int32_t* sums = piece.sums + (depth > DEPTH ? (lane - piece.lane) * PANEL : 0);
         const char* x = static_cast<const char*>(call.x) + lane * stride + 4 * piece.first;
-        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0);
+        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0,
+                              ahead(piece, lane, R));
         if (piece.first + piece.words < depth) return;
         const Result<Out> result{call};
         for (int r = 0; r < R; ++r) result.put(sums + r * PANEL, lane + r, piece.row, piece.count);
