@@ -53,3 +53,10 @@ def test_what_a_precision_makes_is_moved_and_what_a_file_holds_stays(name, made)
     assert torch.equal(kept, plain.weight)
     assert (kept.data_ptr() == weight.data_ptr()) == (not made)
     assert (placement.pages._chunk is not None) == made
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 1 << 12, 1 << 10), (9, 1 << 10, 1 << 10)])
+def test_room_of_any_size_is_a_tensor_of_its_own_that_can_be_written(shape):
+    one, other = huge_pages.room(shape, CPU).fill_(1.0), huge_pages.room(shape, CPU).fill_(2.0)
+    assert one.shape == shape and one.dtype == torch.float32 and one.is_contiguous()
+    assert bool((one == 1.0).all()) and bool((other == 2.0).all())
