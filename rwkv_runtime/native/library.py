@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 5
+ABI = 6
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -139,7 +139,7 @@ CALLS = {
         "",
         {"dtype": "after"},
     ),
-    "unpack_int4": _struct("UnpackInt4", "rows columns", _all("packed", UINT8) | _all("scales values", BFLOAT), "", {}),
+    "unpack_int4": _struct("UnpackInt4", "rows columns", _all("blocks", UINT8) | _all("values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
 KERNELS = (*CALLS, "products", "decode7", "gemm")
