@@ -92,15 +92,19 @@ class NativeMatrix:
         """The type that inputs and results may be in."""
         return self.kept.activations
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Channels of the result."""
         return self.kept.rows
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Channels of the input."""
         return self.kept.columns
+
+    @cached_property
+    def _in_words(self) -> bool:
+        return in_words(self.library, self)
 
     @property
     def nbytes(self) -> int:
@@ -115,7 +119,7 @@ class NativeMatrix:
         return result.to(x.dtype if x.dtype == self.activations else torch.float32)
 
     def _many(self, x: Tensor) -> Tensor:
-        if in_words(self.library, self):
+        if self._in_words:
             given = x.float() if self.described.kind == KIND_FLOAT32 else x.bfloat16()
             out = x.dtype if x.dtype == self.activations else torch.float32
             return multiplied_many(self.library, self, given, out)

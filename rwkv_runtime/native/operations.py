@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
+from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
 from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
@@ -70,7 +71,7 @@ class NativeOperations:
             tokens=tokens,
             width=width,
             mixes=len(mix),
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             stream=stream.x,
             added=stream.added,
             weight=norm.weight,
@@ -115,7 +116,7 @@ class NativeOperations:
             tokens=tokens,
             heads=heads,
             size=size,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             memory=wkv,
             memory_after=after,
             **steps._replace(first_value=first)._asdict(),
@@ -144,7 +145,7 @@ class NativeOperations:
             tokens=tokens,
             heads=heads,
             size=size,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             memory=wkv,
             memory_after=after,
             **steps._asdict(),
@@ -166,7 +167,7 @@ class NativeOperations:
             lanes=lanes,
             tokens=tokens,
             width=width,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             **sums._asdict(),
             **{f"{name}_after": part for name, part in after._asdict().items()},
             **steps._asdict(),
