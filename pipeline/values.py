@@ -53,7 +53,7 @@ def _plain(value: Value) -> Any:
         return {_ARRAY: base64.b64encode(data.tobytes()).decode("ascii"), "shape": list(value.shape)}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Storable):
+    if not isinstance(value, (list, tuple)) and isinstance(value, Storable):
         return _plain(value.to_value())
     return [_plain(item) for item in value]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,13 @@ def test_a_worker_in_this_process_that_finds_no_memory_is_lost_and_can_be_replac
     [answer] = pool.wait(0)
     assert isinstance(answer, Answer) and answer.progress is not None
     assert [outcome.status for outcome in answer.progress.outcomes] == ["ok"]
+
+
+def test_what_a_worker_has_loaded_is_kept_from_the_collector_for_as_long_as_it_is_there(tmp_path: Path) -> None:
+    pool = LocalPool(worker_spec(tmp_path / "run", save_model(tmp_path / "tiny", bpe_tensors())))
+    pool.start(0)
+    pool.wait(0)
+    kept = gc.get_freeze_count()
+    pool.close()
+
+    assert kept > 10_000 and gc.get_freeze_count() == 0
