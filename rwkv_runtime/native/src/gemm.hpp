@@ -104,7 +104,7 @@ inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, i
 }
 
 // Memory that is needed later, to be asked for in small shares: the processor keeps few requests at a time, and waits.
-struct Later {
+struct WeightsAhead {
     const char *begin, *end;
 
     inline __attribute__((always_inline)) void fetch(int64_t bytes) {
@@ -116,7 +116,7 @@ struct Later {
 // Adds the products of R rows of input with V vectors of a panel to their sums, [R][PANEL], which start as 0 if `fresh`.
 template <class Words, int R, int V>
 inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh,
-                     Later later) {
+                     WeightsAhead later) {
     typename Words::Sums found[R][V];
     UNSPOOL_UNROLLED for (int r = 0; r < R; ++r)
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) {
@@ -218,7 +218,7 @@ struct Multiplier {
     }
 
     // A share of the weights of the next panel: as much of them as this tile is of all rows of input.
-    inline __attribute__((always_inline)) Later ahead(const Piece& piece, int64_t lane, int64_t count) const {
+    inline __attribute__((always_inline)) WeightsAhead ahead(const Piece& piece, int64_t lane, int64_t count) const {
         const char* next = source.begin(piece.row + PANEL);
         if (piece.first) return {next, next};
         const int64_t bytes = source.begin(piece.row + 2 * PANEL) - next, all = piece.end - piece.lane;
