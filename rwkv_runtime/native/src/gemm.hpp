@@ -68,7 +68,8 @@ inline __m512i in_pairs(Halves low, Halves high) {
 }
 
 // The words [first, first + depth) of `count` rows of weights from `row` on: to panel[word][row], rows beyond them as 0.
-inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
+inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth,
+                       int32_t* panel) {
     for (int64_t lane = 0; lane < count; lane += WIDTH)
         for (int64_t word = 0; word < depth; word += WIDTH) {
             __m512i rows[16], columns[16];
@@ -230,8 +231,7 @@ struct Multiplier {
         // Where all words are there at once, the sums of one tile after another lie in the same place, near at hand.
         int32_t* sums = piece.sums + (depth > DEPTH ? (lane - piece.lane) * PANEL : 0);
         const char* x = static_cast<const char*>(call.x) + lane * stride + 4 * piece.first;
-        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0,
-                              ahead(piece, lane, R));
+        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0, ahead(piece, lane, R));
         if (piece.first + piece.words < depth) return;
         const Result<Out> result{call};
         for (int r = 0; r < R; ++r) result.put(sums + r * PANEL, lane + r, piece.row, piece.count);
