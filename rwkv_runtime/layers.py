@@ -11,6 +11,7 @@ and `ffn_shift` [L, B, D], for L layers, and between the two whatever the recurr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -404,4 +405,4 @@ def mixes_with_current(weights: Weights, prefix: str, letters: str, width: int) 
 
 def is_finite(x: Tensor) -> bool:
     """Whether a tensor holds no NaN and no infinity; one pass, and a second only where finite numbers add up to one."""
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+    return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())

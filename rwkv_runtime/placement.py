@@ -112,7 +112,7 @@ class Part:
 class Plan:
     """The parts of a model in their order. The head counts as one more layer after the last."""
 
-    parts: tuple[Part, ...] = (Part(Placement()),)
+    parts: tuple[Part, ...] = field(default_factory=lambda: (Part(Placement()),))
     name: str = "fp32"
 
     @classmethod

@@ -26,7 +26,7 @@ KINDS = ("fp32", "bf16", "int8", "int4")
 WITHIN = {"fp32": 3e-6, "bf16": 4e-3, "int8": 1e-6, "int4": 4e-3}
 """Of int8 the sums are exact; of bf16 and int4 the result is rounded to bfloat16."""
 # rows of the matrix below, at and above 16, 32 and 48; columns of more than one turn of 768 words
-SHAPES = [(1, 64), (16, 64), (31, 192), (48, 128), (49, 704), (100, 3200)]
+SHAPES = [(1, 64), (16, 64), (17, 96), (31, 192), (48, 128), (49, 704), (100, 3200)]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

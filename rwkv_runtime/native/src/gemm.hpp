@@ -68,7 +68,8 @@ inline __m512i in_pairs(Halves low, Halves high) {
 }
 
 // The words [first, first + depth) of `count` rows of weights from `row` on: to panel[word][row], rows beyond them as 0.
-inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
+inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth,
+                       int32_t* panel) {
     for (int64_t lane = 0; lane < count; lane += WIDTH)
         for (int64_t word = 0; word < depth; word += WIDTH) {
             __m512i rows[16], columns[16];
@@ -104,7 +105,7 @@ inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, i
 }
 
 // Memory that is needed later, to be asked for in small shares: the processor keeps few requests at a time, and waits.
-struct Later {
+struct WeightsAhead {
     const char *begin, *end;
 
     inline __attribute__((always_inline)) void fetch(int64_t bytes) {
@@ -116,7 +117,7 @@ struct Later {
 // Adds the products of R rows of input with V vectors of a panel to their sums, [R][PANEL], which start as 0 if `fresh`.
 template <class Words, int R, int V>
 inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh,
-                     Later later) {
+                     WeightsAhead later) {
     typename Words::Sums found[R][V];
     UNSPOOL_UNROLLED for (int r = 0; r < R; ++r)
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) {
@@ -218,7 +219,7 @@ struct Multiplier {
     }
 
     // A share of the weights of the next panel: as much of them as this tile is of all rows of input.
-    inline __attribute__((always_inline)) Later ahead(const Piece& piece, int64_t lane, int64_t count) const {
+    inline __attribute__((always_inline)) WeightsAhead ahead(const Piece& piece, int64_t lane, int64_t count) const {
         const char* next = source.begin(piece.row + PANEL);
         if (piece.first) return {next, next};
         const int64_t bytes = source.begin(piece.row + 2 * PANEL) - next, all = piece.end - piece.lane;
@@ -230,8 +231,7 @@ struct Multiplier {
         // Where all words are there at once, the sums of one tile after another lie in the same place, near at hand.
         int32_t* sums = piece.sums + (depth > DEPTH ? (lane - piece.lane) * PANEL : 0);
         const char* x = static_cast<const char*>(call.x) + lane * stride + 4 * piece.first;
-        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0,
-                              ahead(piece, lane, R));
+        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0, ahead(piece, lane, R));
         if (piece.first + piece.words < depth) return;
         const Result<Out> result{call};
         for (int r = 0; r < R; ++r) result.put(sums + r * PANEL, lane + r, piece.row, piece.count);

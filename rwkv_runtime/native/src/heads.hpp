@@ -17,21 +17,48 @@ struct Memory {
 };
 
 #if defined(__AVX512F__)
+// Asks for memory that is needed later, a line with every other vector: the processor keeps few requests at a time.
+struct Later {
+    const char* next;
+    int turn = 0;
+
+    explicit Later(const float* from) : next(reinterpret_cast<const char*>(from)) {}
+
+    inline __attribute__((always_inline)) void ask() {
+        if (turn++ % 2) return;
+        __builtin_prefetch(next);
+        next += 64;
+    }
+};
+
 // To memory that is needed next, and to memory that is not: past the caches, which need not fetch it to have it written.
 struct Near {
-    void operator()(float* to, __m512i x) const { _mm512_storeu_si512(to, x); }
+    Later later;
+    void operator()(float* to, __m512i x) {
+        _mm512_storeu_si512(to, x);
+        later.ask();
+    }
 };
 struct Far {
-    void operator()(float* to, __m512i x) const {
+    Later later;
+    void operator()(float* to, __m512i x) {
         if (reinterpret_cast<uintptr_t>(to) % sizeof x)
             _mm512_storeu_si512(to, x);
         else
             _mm512_stream_si512(reinterpret_cast<__m512i*>(to), x);
+        later.ask();
     }
 };
 #else
-struct Near {};
-struct Far {};
+struct Later {
+    explicit Later(const float*) {}
+};
+struct Near {
+    Later later;
+};
+struct Far {
+    Later later;
+};
 #endif
 
 // to[column][row] = from[row][column]. Of single tokens this is half of the work, so it goes by tiles of 16 by 16 or 4 by 4.
@@ -85,18 +112,13 @@ inline void put_by_key(const Memory& memory, float* to, int64_t size) {
         memcpy(to + key * size, memory.cells + key * padded(size), size * sizeof(float));
 }
 
-// Ask for as much memory behind this one as it takes itself: that of the next head, in a call for many lanes.
-inline __attribute__((always_inline)) void fetch_next(const float* from, int64_t size) {
-    for (int64_t cell = size * size; cell < 2 * size * size; cell += 64 / sizeof(float)) __builtin_prefetch(from + cell);
-}
-
-// Take it from, or put it to, an array [value][key].
-inline void take_by_value(Memory& memory, const float* from, int64_t size) {
-    transpose(from, size, memory.cells, padded(size), size, Near{});
+// Take it from, or put it to, an array [value][key]. Meanwhile each asks for a half of the memory of the `next` head.
+inline void take_by_value(Memory& memory, const float* from, int64_t size, const float* next) {
+    transpose(from, size, memory.cells, padded(size), size, Near{Later(next)});
     clear_past_values(memory, size);
 }
-inline void put_by_value(const Memory& memory, float* to, int64_t size) {
-    transpose(memory.cells, padded(size), to, size, size, Far{});
+inline void put_by_value(const Memory& memory, float* to, int64_t size, const float* next) {
+    transpose(memory.cells, padded(size), to, size, size, Far{Later(next + size * size / 2)});
 #if defined(__AVX512F__)
     _mm_sfence();  // another thread may read it next
 #endif

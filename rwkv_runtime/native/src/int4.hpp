@@ -10,7 +10,7 @@ namespace UNSPOOL_ISA {
 
 constexpr int64_t GROUP = 32, ROWS_OF_A_BLOCK_OF_INT4 = 16, FOURS = 4;
 
-// A byte of row r in the fours w holds the steps of column 4 w + its place (low half) and of the 16th column behind that.
+// Byte p of row r in steps[w] holds the steps of column 4 w + p (low half) and of column 16 + 4 w + p.
 struct BlockOfInt4 {
     uint8_t steps[FOURS][ROWS_OF_A_BLOCK_OF_INT4][4];
     struct {

@@ -72,8 +72,8 @@ struct TimeMixer7 {
         Memory memory;
         Chunk7 chunks[2] = {Chunk7(padded(size)), Chunk7(padded(size))};
         alignas(64) Row recalled = {};
-        take_by_value(memory, call.memory + task * size * size, size);
-        fetch_next(call.memory + task * size * size, size);
+        const float* next = call.memory + (task + 1) * size * size;
+        take_by_value(memory, call.memory + task * size * size, size, next);
         prepare(start, head, count_at(0, length), chunks[0]);
         recall(memory, chunks[0].removal, length ? size : 0, recalled);
         for (int64_t first = 0; first < length; first += TOKENS_OF_A_CHUNK) {
@@ -86,7 +86,7 @@ struct TimeMixer7 {
                  count_at(later, length));
             finish(start + first * width, head, count_at(first, length), now);
         }
-        put_by_value(memory, call.memory_after + task * size * size, size);
+        put_by_value(memory, call.memory_after + task * size * size, size, next);
         clear_rows(static_cast<T*>(call.mixed) + start, length, call.tokens, width, size);
     }
 
