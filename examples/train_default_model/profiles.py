@@ -41,7 +41,8 @@ class TrainingProfile:
 
     `rows` are the streams read side by side: (documents in order, unrelated sentences without a reset, sentences
     alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static table before the
-    first step. Of the positions in document rows, `next_token_positions` are scored a step.
+    first step. Of the positions in document rows, `next_token_positions` are scored a step. `next_token_weight` and
+    `vector_weight` multiply the two losses that reach the network.
     """
 
     kernel: str
@@ -56,6 +57,7 @@ class TrainingProfile:
     next_token_weight: float
     checkpoint_seconds: float
     device: str = "cpu"
+    vector_weight: float = 1.0
 
 
 @dataclass(frozen=True)
