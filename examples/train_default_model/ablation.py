@@ -26,7 +26,7 @@ from examples.train_default_model.__main__ import log_line, stop_request
 from examples.train_default_model.evaluate import held_out_documents, stream_measures
 from examples.train_default_model.export import export
 from examples.train_default_model.prepare import ROTATION, TOKENIZER
-from examples.train_default_model.profiles import PROFILES, Profile
+from examples.train_default_model.profiles import PROFILES, ModelProfile, Profile
 from examples.train_default_model.session import new_trainer
 from examples.train_default_model.train import CHECKPOINT
 from pipeline.evals import Estimate
@@ -42,7 +42,9 @@ MEASURES = "measures.json"
 RESULT = "ablation.json"
 _HOUR = PROFILES["hour"]
 ABLATION_PROFILES = {
-    "small": replace(_HOUR, training=replace(_HOUR.training, steps=1_000)),
+    "small": replace(
+        _HOUR, model=ModelProfile(2, 128, (16, 16, 16, 32)), training=replace(_HOUR.training, steps=1_000)
+    ),
     "tiny": PROFILES["tiny"],
 }
 
