@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline import evals
 from pipeline.answers import evidence
 from pipeline.answers.ask import candidates, word_scores
 from pipeline.answers.confidence import score
@@ -38,6 +39,7 @@ from rwkv_runtime.engine import Engine, Feed
 
 MAX_CHARS: Final = 2000
 NOVEL_CHARS: Final = 1_500_000
+PLAIN: Final = "cuad_plain.json"
 Ints = NDArray[np.int64]
 
 
@@ -106,13 +108,18 @@ def train_items(folder: Path, draw: random.Random) -> Items:
 
 
 def evaluation_items(folder: Path, draw: random.Random) -> Items:
-    """Texts with questions, by set, of other splits of these: none of them in `train_items`."""
+    """Texts with questions, by set, of other splits of these: none of them in `train_items`.
+
+    Nor are the plain words in which contracts are asked for clauses.
+    """
     contracts = list(read_jsonl(folder / "labelled/cuad.jsonl.xz"))
     described, named = _wordings()
+    plain: dict[str, str] = json.loads(Path(evals.__file__).with_name(PLAIN).read_text("utf-8"))
     return {
         "MedQuAD": sets.medical(list(read_jsonl(folder / "labelled/medquad-qa.jsonl.xz")), draw),
         "CUAD": sets.contracts(contracts, described, draw),
         "CUAD by name": sets.contracts(contracts, named, draw),
+        "CUAD in plain words": sets.contracts(contracts, plain, draw),
         "definitions": sets.definitions(contracts, draw),
         "facts": sets.facts((folder / "labelled/wikitext2-valid.txt").read_text("utf-8"), draw),
         "QMSum": sets.meetings(list(read_jsonl(folder / "labelled/qmsum.jsonl")), draw),

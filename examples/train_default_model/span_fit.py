@@ -52,8 +52,8 @@ class SpanProfile:
 
 
 SPAN_PROFILES = {
-    "spans": SpanProfile(70, 40, 40_000, 15, 60_000, 1_500, 8, rate=3e-3, drop=0.1, bounds_weight=0.3, decay=1e-2),
-    "tiny": SpanProfile(2, 2, 40_000, 2, 40_000, 12, 2, 3e-3, drop=0.1, bounds_weight=0.3, checkpoint_seconds=0.0),
+    "spans": SpanProfile(70, 20, 40_000, 15, 60_000, 1_500, 8, rate=3e-3, drop=0.1, bounds_weight=0.3, decay=1e-2),
+    "tiny": SpanProfile(1, 1, 40_000, 1, 40_000, 12, 2, 3e-3, drop=0.1, bounds_weight=0.3, checkpoint_seconds=0.0),
 }
 
 

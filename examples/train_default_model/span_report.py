@@ -63,17 +63,27 @@ def seen(cases: Sequence[Case], reader: SpanReader, static: Tensor) -> list[Seen
     return found
 
 
-def with_both(fitted_on: Sequence[Seen], wanted: Sequence[Seen]) -> list[Seen]:
-    """Questions with what both together say, weighed as suits the first ones best: each set weighs the same."""
-    rows = np.concatenate([_features(one) for one in fitted_on])
-    right = np.concatenate([one.case.right.numpy() for one in fitted_on]).astype(np.float64)
-    names = [one.case.name for one in fitted_on]
-    shares = [1 / names.count(one.case.name) / len(one.case.right) for one in fitted_on]
-    weights = np.concatenate(
-        [np.full(len(one.case.right), share) for one, share in zip(fitted_on, shares, strict=True)]
-    )
-    found = _logistic(rows, right, weights * len(right) / weights.sum())
-    return [replace(one, scores=one.scores | {BOTH: _features(one) @ found}) for one in wanted]
+def weights_of_both(known: Sequence[Seen]) -> Floats:
+    """The weights [5] by which words and reader together tell right sentences from others, each set weighing the same.
+
+    Their scale is such that the score of the likeliest sentence of a question is the log-odds of its being right.
+    """
+    names = [one.case.name for one in known]
+    shares = [1 / names.count(name) for name in names]
+    rows, right = [_features(one) for one in known], [one.case.right.numpy().astype(np.float64) for one in known]
+    of_all = np.concatenate([np.full(len(one), share / len(one)) for one, share in zip(right, shares, strict=True)])
+    found = _logistic(np.concatenate(rows), np.concatenate(right), of_all * len(of_all) / of_all.sum())
+    best = [int(np.argmax(one @ found)) for one in rows]
+    scores = np.array([one[at] @ found for one, at in zip(rows, best, strict=True)])
+    said = np.array([one[at] for one, at in zip(right, best, strict=True)])
+    weighing = np.array(shares) * len(shares) / sum(shares)
+    scale = _logistic(np.stack([np.ones(len(scores)), scores], 1), said, weighing)
+    return np.asarray(found * scale[1] + np.eye(1, len(found))[0] * scale[0], np.float64)
+
+
+def with_both(known: Sequence[Seen], weights: Floats) -> list[Seen]:
+    """Questions with what both together say of their sentences."""
+    return [replace(one, scores=one.scores | {BOTH: _features(one) @ weights}) for one in known]
 
 
 def _features(one: Seen) -> Floats:

@@ -2,8 +2,8 @@
 
 Fits a small head that says which sentence answers a question, whether any does, and which words of it are the answer;
 the model stays as it is. DIR/train holds the texts that it is fitted to, DIR/labelled those that it is measured on,
-beside what `ask` chooses by words. Every step writes files in RUN and is skipped where they stand: the same command
-again goes on after a stop.
+beside what `ask` chooses by words. RUN/spans.safetensors, put beside the model's weights, is used by `ask`. Every step
+writes files in RUN and is skipped where they stand: the same command again goes on after a stop.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
@@ -23,20 +25,28 @@ from torch import Tensor
 
 import rwkv_runtime
 from examples.train_default_model.__main__ import log_line, stop_request
-from examples.train_default_model.export import sha256_of
 from examples.train_default_model.span_data import evaluation_items, read_cases, train_items, write_cases
 from examples.train_default_model.span_fit import CHECKPOINT, SPAN_PROFILES, SpanFit, SpanProfile
 from examples.train_default_model.span_reader import SpanReader
-from examples.train_default_model.span_report import FIGURES, WORDS, limits, report, seen, with_both
+from examples.train_default_model.span_report import (
+    BOTH,
+    FIGURES,
+    WORDS,
+    Floats,
+    limits,
+    report,
+    seen,
+    weights_of_both,
+    with_both,
+)
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.errors import RwkvError
-from rwkv_runtime.identity import find
 from rwkv_runtime.pooling import EmbeddingHead
+from rwkv_runtime.spans import FILE, FITTED_ON, MIXTURE, PREFIX, THRESHOLDS
 
-WEIGHTS = "spans.safetensors"
-PREFIX = "span_head."
 REPORT = "report.json"
 WINDOW = 512
+MOST_DENIED = 0.05
 FITTED, CHOSEN, EVALUATED = "fitted", "chosen", "evaluated"
 """Folders of what was read: for the fit, to choose thresholds and weights by, and to measure on."""
 
@@ -59,9 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
         read_texts(options.data, options.out, profile, engine)
         reader = fitted(options.out, profile, static, engine, until)
         if reader is not None:
-            save(reader, options.start, options.out / WEIGHTS)
+            as_kept = in_bfloat16(reader)
+            save(as_kept, chosen_with(as_kept, options.out, static), engine.model.fingerprint, options.out / FILE)
             if not (options.out / REPORT).exists():
-                measure(load(options.out / WEIGHTS), options.out, static)
+                measure(load(options.out / FILE), options.out, static)
             tell(options.out / REPORT)
     except (FileNotFoundError, RuntimeError, RwkvError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -103,10 +114,38 @@ def fitted(
     return reader if fit.step == profile.steps else None
 
 
-def save(reader: SpanReader, start: str, path: Path) -> None:
-    """Write a reader's weights in bfloat16, with the hash of the model that they were fitted on."""
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen with a reader: the weights [5] of its scores beside those of words, and the log-odds from which
+    each way to choose answers a question; `unsure` is that from which both together do not call it absent."""
+
+    mixture: Floats
+    answered: Mapping[str, float]
+    unsure: float
+
+
+def chosen_with(reader: SpanReader, out: Path, static: Tensor) -> Chosen:
+    """Choose by questions that the reader was not fitted to."""
+    known = seen(read_cases(out / CHOSEN), reader, static)
+    mixture = weights_of_both(known)
+    known = with_both(known, mixture)
+    there = [one.sure(BOTH) for one in known if len(one.case.spans)]
+    return Chosen(mixture, limits(known), float(np.quantile(there, MOST_DENIED)))
+
+
+def in_bfloat16(reader: SpanReader) -> SpanReader:
+    """The reader as its file has it."""
+    for one in reader.parameters():
+        one.data = one.data.bfloat16().float()
+    return reader
+
+
+def save(reader: SpanReader, chosen: Chosen, fingerprint: str, path: Path) -> None:
+    """Write a reader for the model of a fingerprint, as `rwkv_runtime.spans` reads it."""
     tensors = {PREFIX + name: one.bfloat16().contiguous() for name, one in reader.state_dict().items()}
-    save_file(tensors, path, metadata={"fitted_on": sha256_of(find(start).weights_path)})
+    tensors[PREFIX + MIXTURE] = torch.from_numpy(chosen.mixture)
+    tensors[PREFIX + THRESHOLDS] = torch.tensor([chosen.answered[BOTH], chosen.unsure])
+    save_file(tensors, path, metadata={FITTED_ON: fingerprint})
 
 
 def load(path: Path) -> SpanReader:
@@ -115,18 +154,17 @@ def load(path: Path) -> SpanReader:
     rank, inputs = held["said.weight"].shape
     size = held["of_sentence.weight"].shape[1]
     reader = SpanReader(inputs - size, size, rank)
-    reader.load_state_dict(held)
+    reader.load_state_dict({name: held[name] for name in reader.state_dict()})
     return reader
 
 
 def measure(reader: SpanReader, out: Path, static: Tensor) -> None:
     """Write what the reader is worth, on all sets together and on each."""
-    known = seen(read_cases(out / CHOSEN), reader, static)
-    chosen, wanted = with_both(known, known), with_both(known, seen(read_cases(out / EVALUATED), reader, static))
-    answered = limits(chosen)
+    chosen = chosen_with(reader, out, static)
+    wanted = with_both(seen(read_cases(out / EVALUATED), reader, static), chosen.mixture)
     names = sorted({one.case.name for one in wanted})
-    found = {"all": report(wanted, answered)} | {
-        name: report([one for one in wanted if one.case.name == name], answered) for name in names
+    found = {"all": report(wanted, chosen.answered)} | {
+        name: report([one for one in wanted if one.case.name == name], chosen.answered) for name in names
     }
     (out / REPORT).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 

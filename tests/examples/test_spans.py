@@ -21,12 +21,23 @@ import rwkv_runtime
 from examples.train_default_model import spans
 from examples.train_default_model.span_data import Case, Read, read_cases, train_items, write_cases
 from examples.train_default_model.span_fit import CHECKPOINT, LOG, SPAN_PROFILES, SpanFit
-from examples.train_default_model.span_reader import Marked, Scores, SpanReader, best_span, loss_of
-from examples.train_default_model.span_report import BOTH, READER, WORDS, limits, report, seen, with_both
-from examples.train_default_model.spans import REPORT, WEIGHTS, main
+from examples.train_default_model.span_reader import Marked, Scores, SpanReader, best_span, loss_of, tokens_of
+from examples.train_default_model.span_report import (
+    BOTH,
+    READER,
+    WORDS,
+    limits,
+    report,
+    seen,
+    weights_of_both,
+    with_both,
+)
+from examples.train_default_model.spans import REPORT, main
 from pipeline.evals.cuad_passages import questions
 from pipeline.metrics.asked import Asked
+from rwkv_runtime import spans as rwkv_spans
 from rwkv_runtime.engine import Engine
+from rwkv_runtime.spans import FILE
 from tests.examples.test_refit import start as start
 from tests.examples.test_train_data import WORDS as MADE
 from tests.examples.test_train_data import prose
@@ -232,21 +243,55 @@ def test_what_is_kept_of_a_text_is_what_the_model_says_of_it_and_every_place_is_
     np.testing.assert_allclose(first.text.hidden.float().numpy(), np.concatenate(rows)[kept], atol=2e-2)
 
 
+def test_the_runtime_gives_the_scores_that_training_code_gives(start, tmp_path):
+    engine = Engine(rwkv_runtime.load(start), window=64, lanes=1)
+    text = prose(4, 25)
+    asked = (Asked.marked(f"What about {text[300:330]}?", [(300, 320)]),)
+    write_cases(tmp_path, {"made": iter([(text, asked)])}, slice(0, 1), engine, print, 10_000)
+    [one] = read_cases(tmp_path)
+    torch.manual_seed(3)
+    made = spans.in_bfloat16(SpanReader(engine.model.config.n_embd, one.vectors.shape[1]))
+    chosen = spans.Chosen(np.arange(5.0), {WORDS: 0.0, READER: 0.0, BOTH: 1.5}, -2.5)
+    spans.save(made, chosen, engine.model.fingerprint, tmp_path / FILE)
+    wanted = made(one, spans.static_rows(engine)).sentences.detach().numpy()
+
+    found = rwkv_spans.SpanReader.read(tmp_path / FILE)
+    assert (found.mixture.tolist(), found.answered, found.unsure) == ([0.0, 1.0, 2.0, 3.0, 4.0], 1.5, -2.5)
+    head = engine.model.embedding_head
+    assert head is not None
+
+    def features(read: Read) -> np.ndarray:
+        hidden, static = read.hidden.float(), F.embedding(read.tokens, head.static).float()
+        gate = torch.sigmoid(hidden @ head.gate_weight[0] + head.gate_bias)[:, None]
+        return torch.cat([gate * hidden, gate * static, gate, hidden], 1).numpy()
+
+    owner, at = tokens_of(one.sentences)
+    said = rwkv_spans.Said(
+        features(Read(one.text.hidden[at], one.text.tokens[at])),
+        owner.numpy(),
+        one.passages.numpy(),
+        one.vectors.float().numpy(),
+    )
+    scores = found.sentence_scores(rwkv_spans.Asked(features(one.asked), one.vector.float().numpy()), said)
+    np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_one_command_fits_and_measures_a_reader_and_again_it_reads_nothing(start, data, tmp_path, monkeypatch, capsys):
     given_options = ["--start", str(start), "--data", str(data), "--out", str(tmp_path), "--profile", "tiny"]
     given_options += ["--threads", "1", "--dtype", "fp32"]
     monkeypatch.setattr("pipeline.metrics.bootstrap.RESAMPLES", 10)
     assert main(given_options) == 0
-    made, told = (tmp_path / WEIGHTS).read_bytes(), capsys.readouterr().out
+    made, told = (tmp_path / FILE).read_bytes(), capsys.readouterr().out
     found = json.loads((tmp_path / REPORT).read_text())
-    assert set(found) == {"all", "MedQuAD", "CUAD", "CUAD by name", "definitions", "facts", "QMSum", "Factbook"}
+    contracts = {"CUAD", "CUAD by name", "CUAD in plain words", "definitions"}
+    assert set(found) == {"all", "MedQuAD", "facts", "QMSum", "Factbook"} | contracts
     assert set(found["all"]) == {WORDS, READER, BOTH} and "words and reader" in told
-    again = spans.load(tmp_path / WEIGHTS)
+    again = spans.load(tmp_path / FILE)
     assert sum(one.numel() for one in again.parameters()) < 150_000
 
     monkeypatch.setattr(Engine, "feed", None)
     assert main(given_options) == 0 and capsys.readouterr().out.endswith(told[-200:])
-    assert (tmp_path / WEIGHTS).read_bytes() == made
+    assert (tmp_path / FILE).read_bytes() == made
 
 
 def test_a_fit_needs_no_text_that_is_measured_on(data, tmp_path):
@@ -263,7 +308,8 @@ def test_a_model_without_a_trained_head_is_refused(start):
 
 def test_figures_are_of_texts_and_a_way_is_held_against_words_on_the_same():
     cases = [case(seed, answered=seed % 2 > 0) for seed in range(12)]
-    known = with_both(*[seen(cases, reader(), static())] * 2)
+    known = seen(cases, reader(), static())
+    known = with_both(known, weights_of_both(known))
     found = report(known, limits(known))
     right = [float(one.case.right[int(one.case.words.argmax())]) for one in known if len(one.case.spans)]
     assert found[WORDS]["right sentence"]["value"] == pytest.approx(100 * np.mean(right))
