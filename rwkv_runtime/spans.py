@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rwkv_runtime.errors import WeightsError
+from rwkv_runtime.identity import SPAN_READER
 from rwkv_runtime.pooling import Floats
 
-FILE: Final = "spans.safetensors"
+FILE: Final = SPAN_READER
 PREFIX: Final = "span_head."
 FITTED_ON: Final = "fitted_on"
 """The key of the file's metadata with the fingerprint of the model that the reader was fitted on."""

@@ -108,7 +108,7 @@ def test_words_decide_on_forms_and_in_other_languages(model, tmp_path, lines, la
 
 
 def test_a_reader_is_taken_with_the_model_that_it_was_fitted_on_and_no_other(model, tmp_path):
-    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+    for name in ("model.safetensors", "tokenizer.json"):
         shutil.copy(DEFAULT_FOLDER / name, tmp_path / name)
     assert rwkv_runtime.load(tmp_path).span_reader is None
     reader(tmp_path, model, [0.0, 1.0, 0.0, 0.0, 0.0])
