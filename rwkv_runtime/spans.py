@@ -63,7 +63,7 @@ class SpanReader:
     answered, and from which on it is not said to be absent.
 
     With width D of the model and vectors of E numbers: `said` and `asked` [r, D + E], `weigh` [1, D], `of_sentence`
-    and `of_question` [r, E], `hidden` [16, 7], `out` [1, 16]; the second, the fifth and the sixth have biases.
+    and `of_question` [r, E], `hidden` [16, 7], `out` [1, 16]; the last two have biases.
     """
 
     weights: Mapping[str, Tensor]

@@ -45,6 +45,7 @@ from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.spans import FILE, FITTED_ON, MIXTURE, PREFIX, THRESHOLDS
 
 REPORT = "report.json"
+MODEL = "model.txt"
 WINDOW = 512
 MOST_DENIED = 0.05
 FITTED, CHOSEN, EVALUATED = "fitted", "chosen", "evaluated"
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         profile, until = SPAN_PROFILES[options.profile], stop_request()
         engine = Engine(rwkv_runtime.load(options.start, dtype=options.dtype), window=WINDOW, lanes=1)
         static = static_rows(engine)
+        claim(options.out, engine.model.fingerprint)
         read_texts(options.data, options.out, profile, engine)
         reader = fitted(options.out, profile, static, engine, until)
         if reader is not None:
@@ -86,6 +88,15 @@ def static_rows(engine: Engine) -> Tensor:
     if not isinstance(head, EmbeddingHead):
         raise RuntimeError("the model has no embed_head; start from one that has")
     return F.normalize(F.embedding(torch.arange(engine.model.config.vocab_size), head.static).float(), dim=1)
+
+
+def claim(out: Path, fingerprint: str) -> None:
+    """Keep in a folder which model its files are of. Raises RuntimeError if they are another's."""
+    out.mkdir(parents=True, exist_ok=True)
+    held = out / MODEL
+    if held.exists() and held.read_text("utf-8") != fingerprint:
+        raise RuntimeError(f"{out} holds what another model said; choose another --out, or remove it")
+    held.write_text(fingerprint, "utf-8")
 
 
 def read_texts(data: Path, out: Path, profile: SpanProfile, engine: Engine) -> None:

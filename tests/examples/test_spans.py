@@ -294,6 +294,13 @@ def test_one_command_fits_and_measures_a_reader_and_again_it_reads_nothing(start
     assert (tmp_path / FILE).read_bytes() == made
 
 
+def test_what_another_model_said_is_not_taken_for_this_ones(tmp_path):
+    spans.claim(tmp_path / "out", "this one")
+    spans.claim(tmp_path / "out", "this one")
+    with pytest.raises(RuntimeError, match="choose another --out"):
+        spans.claim(tmp_path / "out", "another")
+
+
 def test_a_fit_needs_no_text_that_is_measured_on(data, tmp_path):
     (tmp_path / "train").symlink_to(data / "train")
     found = {name: next(items) for name, items in train_items(tmp_path / "train", random.Random(1)).items()}
