@@ -28,6 +28,9 @@ for group in (start, runs, models, bench, evals, answers, export, states, submit
 
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
+    # Read when numpy is loaded, here and in workers. Its products are small: threads that wait for each other by
+    # spinning took 150 times as long over the report's map where the processors had other work too.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Typer hands the code of `typer.Exit` back instead of ending the process with it.
         sys.exit(app(prog_name="unspool", standalone_mode=False) or ExitCode.OK)

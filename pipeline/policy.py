@@ -102,8 +102,11 @@ class Policing:
         """
         places = self._places(segment, context)
         probing = self.policy == "auto" and segment.token_end % EVERY == 0 and not places
-        asked = tuple(followers) or (segment.tokens[1:] if probing else ())
-        fed = yield from self._pieces(segment, state, context, places, features, asked)
+        asked, first = tuple(followers), 0
+        if probing and not asked:
+            count = _probed_of(segment)
+            asked, first = segment.tokens[len(segment.tokens) - count :], len(segment.tokens) - count - 1
+        fed = yield from self._pieces(segment, state, context, places, features, asked, first)
         events = tuple(Event(place, "section" if self.policy == "section" else "reprime") for place in places)
         if self.policy in ("carry", "section"):
             return Policed(fed, events, _noted(context, events))
@@ -135,8 +138,12 @@ class Policing:
         places: Sequence[int],
         features: bool,
         followers: tuple[int, ...],
+        first: int,
     ) -> Generator[Feed, Fed, Fed]:
-        """Read a segment in pieces, each but the first behind a state that was begun anew."""
+        """Read a segment in pieces, each but the first behind a state that was begun anew.
+
+        `followers` are those of its tokens from number `first` on.
+        """
         cuts = [place - segment.token_start for place in places]
         parts: list[Fed] = []
         for begin, end in pairwise([0, *cuts, len(segment.tokens)]):
@@ -148,7 +155,8 @@ class Policing:
                 # A state says where in the document it stands; boundaries are told by it.
                 state = replace(state, tokens_seen=segment.token_start + begin)
             if end > begin:
-                fed = yield Feed(segment.tokens[begin:end], state, features, followers[begin:end])
+                own = followers[max(begin - first, 0) : max(end - first, 0)]
+                fed = yield Feed(segment.tokens[begin:end], state, features, own, max(first - begin, 0) if own else 0)
                 state = fed.state
                 parts.append(fed)
         return _joined(parts)
@@ -161,14 +169,20 @@ class Policing:
 
     def _probed(self, segment: Segment, fed: Fed, context: Context) -> Generator[Feed, Fed, Event]:
         """Score the last tokens of a segment behind a state that has read only those right before them."""
-        count = min(PROBED, len(segment.tokens) // 2)
+        count = _probed_of(segment)
         probed, before = context.recent[-count:], context.recent[:-count][-PRIMED_WITH:]
         primed = yield from self._primed(before[:-1])
         fresh = yield Feed((*before[-1:], *probed[:-1]), primed.state, False, probed)
         assert fed.surprise is not None and fresh.surprise is not None  # they were asked for
         size = sum(len(self.tokenizer.token_bytes(token)) for token in probed)
+        # Where all tokens were asked for, that behind the last is among them, which no probe sees.
         own = fed.surprise[: len(segment.tokens) - 1][-count:]
         return Event(segment.token_end, "probe", _bits(own, size), _bits(fresh.surprise, size), _magnitude(fed.state))
+
+
+def _probed_of(segment: Segment) -> int:
+    """How many of the last tokens of a segment a probe scores."""
+    return min(PROBED, len(segment.tokens) // 2)
 
 
 def _noted(context: Context, events: Sequence[Event]) -> Context:
@@ -185,6 +199,8 @@ def _judged(event: Event, context: Context) -> Context:
 
 def _joined(parts: Sequence[Fed]) -> Fed:
     """The results of parts of a segment as those of the whole."""
+    if len(parts) == 1:
+        return parts[0]
     features = [part.features for part in parts if part.features is not None]
     surprise = [part.surprise for part in parts if part.surprise is not None]
     return Fed(

@@ -7,8 +7,7 @@ it. Scores are BM25 (Robertson and Zaragoza, 2009) with the counts of the text i
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,11 +39,10 @@ class Query:
         """A query in words. Words that ask, such as `summarize` or `plot`, are not what is asked about."""
         return cls(tuple(dict.fromkeys(terms(_ASKING.sub(" ", text)))))
 
-    def marks(self, found: Sequence[str]) -> Floats:
+    def marks(self, counts: Mapping[str, int]) -> Floats:
         """How much a sentence with these terms has of each term looked for [terms], before their rarity is known."""
-        times = Counter(found)
-        damping = length_damping(len(found), _USUAL_LENGTH)
-        return saturated([times[term] for term in self.terms], damping).astype(np.float32)
+        damping = length_damping(sum(counts.values()), _USUAL_LENGTH)
+        return saturated([counts.get(term, 0) for term in self.terms], damping).astype(np.float32)
 
     def rarity(self, count: int, frequency: Mapping[str, int]) -> Floats:
         """Of each term looked for [terms]: how much it tells, by the sentences of `count` that have it."""

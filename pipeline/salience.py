@@ -14,7 +14,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -40,6 +39,24 @@ _NAMES_ENOUGH: Final = 3
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What a sentence says by itself, whatever text it is in: looked at once, asked for over and over.
+
+    `counts` has its terms in the order in which they come first; `names` are the words that are capitalised inside it.
+    """
+
+    counts: Mapping[str, int]
+    names: tuple[str, ...]
+    speech: bool
+    length: float
+
+    @classmethod
+    def of(cls, text: str, terms: Terms) -> Traits:
+        """Look at a sentence."""
+        return cls(Counter(terms(text)), tuple(names_in(text)), bool(_SPEECH.search(text)), length_prior(text))
+
+
+@dataclass(frozen=True)
 class Signals:
     """Per sentence [n]. `vectors` [n, terms] are TF-IDF rows, `weights` [terms] count the sentences with a term.
 
@@ -56,20 +73,19 @@ class Signals:
 
 
 def signals(
-    texts: Sequence[str],
+    sentences: Sequence[Traits],
     indices: Sequence[int],
     sample: Sequence[int],
     count: int,
     frequency: Mapping[str, int],
     names: Mapping[str, int],
-    terms: Terms,
 ) -> Signals:
     """Signals of n sentences of a text of `count`, the `indices`-th of it.
 
     `sample` are the positions among the n of those that stand for the whole text; `frequency` says in how many
     sentences of the text a term is, `names` how often a word is capitalised inside a sentence.
     """
-    rows, weights, idf = _tfidf([terms(text) for text in texts], count, frequency)
+    rows, weights, idf = _tfidf([one.counts for one in sentences], count, frequency)
     centroid = weights * idf
     with np.errstate(all="ignore"):  # a library of matrix products may raise flags over lanes beyond the arrays
         near = rows @ (centroid / max(float(np.linalg.norm(centroid)), 1e-12))
@@ -77,9 +93,9 @@ def signals(
     return Signals(
         central=central,
         place=_place(np.asarray(indices, np.float32), count),
-        names=np.array([_named(text, names) for text in texts], np.float32),
-        speech=np.array([bool(_SPEECH.search(text)) for text in texts], np.float32),
-        length=np.array([length_prior(text) for text in texts], np.float32),
+        names=np.array([_named(one.names, names) for one in sentences], np.float32),
+        speech=np.array([one.speech for one in sentences], np.float32),
+        length=np.array([one.length for one in sentences], np.float32),
         vectors=rows,
         weights=weights,
     )
@@ -94,7 +110,7 @@ def length_prior(text: str) -> float:
 
 
 def letters_in(text: str) -> int:
-    """The letters of a text, counted without looking at each: this is asked of all sentences kept, over and over."""
+    """The letters of a text, counted without looking at each: this is asked of every sentence."""
     plain = text.encode("ascii", "ignore")
     others = "" if len(plain) == len(text) else "".join(_BEYOND_ASCII.findall(text))
     return len(plain) - len(plain.translate(None, _ASCII_LETTERS)) + sum(map(str.isalpha, others))
@@ -114,29 +130,33 @@ def _unspaced(text: str) -> bool:
     return len(text) > 2 * _CHARS_PER_WORD * max(len(text.split()), 1)
 
 
-def _tfidf(found: list[list[str]], count: int, frequency: Mapping[str, int]) -> tuple[Floats, Floats, Floats]:
+def _tfidf(
+    sentences: Sequence[Mapping[str, int]], count: int, frequency: Mapping[str, int]
+) -> tuple[Floats, Floats, Floats]:
     """Rows [n, terms] of a unit length, and per term the sentences that have it and its inverse sentence frequency."""
-    shared = dict.fromkeys(term for one in found for term in one if frequency.get(term, 1) >= _SHARED)
+    shared = dict.fromkeys(term for counts in sentences for term in counts if frequency.get(term, 1) >= _SHARED)
     columns = {term: place for place, term in enumerate(shared)}
     weights = np.array([frequency[term] for term in columns], np.float32)
     idf = np.log1p(count / np.maximum(weights, 1)).astype(np.float32)
     rare = float(np.log1p(count)) ** 2
-    rows = np.zeros((len(found), len(columns)), np.float32)
-    for row, one in zip(rows, found, strict=True):
-        alone = 0
-        for term, times in Counter(one).items():
-            place = columns.get(term)
-            if place is None:
-                alone += 1
-            else:
-                row[place] = _damped(times) * idf[place]
-        row /= max(float(np.sqrt(row @ row + alone * rare)), 1e-12)
+    cells = [
+        (row, columns[term], times)
+        for row, counts in enumerate(sentences)
+        for term, times in counts.items()
+        if term in columns
+    ]
+    rows = np.zeros((len(sentences), len(columns)), np.float32)
+    at, of, times = np.array(cells, np.int64).reshape(-1, 3).T
+    rows[at, of] = _damped(times) * idf[of]
+    alone = [len(counts) for counts in sentences] - np.bincount(at, minlength=len(sentences))
+    for row, others in zip(rows, alone.tolist(), strict=True):
+        row /= max(float(np.sqrt(row @ row + others * rare)), 1e-12)
     return rows, weights, idf
 
 
-@lru_cache(maxsize=256)
-def _damped(times: int) -> np.float64:
-    return np.float64(1 + np.log(times))
+def _damped(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 + ln of each number. Taken one at a time: many at once may differ in the last bit."""
+    return np.array([1 + np.log(one) for one in range(1, times.max(initial=1) + 1)])[times - 1]
 
 
 def _lexrank(rows: Floats, sample: Sequence[int]) -> Floats:
@@ -160,8 +180,8 @@ def _place(indices: Floats, count: int) -> Floats:
     return place
 
 
-def _named(text: str, names: Mapping[str, int]) -> float:
-    known = {name for name in names_in(text) if names.get(name, 0) >= _NAMED_OFTEN}
+def _named(found: Sequence[str], names: Mapping[str, int]) -> float:
+    known = {name for name in found if names.get(name, 0) >= _NAMED_OFTEN}
     return min(len(known), _NAMES_ENOUGH) / _NAMES_ENOUGH
 
 

@@ -7,7 +7,7 @@ hands on and when depends on the text alone, and what it holds back is bounded. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, cast
 
 from pipeline.retrieval.terms import terms_of
@@ -37,6 +37,10 @@ class Region:
     section: str | None
     page: int | None
     is_final: bool
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Its values in their order, for a checkpoint."""
+        return tuple(vars(self).values())
 
     def joined(self, later: Region) -> Region:
         """This region and the next as one."""
@@ -116,7 +120,7 @@ class _Topics:
         return self._end if self._held else None
 
     def snapshot(self) -> Mapping[str, Value]:
-        held = [list(astuple(region)) for region in self._held]
+        held = [region.as_row() for region in self._held]
         return {"held": held, "context": self._context, "number": self._number, "end": self._end}
 
     def take(self, region: Region) -> Iterable[Region]:

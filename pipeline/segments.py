@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any, Final, Protocol, cast
 
@@ -159,8 +159,8 @@ class Segmenter:
             "text_over": self._text_over,
             "settled": self._settled,
             "cursor": self._cursor,
-            "regions": [list(astuple(region)) for region in self._regions],
-            "pending": [list(piece) for piece in self._pending],
+            "regions": [region.as_row() for region in self._regions],
+            "pending": list(self._pending),
             "index": self._index,
             "tokens_out": self._tokens_out,
             "bytes_out": self._bytes_out,

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.query import AROUND, Query, share_around
-from pipeline.salience import Signals, Terms, names_in, signals, words_in
+from pipeline.salience import Signals, Terms, Traits, names_in, signals, words_in
 from pipeline.values import Value
 
 SAMPLE_SIZE: Final = 192
@@ -44,13 +44,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sentence that may be chosen: its text verbatim and its place. `key` draws the sample."""
+    """A sentence that may be chosen: its text verbatim and its place. `key` draws the sample.
+
+    `traits` are those of its text by the terms of one language, where somebody has looked at it already.
+    """
 
     index: int
     char_start: int
     char_end: int
     text: str
     key: int = 0
+    traits: Traits | None = field(default=None, compare=False, repr=False)
+
+    def traits_by(self, terms: Terms) -> Traits:
+        return self.traits or Traits.of(self.text, terms)
 
 
 @dataclass(frozen=True)
@@ -115,32 +122,27 @@ class Selection:
             return ()
         return tuple(sorted(self._weighing(lens).taken(budget), key=lambda choice: choice.candidate.index))
 
+    def covers_what(self, other: Selection) -> bool:
+        """Whether both have seen the same sentences of a text; by the same lens they are the same then."""
+        return (self.first, self.count) == (other.first, other.count)
+
     def _extended(self, sentences: Sequence[Candidate], lens: Lens) -> Selection:
         frequency, names = dict(self.frequency), dict(self.names)
-        own, near = list(self.marks[0]), list(self.marks[1].copy())
+        found = [sentence.traits_by(lens.terms) for sentence in sentences]
         kept = list(self.kept)
-        for sentence in sentences:
-            found = lens.terms(sentence.text)
-            _count(frequency, set(found), TERMS_COUNTED)
-            _count(names, names_in(sentence.text), NAMES_COUNTED)
-            marks = lens.query.marks(found)
-            own.append(marks)
-            near.append(marks.copy())
-            kept.append(replace(sentence, key=_key(lens.salt, sentence.index)))
-            around = AROUND if len(marks) else 0  # without a query there is nothing to share
-            for place in range(len(own) - 2, max(len(own) - 2 - around, -1), -1):
-                share = np.float32(share_around(len(own) - 1 - place))
-                near[place] = near[place] + share * marks
-                near[-1] = near[-1] + share * own[place]
-        size = len(lens.query.terms)
-        marks_of_all = np.array([own, near], np.float32).reshape(2, len(own), size)
+        for sentence, traits in zip(sentences, found, strict=True):
+            _count(frequency, traits.counts, TERMS_COUNTED)
+            _count(names, traits.names, NAMES_COUNTED)
+            place = (sentence.index, sentence.char_start, sentence.char_end)
+            kept.append(Candidate(*place, sentence.text, _key(lens.salt, sentence.index), traits))
         first = self.first if self.count else sentences[0].index
-        return Selection(first, self.count + len(sentences), frequency, names, tuple(kept), marks_of_all)
+        marks = _marked(self.marks, found, lens.query)
+        return Selection(first, self.count + len(sentences), frequency, names, tuple(kept), marks)
 
     def _pruned(self, lens: Lens) -> Selection:
         """Without those that neither stand for the text nor say much of it. The latest may still gain from the next."""
         weights = self._weighing(lens).weights
-        best = sorted(range(len(self.kept)), key=lambda place: (-weights[place], place))[:CANDIDATES]
+        best = np.argsort(-weights, kind="stable")[:CANDIDATES].tolist()
         latest = range(len(self.kept) - AROUND, len(self.kept))
         places = sorted({*best, *self._sample(), *latest})
         return replace(self, kept=tuple(self.kept[place] for place in places), marks=self.marks[:, places])
@@ -157,13 +159,12 @@ class Selection:
 
     def _weighing(self, lens: Lens) -> Weighing:
         found = signals(
-            [candidate.text for candidate in self.kept],
+            [candidate.traits_by(lens.terms) for candidate in self.kept],
             [candidate.index - self.first for candidate in self.kept],
             self._sample(),
             self.count,
             self.frequency,
             self.names,
-            lens.terms,
         )
         own, near = self.marks @ lens.query.rarity(self.count, self.frequency)
         return Weighing(self.kept, found, _scaled(own), _scaled(near))
@@ -180,14 +181,17 @@ class Selection:
         }
 
     @classmethod
-    def from_value(cls, value: Any) -> Selection:
-        """The inverse of `to_value`."""
+    def from_value(cls, value: Any, terms: Terms) -> Selection:
+        """The inverse of `to_value`; `terms` are those of the lens that it was looked at with."""
         return cls(
             cast(int, value["first"]),
             cast(int, value["count"]),
             _from_columns(value["frequency"]),
             _from_columns(value["names"]),
-            tuple(Candidate(*row) for row in value["kept"]),
+            tuple(
+                Candidate(index, start, end, text, key, Traits.of(text, terms))
+                for index, start, end, text, key in value["kept"]
+            ),
             value["marks"],
         )
 
@@ -265,13 +269,26 @@ def counted(texts: Iterable[str], terms: Terms) -> tuple[dict[str, int], dict[st
 
 
 def _to_columns(counts: Mapping[str, int]) -> dict[str, Value]:
-    """Counts as two lists: they are taken apart and put together for every window."""
+    """Counts as two lists."""
     return {"of": list(counts), "times": list(counts.values())}
 
 
 def _from_columns(value: Any) -> dict[str, int]:
     """The inverse; checkpoints of earlier versions hold pairs."""
     return dict(zip(value["of"], value["times"], strict=True)) if isinstance(value, Mapping) else dict(value)
+
+
+def _marked(before: Floats, found: Sequence[Traits], query: Query) -> Floats:
+    """Marks [2, kept, terms] with those of some more sentences behind them, which share theirs with those around."""
+    old, size = before.shape[1], len(query.terms)
+    own, near = np.concatenate([before, np.zeros((2, len(found), size), np.float32)], axis=1)
+    for place, traits in enumerate(found if size else (), old):
+        own[place] = near[place] = query.marks(traits.counts)
+        for other in range(place - 1, max(place - 1 - AROUND, -1), -1):
+            share = np.float32(share_around(place - other))
+            near[other] += share * own[place]
+            near[place] += share * own[other]
+    return np.stack([own, near])
 
 
 def _count(counts: dict[str, int], found: Iterable[str], most: int) -> None:

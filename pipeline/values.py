@@ -9,13 +9,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+
+@runtime_checkable
+class Storable(Protocol):
+    """What can be told as a value. It stays what it is until a checkpoint is written, which most windows do without."""
+
+    def to_value(self) -> Mapping[str, Value]: ...
+
+
 Value: TypeAlias = (
-    "bool | int | float | str | bytes | NDArray[np.float32] | Sequence[Value] | Mapping[str, Value] | None"
+    "bool | int | float | str | bytes | NDArray[np.float32] | Sequence[Value] | Mapping[str, Value] | Storable | None"
 )
 
 _ARRAY = "$float32"
@@ -23,7 +31,10 @@ _BYTES = "$bytes"
 
 
 def to_json(value: Value) -> str:
-    """Canonical JSON of a value. Arrays and bytes become base64, so what is read back is bit-equal."""
+    """Canonical JSON of a value. Arrays and bytes become base64, so what is read back is bit-equal.
+
+    What is `Storable` is read back as the value that it tells of itself.
+    """
     return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -42,6 +53,8 @@ def _plain(value: Value) -> Any:
         return {_ARRAY: base64.b64encode(data.tobytes()).decode("ascii"), "shape": list(value.shape)}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Storable):
+        return _plain(value.to_value())
     return [_plain(item) for item in value]
 
 

@@ -149,8 +149,7 @@ class _Lanes:
         self.taken: dict[int, _Text] = {}
         self._model = model
         self._count = count
-        start = model.initial_state().tensors
-        self._tensors: Tensors = {name: torch.stack([tensor] * count, dim=1) for name, tensor in start.items()}
+        self._tensors = model.initial_lanes(count)
         self._older: Tensors | None = None  # of the step before, whose room the next one takes
 
     def start(self, text: _Text) -> None:
@@ -165,7 +164,7 @@ class _Lanes:
         self.taken[lane] = text
         place = torch.tensor([lane], device=self._model.device)
         for name, tensor in output.state.tensors.items():
-            self._tensors[name] = self._tensors[name].index_copy(1, place, tensor.unsqueeze(1).to(self._model.device))
+            self._tensors[name].index_copy_(1, place, tensor.unsqueeze(1).to(self._model.device))
 
     def step(self) -> None:
         """Read the last token of every text, and choose the next."""

@@ -26,14 +26,15 @@ NARROWEST = 64
 class Feed:
     """Tokens to read from a state on, and whether their features are wanted.
 
-    `followers` are the tokens whose surprise is wanted: that behind the first of `tokens`, behind the second and so
-    on, for all of them, for some from the first on, or for none.
+    `followers` are the tokens whose surprise is wanted: that behind `tokens[first_scored]`, behind the next and so on,
+    for some of them or for none.
     """
 
     tokens: tuple[int, ...]
     state: State
     features: bool
     followers: tuple[int, ...] = ()
+    first_scored: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,11 @@ class Engine:
     def _width(self, feed: Feed) -> int:
         if len(feed.tokens) > self.window:
             raise ShapeError(f"a feed of {len(feed.tokens)} tokens is longer than the window of {self.window}; cut it")
-        if len(feed.followers) > len(feed.tokens):
-            raise ShapeError(f"{len(feed.followers)} tokens cannot each follow one of {len(feed.tokens)}; pass fewer")
+        if feed.first_scored < 0 or feed.first_scored + len(feed.followers) > len(feed.tokens):
+            raise ShapeError(
+                f"{len(feed.followers)} tokens cannot each follow one of {len(feed.tokens)} from number "
+                f"{feed.first_scored} on; pass fewer"
+            )
         return max(NARROWEST, 1 << (len(feed.tokens) - 1).bit_length()) if feed.tokens else NARROWEST
 
     def _fed(self, feeds: Sequence[Feed], width: int) -> list[Fed]:
@@ -111,7 +115,8 @@ class Engine:
         features = self.pooler.features(output, feed.tokens) if feed.features else None
         if not feed.followers:
             return Fed(output.state, features)
-        nats = self.model.surprises(output.hidden[: len(feed.followers)], feed.followers)
+        first = feed.first_scored
+        nats = self.model.surprises(output.hidden[first : first + len(feed.followers)], feed.followers)
         return Fed(output.state, features, nats.numpy())
 
 

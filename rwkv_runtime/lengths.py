@@ -1,4 +1,4 @@
-"""How many tokens count in each lane, for code on a GPU: put there once, not once for every kernel.
+"""How many tokens count in each lane, for kernels: made a tensor once, not once for every one of them.
 
 Knows nothing of tokens or layers.
 """
@@ -15,6 +15,7 @@ class Lengths(tuple[int, ...]):
     """The lengths of lanes, with copies on devices. Equal to the plain tuple."""
 
     _copies: dict[torch.device, Tensor]
+    _wide: Tensor
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Lengths:
@@ -34,6 +35,13 @@ class Lengths(tuple[int, ...]):
         if device not in copies:
             copies[device] = torch.tensor(list(self), dtype=torch.int32).to(device)
         return copies[device]
+
+    @property
+    def wide(self) -> Tensor:
+        """[B] int64 on the CPU."""
+        if "_wide" not in self.__dict__:
+            self._wide = torch.tensor(list(self))
+        return self._wide
 
 
 def lengths_on(lengths: Sequence[int], device: torch.device) -> Tensor:

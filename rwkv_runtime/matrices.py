@@ -29,10 +29,8 @@ from rwkv_runtime.errors import UnsupportedModelError
 
 GROUP = 32
 """Columns that share a scale in int4."""
-PAIR, BLOCK = 2 * GROUP, 4 * GROUP
-"""Columns of int4 whose steps share bytes: those of a block, or, at the end of a row, of a pair of groups."""
 BLOCK_ROWS = 8192
-"""Rows of int4 that are unpacked at a time."""
+"""Rows of int4 that are unpacked at a time; a multiple of 16."""
 TORCH_INT4_ROWS = 16
 """torch's own kernel for int4 wants rows in blocks of so many."""
 SMALLEST = 1e-30
@@ -206,8 +204,7 @@ class Int8Matrix(_Shaped):
 class Int4Matrix:
     """int4 weights in groups of 32 columns, unpacked to bfloat16 for each product.
 
-    Of a block of 128 columns, byte i holds the steps of columns i (low half) and 64 + i; of the pair of groups that may
-    be left at the end of a row, those of columns i and 32 + i.
+    Byte i of a group holds the steps of its columns i (low half) and 16 + i.
     """
 
     packed: Tensor  # [rows, columns / 2] uint8
@@ -232,16 +229,7 @@ class Int4Matrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [..., columns]."""
-        return self.by_blocks(x, self.unpacked)
-
-    def by_blocks(self, x: Tensor, unpacked: Callable[[int, int], Tensor]) -> Tensor:
-        """Apply with the rows that `unpacked` gives for a range of them, so that few are in memory at a time."""
-        short = x.bfloat16()
-        blocks = [
-            F.linear(short, unpacked(begin, min(begin + BLOCK_ROWS, self.rows))).float()
-            for begin in range(0, self.rows, BLOCK_ROWS)
-        ]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+        return by_blocks(x, self.rows, self.unpacked)
 
     def unpacked(self, begin: int, end: int) -> Tensor:
         """The values of some rows: [end - begin, columns] bfloat16."""
@@ -295,6 +283,15 @@ class Int4Groups(NamedTuple):
     middle: Tensor  # [rows, columns / 32] bfloat16
 
 
+def by_blocks(x: Tensor, rows: int, unpacked: Callable[[int, int], Tensor]) -> Tensor:
+    """Apply a matrix whose values are made when needed, `unpacked` for a range of rows, so that few are in memory."""
+    short = x.bfloat16()
+    blocks = [
+        F.linear(short, unpacked(begin, min(begin + BLOCK_ROWS, rows))).float() for begin in range(0, rows, BLOCK_ROWS)
+    ]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+
+
 def int8_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Round each row of [n, columns] to 255 even steps; returns (the steps [n, columns] int8, their sizes [n, 1])."""
     scales = x.abs().amax(dim=-1, keepdim=True).div_(127).clamp_min_(SMALLEST)
@@ -313,20 +310,14 @@ def int4_groups(weight: Tensor) -> Int4Groups:
 
 def packed_steps(steps: Tensor) -> Tensor:
     """Steps [rows, columns] of 0 to 15, two to a byte as `Int4Matrix` has them: [rows, columns / 2]."""
-    rows, columns = steps.shape
-    whole = columns // BLOCK * BLOCK
-    blocks = steps[:, :whole].reshape(rows, whole // BLOCK, 2, PAIR)
-    pair = steps[:, whole:].reshape(rows, (columns - whole) // PAIR, 2, GROUP)
-    return torch.cat([(part[:, :, 0] | part[:, :, 1] << 4).flatten(1) for part in (blocks, pair)], dim=1)
+    first, second = steps.view(len(steps), -1, 2, GROUP // 2).unbind(2)
+    return (first | second << 4).flatten(1)
 
 
 def unpacked_steps(packed: Tensor) -> Tensor:
     """The inverse of `packed_steps`."""
-    rows, size = packed.shape
-    whole = size // PAIR * PAIR
-    blocks = packed[:, :whole].reshape(rows, whole // PAIR, PAIR)
-    pair = packed[:, whole:].reshape(rows, (size - whole) // GROUP, GROUP)
-    return torch.cat([torch.stack([part & 15, part >> 4], dim=2).flatten(1) for part in (blocks, pair)], dim=1)
+    groups = packed.view(len(packed), -1, GROUP // 2)
+    return torch.stack([groups & 15, groups >> 4], dim=2).flatten(1)
 
 
 def fp32(weight: Tensor) -> Matrix:
@@ -368,10 +359,10 @@ def int8(weight: Tensor) -> Matrix:
 
 
 def int4(weight: Tensor) -> Matrix:
-    """Keep in int4, or in int8 what has no pairs of groups. Raises UnsupportedModelError off the CPU."""
+    """Keep in int4, or in int8 what has no whole groups. Raises UnsupportedModelError off the CPU."""
     if weight.device.type != "cpu":
         raise UnsupportedModelError(f"int4 on {weight.device} is not supported; use int8 or bf16 there")
-    if weight.shape[1] % PAIR:
+    if weight.shape[1] % GROUP:
         return int8(weight)
     groups = int4_groups(weight)
     return Int4Matrix(packed_steps(groups.steps), torch.stack([groups.scale, groups.middle], dim=1))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from rwkv_runtime import huge_pages
 from rwkv_runtime.config import ModelConfig
 from rwkv_runtime.errors import NotFiniteError, RwkvError, ShapeError, StateError
 from rwkv_runtime.layers import is_finite
@@ -101,6 +102,14 @@ class Model:
     def initial_state(self) -> State:
         """The state before the first token."""
         return State(self.config.generation, self.fingerprint, 0, self._network.initial_state())
+
+    def initial_lanes(self, count: int) -> Tensors:
+        """The state before the first token in each of `count` lanes, as `step` takes it: tensors [L, count, ...]."""
+        start = self._network.initial_state()
+        return {
+            name: huge_pages.room((len(one), count, *one.shape[1:]), one.device).copy_(one.unsqueeze(1))
+            for name, one in start.items()
+        }
 
     def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
         """Read T tokens from a state on. T may be 0 and may be large.

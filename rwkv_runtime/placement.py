@@ -6,12 +6,14 @@ Knows devices and precisions; nothing of generations or of how a user writes a p
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from rwkv_runtime.huge_pages import HugePages
 from rwkv_runtime.matrices import FP32, Matrix, Precision
 from rwkv_runtime.operations import Operations, TorchOperations
 from rwkv_runtime.weights import Weights
@@ -60,13 +62,14 @@ class Streamed:
 class Placement:
     """The device of a layer and the precision of its matrices, which are `streamed` if they stay off that device.
 
-    `operations` compute what lies between the matrices.
+    `operations` compute what lies between the matrices; `pages` hold those that are not mapped from a file.
     """
 
     device: torch.device = CPU
     precision: Precision = FP32
     streamed: bool = False
     operations: Operations = field(default_factory=TorchOperations)
+    pages: HugePages = field(default_factory=HugePages, compare=False)
 
     def matrix(self, weights: Weights, name: str, rows: int, columns: int) -> Matrix:
         """Take a matrix [rows, columns]. Raises WeightsError."""
@@ -74,12 +77,22 @@ class Placement:
 
     def low_rank(self, weights: Weights, name: str, columns: int, rows: int) -> Matrix:
         """Take one of the low-rank matrices, which are stored as [in, out]; they always lie on the device."""
-        return self.operations.keep(self.precision.keep_low_rank(weights.take(name, columns, rows).T.to(self.device)))
+        weight = weights.take(name, columns, rows).T.to(self.device)
+        return self._settled(self.operations.keep(self.precision.keep_low_rank(weight)), weight)
 
     def keep(self, weight: Tensor) -> Matrix:
         """Make a matrix of a stored tensor [rows, columns]."""
         matrix = self.operations.keep(self.precision.keep(weight.to(self.device)))
-        return Streamed(_moved(matrix, CPU), self.device) if self.streamed else matrix
+        return Streamed(_moved(matrix, CPU), self.device) if self.streamed else self._settled(matrix, weight)
+
+    def _settled(self, matrix: Matrix, weight: Tensor) -> Matrix:
+        """The matrix with what was made for it in huge pages; `weight`, as it was stored, may be shared with others."""
+        stored = weight.untyped_storage().data_ptr()
+
+        def in_place(tensor: Tensor) -> Tensor:
+            return tensor if tensor.untyped_storage().data_ptr() == stored else self.pages.holding(tensor)
+
+        return _changed(matrix, in_place)
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,13 @@ class Plan:
 
 
 def _moved(matrix: Matrix, device: torch.device) -> Matrix:
-    """The same matrix with its tensors on a device. Every precision keeps a matrix as a dataclass."""
-    fields = vars(matrix).items()
-    moved = {name: value.to(device) for name, value in fields if isinstance(value, Tensor)}
-    return cast(Matrix, dataclasses.replace(cast(Any, matrix), **moved))
+    """The same matrix with its tensors on a device."""
+    return _changed(matrix, lambda tensor: tensor.to(device))
+
+
+def _changed(matrix: Matrix, change: Callable[[Tensor], Tensor]) -> Matrix:
+    """The same matrix with other tensors. Every precision keeps a matrix as a dataclass, perhaps around another one."""
+    fields: dict[str, Any] = {name: change(value) for name, value in vars(matrix).items() if isinstance(value, Tensor)}
+    if (kept := getattr(matrix, "kept", None)) is not None:
+        fields["kept"] = _changed(kept, change)
+    return cast(Matrix, dataclasses.replace(cast(Any, matrix), **fields))

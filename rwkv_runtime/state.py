@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rwkv_runtime import weights
 from rwkv_runtime.errors import StateError
+from rwkv_runtime.layers import is_finite
 from rwkv_runtime.state_file import BLANK, FORMAT, SEAL, VERSION, unseal
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class State:
 
     def is_finite(self) -> bool:
         """Whether no tensor holds a NaN or an infinity."""
-        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors.values())
+        return all(map(is_finite, self.tensors.values()))
 
     def to_bytes(self) -> bytes:
         """The file's content. Equal states give equal bytes."""

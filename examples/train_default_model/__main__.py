@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare_text(data: Path | None, folder: Path, profile: Profile) -> None:
-    from examples.train_default_model.prepare import TOKENIZER, prepare_text
+    from examples.train_default_model.prepare import has_text, prepare_text
 
-    if (folder / TOKENIZER).exists():
+    if has_text(folder):
         return
     if data is None:
         raise FileNotFoundError(f"{folder} is not prepared; give --data with the folder that holds train/text")

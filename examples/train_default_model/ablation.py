@@ -83,7 +83,7 @@ def with_losses(profile: Profile, arm: str) -> Profile:
     """A profile that trains for what an arm is named after."""
     training = profile.training
     changed = {
-        "vectors alone": replace(training, next_token_weight=0.0),
+        "vectors alone": replace(training, first_next_token_weight=0.0, next_token_weight=0.0),
         "next tokens alone": replace(training, vector_weight=0.0),
     }
     return replace(profile, training=changed.get(arm, training))

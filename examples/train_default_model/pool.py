@@ -64,7 +64,8 @@ def read_pool(
         documents.append(pieces)
         alone += [(_alone(piece, tokenizer), piece.target) for piece in pieces if piece.target != NO_TARGET]
         alone += _groups_alone(pieces, tokenizer)
-    return Pool(tuple(documents), tuple(alone), np.stack(targets))
+    rows = np.stack(targets) if targets else np.empty((0, rotation.shape[1]), np.float16)
+    return Pool(tuple(documents), tuple(alone), rows)
 
 
 def joined_pools(first: Pool, second: Pool) -> Pool:

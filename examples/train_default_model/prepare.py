@@ -9,16 +9,25 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.train_default_model.alone_shards import (
+    ALONE_TEXTS,
+    AloneSources,
+    alone_shard_paths,
+    write_alone_shards,
+    write_alone_texts,
+)
 from examples.train_default_model.corpus import Excerpt, excerpts, read_excerpts, write_excerpts
 from examples.train_default_model.documents import read_documents
 from examples.train_default_model.evaluation_text import evaluation_files, evaluation_texts
 from examples.train_default_model.overlap import EvaluationText, NearDuplicates, WordHasher
+from examples.train_default_model.pool import Pool, joined_pools, read_pool
 from examples.train_default_model.profiles import DataProfile
 from examples.train_default_model.shards import read_shard, write_shard
 from examples.train_default_model.targets import Taught, documents_with_targets
@@ -35,6 +44,7 @@ ROTATION = "rotation.npy"
 HELD_OUT = "held-out.parquet"
 MANIFEST = "manifest.json"
 ROTATION_SAMPLE = 60_000
+_NOTHING = Taught(longest_words=0, group_every=0)
 
 
 def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None]) -> None:
@@ -47,6 +57,9 @@ def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[
         texts = ("".join(excerpt.passages[::2]) for excerpt in _training(folder))
         train_tokenizer(texts, profile.vocabulary, folder / TOKENIZER)
         log(f"{TOKENIZER}: {(folder / TOKENIZER).stat().st_size / 1e6:.2f} MB")
+    if not (folder / ALONE_TEXTS).exists():
+        count = _write_alone_texts(data, folder, profile)
+        log(f"{ALONE_TEXTS}: {count:,} texts")
 
 
 def prepare_targets(folder: Path, profile: DataProfile, embed: Embed, log: Callable[[str], None]) -> None:
@@ -57,9 +70,15 @@ def prepare_targets(folder: Path, profile: DataProfile, embed: Embed, log: Calla
         pieces = [tokenizer.token_bytes(token).decode("utf-8", "replace").strip() or "." for token in ids]
         np.save(folder / PIECES, embed(pieces).astype(np.float16))
         log(f"{PIECES}: {len(pieces)} vectors")
+    write_alone_shards(folder, tokenizer, embed, log)
     _write_shards(folder, profile, tokenizer, embed, log)
     if not (folder / ROTATION).exists():
         np.save(folder / ROTATION, rotation(shard_paths(folder)))
+
+
+def has_text(folder: Path) -> bool:
+    """Whether what needs no teacher is there: the texts that stand alone are written last."""
+    return (folder / ALONE_TEXTS).exists()
 
 
 def is_prepared(folder: Path) -> bool:
@@ -72,9 +91,24 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:03d}.parquet"
 
 
+def text_path(folder: Path, number: int) -> Path:
+    """Where a shard without targets stands: text whose next tokens are learned, which costs no teacher."""
+    return folder / f"text-{number:03d}.parquet"
+
+
 def shard_paths(folder: Path) -> list[Path]:
     """The shards that are there, in order."""
     return sorted(folder.glob("shard-*.parquet"))
+
+
+def prepared_pool(folder: Path, tokenizer: BpeTokenizer, axes: Floats, shards: int | None = None) -> Pool:
+    """What is learned from: texts that stand alone, then the first so many shards, or all, then text without targets.
+
+    In this order, so that a run that goes on with more shards finds every target where it was.
+    """
+    alone = replace(read_pool(alone_shard_paths(folder), tokenizer, axes), documents=())
+    paths = shard_paths(folder)[:shards] + sorted(folder.glob("text-*.parquet"))
+    return joined_pools(alone, read_pool(paths, tokenizer, axes))
 
 
 def rotation(shards: Sequence[Path]) -> Floats:
@@ -109,6 +143,18 @@ def _write_corpus(data: Path, folder: Path, profile: DataProfile) -> None:
     temporary.replace(folder / EXCERPTS)
 
 
+def _write_alone_texts(data: Path, folder: Path, profile: DataProfile) -> int:
+    held_out = (passage for one in read_excerpts(folder / EXCERPTS) if one.held_out for passage in one.passages)
+    sources = AloneSources(
+        data=data,
+        passages=[passage for excerpt in _training(folder) for passage in excerpt.passages],
+        kept_apart=chain(evaluation_texts(data), held_out),
+        words=profile.words,
+        phrases=profile.phrases,
+    )
+    return write_alone_texts(folder, BpeTokenizer.from_file(folder / TOKENIZER), sources)
+
+
 def _write_shards(
     folder: Path, profile: DataProfile, tokenizer: BpeTokenizer, embed: Embed, log: Callable[[str], None]
 ) -> None:
@@ -117,13 +163,17 @@ def _write_shards(
         texts = ["".join(excerpt.passages[: profile.passages_per_stretch]) for excerpt in apart]
         write_shard(folder / HELD_OUT, documents_with_targets(texts, tokenizer.encode, embed, Taught()))
         log(f"{HELD_OUT}: {len(texts)} documents")
-    training = iter(_stretches(folder, profile))
-    for number in range(profile.shards):
-        texts = list(islice(training, profile.shard_stretches))
-        path = shard_path(folder, number)
-        if texts and not path.exists():
-            write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, profile.taught))
-            log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
+    stretches = _stretches(folder, profile)
+    begin = profile.shards * profile.shard_stretches
+    parts = [(text_path, stretches[begin:], profile.text_shards, _NOTHING)]
+    parts += [(shard_path, stretches[:begin], profile.shards, profile.taught)]
+    for path_of, chosen, count, taught in parts:
+        for number in range(count):
+            texts = chosen[number * profile.shard_stretches :][: profile.shard_stretches]
+            path = path_of(folder, number)
+            if texts and not path.exists():
+                write_shard(path, documents_with_targets(texts, tokenizer.encode, embed, taught))
+                log(f"{path.name}: {len(texts)} stretches, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def _stretches(folder: Path, profile: DataProfile) -> list[str]:

@@ -12,7 +12,9 @@ from examples.train_default_model.targets import Taught
 class DataProfile:
     """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text.
 
-    With `sources`, the teacher is asked for passages of these alone.
+    `text_shards` more are text alone: next tokens are learned from it, and no teacher is asked.
+    `words` and `phrases` are how many of each the teacher is asked for besides sentences and texts of pair sets. With
+    `sources`, it is asked for passages of these alone.
     """
 
     limits: Limits
@@ -20,7 +22,10 @@ class DataProfile:
     passages_per_stretch: int
     shard_stretches: int
     shards: int
+    words: int
+    phrases: int
     taught: Taught = field(default_factory=Taught)
+    text_shards: int = 0
     sources: frozenset[str] = frozenset()
 
 
@@ -41,8 +46,10 @@ class TrainingProfile:
 
     `rows` are the streams read side by side: (documents in order, unrelated sentences without a reset, sentences
     alone), `tokens` what each reads per step. `static_steps` of `static_batch` texts fit the static table before the
-    first step. Of the positions in document rows, `next_token_positions` are scored a step. `next_token_weight` and
-    `vector_weight` multiply the two losses that reach the network.
+    first step. Of the positions in document rows, `next_token_positions` are scored a step; the loss there weighs
+    `first_next_token_weight` at the first step and `next_token_weight` from a quarter of the steps on, since a network
+    that cannot yet tell what comes next adds little to a vector. `compiled` lets torch.compile fuse what stands between
+    the matrix products: half a minute at the start, a fifth of every step. The loss of vectors weighs `vector_weight`.
     """
 
     kernel: str
@@ -54,9 +61,11 @@ class TrainingProfile:
     static_batch: int
     warm_up_steps: int
     next_token_positions: int
+    first_next_token_weight: float
     next_token_weight: float
     checkpoint_seconds: float
     device: str = "cpu"
+    compiled: bool = False
     vector_weight: float = 1.0
 
 
@@ -71,7 +80,7 @@ class Profile:
 
 PROFILES = {
     "hour": Profile(
-        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 2, 250, 22),
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 2, 250, 22, 15_000, 15_000),
         ModelProfile(3, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
@@ -83,29 +92,32 @@ PROFILES = {
             static_batch=1024,
             warm_up_steps=60,
             next_token_positions=384,
+            first_next_token_weight=0.1,
             next_token_weight=0.1,
             checkpoint_seconds=120,
         ),
     ),
     "cpu": Profile(
-        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 80),
+        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 40, 15_000, 15_000, text_shards=40),
         ModelProfile(6, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
-            rows=(3, 3, 2),
+            rows=(4, 2, 2),
             tokens=512,
             steps=20_000,
             learning_rate=1.5e-3,
-            static_steps=600,
+            static_steps=800,
             static_batch=1024,
             warm_up_steps=150,
-            next_token_positions=768,
-            next_token_weight=0.1,
+            next_token_positions=1_536,
+            first_next_token_weight=1.0,
+            next_token_weight=0.2,
             checkpoint_seconds=120,
+            compiled=True,
         ),
     ),
     "gpu": Profile(
-        DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10),
+        DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10, 15_000, 15_000),
         ModelProfile(8, 384, (64, 64, 32, 128)),
         TrainingProfile(
             kernel="triton",
@@ -117,13 +129,15 @@ PROFILES = {
             static_batch=4096,
             warm_up_steps=200,
             next_token_positions=16_384,
+            first_next_token_weight=1.0,
             next_token_weight=0.3,
             checkpoint_seconds=60,
             device="cuda",
+            compiled=True,
         ),
     ),
     "tiny": Profile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2),
+        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8, text_shards=1),
         ModelProfile(2, 64, (8, 8, 8, 8)),
         TrainingProfile(
             kernel="chunked",
@@ -135,6 +149,7 @@ PROFILES = {
             static_batch=32,
             warm_up_steps=5,
             next_token_positions=32,
+            first_next_token_weight=0.1,
             next_token_weight=0.1,
             checkpoint_seconds=1,
         ),
@@ -146,16 +161,13 @@ PROFILES = {
 class HeadProfile:
     """A head fitted anew on a network that stays as it is (`refit`).
 
-    `words` and `phrases` are how many of each the teacher is asked for besides sentences and pairs. The static table is
-    first fitted alone for `table_steps` batches. The network reads `parts` stretches of `part_steps` steps, of `rows`
-    streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole head: the table at
-    `table_rate`, gate and maps at `map_rate`. The model gets the mean of three heads by `shares`: the one
-    it started from, that with the first table, and the last.
+    The static table is first fitted alone for `table_steps` batches. The network reads `parts` stretches of
+    `part_steps` steps, of `rows` streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole
+    head: the table at `table_rate`, gate and maps at `map_rate`. The model gets the mean of three heads by `shares`:
+    the one it started from, that with the first table, and the last.
     """
 
     data: DataProfile
-    words: int
-    phrases: int
     rows: tuple[int, int, int]
     tokens: int
     parts: int
@@ -182,10 +194,11 @@ LONG_TEXTS = frozenset(
 HEAD_PROFILES = {
     "head": HeadProfile(
         DataProfile(
-            Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}), 0, 2, 120, 6, Taught(40, 8), sources=LONG_TEXTS
+            Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}),
+            *(0, 2, 120, 6, 15_000, 15_000),
+            Taught(40, 8),
+            sources=LONG_TEXTS,
         ),
-        words=15_000,
-        phrases=15_000,
         rows=(3, 3, 2),
         tokens=512,
         parts=8,
@@ -200,9 +213,7 @@ HEAD_PROFILES = {
         shares=(0.3, 0.3, 0.4),
     ),
     "tiny": HeadProfile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2),
-        words=8,
-        phrases=8,
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8),
         rows=(1, 1, 1),
         tokens=32,
         parts=2,

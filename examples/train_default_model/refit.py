@@ -12,11 +12,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,28 +21,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from examples.train_default_model.__main__ import log_line, stop_request
-from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
-from examples.train_default_model.corpus import read_excerpts
-from examples.train_default_model.evaluation_text import evaluation_texts
 from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, as_loaded, sha256_of
 from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import frozen_network, model_profile, read_parts, write_parts
-from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.pool import Pool, joined_pools, read_pool
 from examples.train_default_model.prepare import (
-    EXCERPTS,
     ROTATION,
     TOKENIZER,
     Embed,
     prepare_targets,
     prepare_text,
+    prepared_pool,
     shard_paths,
 )
 from examples.train_default_model.profiles import HEAD_PROFILES, HeadProfile
 from examples.train_default_model.reference import reference_values
 from examples.train_default_model.session import STATIC_TABLE
-from examples.train_default_model.shards import Floats, Sentence, write_shard
+from examples.train_default_model.shards import Floats
 from examples.train_default_model.static_table import VECTOR_LENGTH, bag, train_table
 from examples.train_default_model.teacher import MiniLM
 from rwkv_runtime.errors import RwkvError
@@ -53,8 +46,6 @@ from rwkv_runtime.identity import find
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.weights.row_scaled import SUFFIX, split
 
-ALONE_TEXTS = "alone.json"
-ALONE_PER_FILE = 10_000
 HEAD_PREFIX = "embed_head."
 SCALED = ("static.weight", "w_mean.weight", "w_last.weight")
 SCALE_SAMPLE = 1024
@@ -132,9 +123,6 @@ def prepare(
     np.save(folder / ROTATION, tensors[ROTATION_NAME].numpy())
     prepare_text(data, folder, profile.data, log_line)
     prepare_targets(folder, profile.data, embed, log_line)
-    if not (folder / ALONE_TEXTS).exists():
-        _write_alone_texts(data, folder, profile)
-    _write_alone_shards(folder, embed)
 
 
 def teacher() -> Embed:
@@ -152,8 +140,7 @@ def teacher() -> Embed:
 def read_all(folder: Path, others: Sequence[Path] = ()) -> Pool:
     """Everything that the teacher was asked for, here and in other prepared folders, whatever their tokenizers."""
     tokenizer, rotation = BpeTokenizer.from_file(folder / TOKENIZER), np.load(folder / ROTATION)
-    alone = read_pool(sorted(folder.glob("alone-*.parquet")), tokenizer, rotation)
-    pool = joined_pools(read_pool(shard_paths(folder), tokenizer, rotation), replace(alone, documents=()))
+    pool = prepared_pool(folder, tokenizer, rotation)
     for other in others:
         before = BpeTokenizer.from_file(other / TOKENIZER)
         pool = joined_pools(pool, read_pool(shard_paths(other), tokenizer, rotation, before))
@@ -208,41 +195,6 @@ def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) 
     described["head"] = {"fitted on the network of": sha256_of(weights), "steps": steps}
     described["sha256"] = {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
-
-
-def _write_alone_texts(data: Path, folder: Path, profile: HeadProfile) -> None:
-    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
-    evaluation = EvaluationText(WordHasher(), evaluation_texts(data))
-    passages = [part for one in read_excerpts(folder / EXCERPTS) if not one.held_out for part in one.passages]
-    found: dict[str, Any] = {
-        "sets": [{"file": one.file, "licence": one.licence} for one in PAIR_SETS],
-        "texts": list(
-            chain(
-                pair_texts(data, evaluation),
-                split_words(passages, tokenizer.encode, profile.words),
-                phrases(passages, profile.phrases),
-            )
-        ),
-    }
-    temporary = folder / f"{ALONE_TEXTS}.tmp"
-    temporary.write_text(json.dumps(found, ensure_ascii=False, indent=0), "utf-8")
-    temporary.replace(folder / ALONE_TEXTS)
-    log_line(f"{ALONE_TEXTS}: {len(found['texts']):,} texts")
-
-
-def _write_alone_shards(folder: Path, embed: Embed) -> None:
-    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
-    texts: list[str] = json.loads((folder / ALONE_TEXTS).read_text("utf-8"))["texts"]
-    for number, begin in enumerate(range(0, len(texts), ALONE_PER_FILE)):
-        path = folder / f"alone-{number:03d}.parquet"
-        if not path.exists():
-            write_shard(path, _single_sentences(texts[begin : begin + ALONE_PER_FILE], tokenizer, embed))
-            log_line(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
-
-
-def _single_sentences(texts: Sequence[str], tokenizer: BpeTokenizer, embed: Embed) -> Iterator[list[Sentence]]:
-    for text, target in zip(texts, embed(texts), strict=True):
-        yield [Sentence(np.array(tokenizer.encode(" " + text), np.uint16), target=target)]
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from examples.train_default_model.model import Student
-from examples.train_default_model.pool import read_pool
-from examples.train_default_model.prepare import PIECES, ROTATION, TOKENIZER, shard_paths
+from examples.train_default_model.prepare import PIECES, ROTATION, TOKENIZER, prepared_pool
 from examples.train_default_model.profiles import Profile
 from examples.train_default_model.shards import Floats
 from examples.train_default_model.static_table import initial_table, token_frequencies, train_table
@@ -33,7 +32,7 @@ def new_trainer(folder: Path, profile: Profile, steps: int, shards: int | None =
     if not (folder / ROTATION).exists():
         raise FileNotFoundError(f"{folder}: is not prepared; run with --data first")
     tokenizer, rotation = BpeTokenizer.from_file(folder / TOKENIZER), np.load(folder / ROTATION)
-    pool = read_pool(shard_paths(folder)[:shards], tokenizer, rotation)
+    pool = prepared_pool(folder, tokenizer, rotation, shards)
     pieces = np.load(folder / PIECES).astype(np.float32) @ rotation
     if not (folder / STATIC_TABLE).exists():
         start = initial_table(pieces, token_frequencies(pool, tokenizer.vocab_size))
@@ -46,7 +45,7 @@ def new_trainer(folder: Path, profile: Profile, steps: int, shards: int | None =
     with torch.no_grad():
         student.embed_head.static.weight.copy_(torch.from_numpy(np.load(folder / STATIC_TABLE)))
         student.emb.weight.copy_(_embeddings(pieces, profile.model.width))
-    if profile.training.device != "cpu":
+    if profile.training.compiled:
         student.compile_layers()
     return Trainer(student, pool, profile.training, steps)
 

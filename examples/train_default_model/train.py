@@ -30,7 +30,9 @@ WEIGHT_DECAY = 0.05
 BETAS = (0.9, 0.99)
 EPSILON = 1e-12
 LARGEST_GRADIENT = 1.0
-CONSTANT_UNTIL = 0.15
+CONSTANT_UNTIL = 0.75
+LAST_SHARE = 0.02
+STRONG_NEXT_TOKENS_UNTIL = 0.25
 REPORT_EVERY = 25
 SMOOTHING = 0.95
 
@@ -74,9 +76,18 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
 
 
 def learning_rate_share(step: int, steps: int, warm_up: int) -> float:
-    """What the peak learning rate is multiplied with: a short rise, constant to 15 % of the steps, then down to 2 %."""
+    """What the peak learning rate is multiplied with: a short rise, constant to 75 % of the steps, then down to 2 %.
+
+    The constant part is the same whatever `steps` is: a run may be given its end once the time that is left is known.
+    Source: Hu et al., MiniCPM, 2024 (warm-up, stable, decay).
+    """
     falling = (1 - step / steps) / (1 - CONSTANT_UNTIL)
-    return min(1.0, (step + 1) / warm_up) * max(0.02, min(1.0, falling))
+    return min(1.0, (step + 1) / warm_up) * max(LAST_SHARE, min(1.0, falling))
+
+
+def next_token_weight(step: int, steps: int, first: float, later: float) -> float:
+    """What the loss on next tokens weighs: from `first` in a straight line to `later` at a quarter of the steps."""
+    return later + (first - later) * max(0.0, 1 - step / (steps * STRONG_NEXT_TOKENS_UNTIL))
 
 
 @dataclass
@@ -184,7 +195,10 @@ class Trainer:
         tokens, keep = self._moved(batch.tokens, batch.keep)
         residual, self._state = self.model(tokens, keep, self._state)
         next_tokens = self._next_token_loss(residual, batch)
-        loss = self.profile.next_token_weight * next_tokens
+        profile = self.profile
+        loss = next_tokens * next_token_weight(
+            self.step, self.steps, profile.first_next_token_weight, profile.next_token_weight
+        )
         report = {"nats_per_token": float(next_tokens.detach())}
         if len(batch.spans) > 1:
             vectors = self.model.embed_head(residual, tokens, self._moved(batch.spans)[0])

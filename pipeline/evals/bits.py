@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from rwkv_runtime.model import Model
 
 NAME: Final = "bits"
-NEEDS: Final = ("books/en",)
+NEEDS: Final = tuple(KINDS.values())
 
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
     """Bits per byte of all stretches, and of those of each kind; the first token of each is given."""
     read = [(one.kind, _bits_per_byte(model, one.text)) for one in stretches(folder, limit)]
     if not read:
-        raise EvalError(f"{folder / NEEDS[0]}: has no English text; take it from its source again")
+        raise EvalError(f"{folder}: has no English text in {', '.join(NEEDS)}; take it from its source again")
     groups = {"all": [bits for _, bits in read]}
     for kind in KINDS:
         if of_kind := [bits for name, bits in read if name == kind]:

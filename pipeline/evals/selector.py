@@ -20,7 +20,7 @@ from pipeline.in_memory import TextDocument
 from pipeline.metrics.bootstrap import estimate
 from pipeline.query import Query
 from pipeline.retrieval.terms import terms_of
-from pipeline.salience import signals
+from pipeline.salience import Traits, signals
 from pipeline.selection import SAMPLE_SIZE, Budget, Candidate, Lens, Selection, Weighing, counted
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def _shares(texts: list[str]) -> Mapping[str, Mapping[str, float]]:
     others = sorted({round(place) for place in np.linspace(0, last, SAMPLE_SIZE)})
     frequency, names = counted(texts, terms)
     nothing = np.zeros(len(texts), np.float32)
+    traits = [Traits.of(text, terms) for text in texts]
     found = {}
     for measure, voters in (("same voters", stream.voters), ("other voters", others)):
-        weighed = signals(texts, range(len(texts)), voters, len(texts), frequency, names, terms)
+        weighed = signals(traits, range(len(texts)), voters, len(texts), frequency, names)
         whole = Weighing(tuple(candidates), weighed, nothing, nothing)
         best = whole.value([choice.candidate.index for choice in whole.taken(budget)])
         found[measure] = {name: whole.value(places) / best for name, places in chosen.items()}

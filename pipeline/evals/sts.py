@@ -1,16 +1,19 @@
 """Semantic textual similarity: does the cosine of two sentences' vectors order pairs as people do (STS-B, dev).
 
 Also what reading costs: the same sentences behind 512 and 4,096 tokens of unrelated text, another one for each side of
-a pair; and what smaller vectors keep. Beside them all-MiniLM-L6-v2, where it is installed.
+a pair; what smaller vectors keep; and what the parts of a trained head reach by themselves. Beside them
+all-MiniLM-L6-v2, where it is installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline import vectors
@@ -30,6 +33,7 @@ NEEDS: Final = ("labelled/stsb-en.jsonl", "labelled/wikitext2-valid.txt")
 _READ_BEFORE: Final = (512, 4096)
 _CHARS_PER_TOKEN: Final = 6
 _PREFIXES: Final = (128, 64)
+_WINDOW: Final = 512
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +43,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
     pairs = list(read_jsonl(folder / NEEDS[0], limit))
     firsts, seconds = [pair["a"] for pair in pairs], [pair["b"] for pair in pairs]
     scores = np.array([pair["score"] for pair in pairs], np.float64)
-    engine = Engine(model, window=512, lanes=1)
+    engine = Engine(model, window=_WINDOW, lanes=1)
     a, b = vectors.isolated(engine, firsts), vectors.isolated(engine, seconds)
     cosines = {"isolated": _cosines(a, b)}
     other = (folder / NEEDS[1]).read_text("utf-8")
@@ -49,7 +53,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
             vectors.vectors_after(engine, state, texts) for state, texts in zip(behind, (firsts, seconds), strict=True)
         ]
         cosines[f"behind {count:,} tokens of other text"] = _cosines(*sides)
-    cosines |= _smaller(a, b) | _peer(firsts, seconds)
+    cosines |= _smaller(a, b) | _parts(model, firsts, seconds) | _peer(firsts, seconds)
     rows = tuple(Row(name, _metrics(found, cosines["isolated"], scores)) for name, found in cosines.items())
     notes = ["gap: Spearman less that of the first row"]
     if not minilm.is_installed():
@@ -76,6 +80,23 @@ def _smaller(a: Floats, b: Floats) -> dict[str, NDArray[np.float64]]:
     """Cosines of shortened and of coarser vectors."""
     found = {f"{size} dimensions": _cosines(a[:, :size], b[:, :size]) for size in _PREFIXES if size < a.shape[1]}
     return found | {"int8": _cosines(np.rint(a * 127), np.rint(b * 127)), "binary": _cosines(np.sign(a), np.sign(b))}
+
+
+def _parts(model: Model, firsts: list[str], seconds: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Cosines from the static table without the network, and from the network without the table."""
+    head = model.embedding_head
+    if head is None:
+        return {}
+    evenly = replace(head, gate_weight=torch.zeros_like(head.gate_weight), gate_bias=torch.zeros_like(head.gate_bias))
+    parts = {
+        "static table alone": replace(evenly, projection=torch.zeros_like(head.projection)),
+        "network alone": replace(head, static=torch.zeros_like(head.static)),
+    }
+    found = {}
+    for name, pooler in parts.items():
+        engine = Engine(model, window=_WINDOW, lanes=1, pooling=pooler)
+        found[name] = _cosines(vectors.isolated(engine, firsts), vectors.isolated(engine, seconds))
+    return found
 
 
 def _cosines(a: Floats, b: Floats) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rwkv_runtime.model import Model
 
 NAME: Final = "teacher"
-NEEDS: Final = ("books/en",)
+NEEDS: Final = tuple(KINDS.values())
 
 _LEAST_WORDS: Final = 2
 
@@ -47,7 +47,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
             found += [part.vectors[place] for place in wanted]
             kinds += [stretch.kind] * len(wanted)
     if not texts:
-        raise EvalError(f"{folder / NEEDS[0]}: has no English text; take it from its source again")
+        raise EvalError(f"{folder}: has no English text in {', '.join(NEEDS)}; take it from its source again")
     targets = minilm.vectors_of(texts)
     in_text = _cosines(np.stack(found) @ rotation.T, targets)
     alone = _cosines(vectors.isolated(engine, texts) @ rotation.T, targets)

@@ -33,7 +33,7 @@ class Stretch:
 
 
 def stretches(folder: Path, limit: int | None) -> Iterator[Stretch]:
-    """One from every English text of the kinds whose folders are there, of each kind the first so many."""
+    """One from every English text of the kinds, of each kind the first so many."""
     for kind, name in KINDS.items():
         paths = sorted(path for path in (folder / name).glob("*") if path.suffix in _SUFFIXES)
         for path in paths[:limit]:

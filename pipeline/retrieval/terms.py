@@ -55,6 +55,8 @@ def terms_of(language: str) -> Terms:
     stop = STOP_WORDS if language == "en" else frozenset()
 
     def terms(text: str) -> list[str]:
+        if text.isascii():
+            return [stem(word) for word in _RUN.findall(text.lower()) if word not in stop]
         found: list[str] = []
         for word in _RUN.findall(unicodedata.normalize("NFKC", text).lower()):
             if not word.isascii() and _UNSPACED.search(word):

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline import tables
 from pipeline.query import Query
 from pipeline.retrieval.terms import terms_of
+from pipeline.salience import Traits
 from pipeline.segments import Sentence
 from pipeline.selection import Budget, Candidate, Choice, Lens, Selection
 from pipeline.tasks import Answer, Emit, Ending, Memory, Moment, Options, Request, Steps, Write
@@ -84,24 +85,27 @@ class Summarize:
         if not sentences:
             return moment.memory
         lens = self._lens(moment.facts.language)
-        document, stretch = _remembered(moment.memory, lens.query)
-        if self.at_end:
-            document = document.seen(_candidates(sentences), lens)
-        for key, group in groupby(sentences, key=self._stretch_key):
+        before, stretch = _remembered(moment.memory, lens)
+        seen = _candidates(sentences, lens)
+        document = before.seen(seen, lens) if self.at_end else before
+        for key, group in groupby(zip(sentences, seen, strict=True), key=lambda one: self._stretch_key(one[0])):
             if key is None:
                 break
-            part = list(group)
+            part, candidates = zip(*group, strict=True)
             if stretch is None or stretch.key != key:
                 yield from self._close(moment.ref.doc_id, lens, stretch)
                 stretch = _opened(key, stretch, part[0], lens.query)
-            stretch = _extended(stretch, part, lens)
+            # A text without sections is one stretch, of which all has been looked at for the document already.
+            is_all = self.at_end and len(part) == len(sentences) and stretch.selection.covers_what(before)
+            selection = document if is_all else stretch.selection.seen(candidates, lens)
+            stretch = replace(stretch, char_end=part[-1].char_end, selection=selection)
         return _memory(document, stretch)
 
     def finish(self, ending: Ending) -> Steps:
         if not ending.memory:
             return ending.memory
         lens = self._lens(ending.facts.language)
-        document, stretch = _remembered(ending.memory, lens.query)
+        document, stretch = _remembered(ending.memory, lens)
         yield from self._close(ending.ref.doc_id, lens, stretch)
         if self.at_end and document.count:
             place = Place(ending.ref.doc_id, "document", 0, 0, ending.chars)
@@ -202,8 +206,8 @@ def _citation(doc_id: str, cited: Candidate) -> dict[str, object]:
     return {**place, "sentence_id": sentence_id(doc_id, cited.index)}
 
 
-def _candidates(sentences: tuple[Sentence, ...] | list[Sentence]) -> list[Candidate]:
-    return [Candidate(s.index, s.char_start, s.char_end, s.text) for s in sentences]
+def _candidates(sentences: Sequence[Sentence], lens: Lens) -> list[Candidate]:
+    return [Candidate(s.index, s.char_start, s.char_end, s.text, 0, Traits.of(s.text, lens.terms)) for s in sentences]
 
 
 def _opened(key: str, before: Stretch | None, first: Sentence, query: Query) -> Stretch:
@@ -211,24 +215,24 @@ def _opened(key: str, before: Stretch | None, first: Sentence, query: Query) -> 
     return Stretch(key, index, first.char_start, first.char_end, Selection.empty(query))
 
 
-def _extended(stretch: Stretch, part: list[Sentence], lens: Lens) -> Stretch:
-    selection = stretch.selection.seen(_candidates(part), lens)
-    return replace(stretch, char_end=part[-1].char_end, selection=selection)
-
-
 def _memory(document: Selection, stretch: Stretch | None) -> Memory:
-    memory: dict[str, Value] = {"document": document.to_value()}
+    memory: dict[str, Value] = {"document": document}
     if stretch is not None:
         memory["stretch"] = [stretch.key, stretch.index, stretch.char_start, stretch.char_end]
-        memory["stretch_selection"] = stretch.selection.to_value()
+        memory["stretch_selection"] = stretch.selection
     return memory
 
 
-def _remembered(memory: Memory, query: Query) -> tuple[Selection, Stretch | None]:
+def _remembered(memory: Memory, lens: Lens) -> tuple[Selection, Stretch | None]:
     if not memory:
-        return Selection.empty(query), None
-    document = Selection.from_value(memory["document"])
+        return Selection.empty(lens.query), None
+    document = _selection(memory["document"], lens)
     if "stretch" not in memory:
         return document, None
     key, index, start, end = cast("tuple[str, int, int, int]", memory["stretch"])
-    return document, Stretch(key, index, start, end, Selection.from_value(memory["stretch_selection"]))
+    return document, Stretch(key, index, start, end, _selection(memory["stretch_selection"], lens))
+
+
+def _selection(kept: Value, lens: Lens) -> Selection:
+    """What was handed back, or what a checkpoint holds of it."""
+    return kept if isinstance(kept, Selection) else Selection.from_value(kept, lens.terms)

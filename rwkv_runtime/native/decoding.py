@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rwkv_runtime import huge_pages
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, MOST_LANES, Library, Threads, address
 from rwkv_runtime.native.matrices import MatrixStruct, described, multipliable
 from rwkv_runtime.network import Tensors
@@ -92,7 +93,7 @@ class Step7:
         residual, scratch = torch.empty_like(stream), torch.empty(len(stream), 18 * heads * size + 2 * self.hidden)
         taken = torch.tensor(lengths)
         before = {name: state[name].contiguous() for name in _STATE}
-        after = {name: torch.empty_like(tensor) for name, tensor in before.items()} if room is None else room
+        after = {name: huge_pages.room(one.shape, one.device) for name, one in before.items()} if room is None else room
         call = _Decode7(
             threads=self.library.threads(),
             layers=len(self.layers),

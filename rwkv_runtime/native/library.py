@@ -7,6 +7,7 @@ that it fills. Knows nothing of models: what fits together in shape is the calle
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 5
+ABI = 6
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -139,7 +140,7 @@ CALLS = {
         "",
         {"dtype": "after"},
     ),
-    "unpack_int4": _struct("UnpackInt4", "rows columns", _all("packed", UINT8) | _all("scales values", BFLOAT), "", {}),
+    "unpack_int4": _struct("UnpackInt4", "rows columns", _all("blocks", UINT8) | _all("values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
 KERNELS = (*CALLS, "products", "decode7", "gemm")
@@ -177,18 +178,20 @@ class Library:
     def call(self, kernel: str, **fields: Tensor | float | None) -> None:
         """Run a kernel on torch's number of threads. Raises LibraryError for a tensor that it cannot take."""
         struct, run = self._kernels[kernel]
-        filled = struct(threads=self.threads())
-        for name, value in fields.items():
-            setattr(filled, name, _address(kernel, name, value, struct) if name in struct.TENSORS else value)
+        types = struct.TENSORS
+        values = {
+            name: _address(kernel, name, value, types[name]) if name in types else value
+            for name, value in fields.items()
+        }
         for code, names in struct.CODES.items():
-            setattr(filled, code, _code(kernel, {name: fields.get(name) for name in names}))
-        run(ctypes.byref(filled))
+            values[code] = _code(kernel, names, fields)
+        run(ctypes.byref(struct(self.threads(), **values)))
 
 
-def _address(kernel: str, name: str, tensor: Tensor | float | None, struct: type[Call]) -> int | None:
+def _address(kernel: str, name: str, tensor: Tensor | float | None, types: tuple[torch.dtype, ...]) -> int | None:
     if tensor is None:
         return None
-    if not isinstance(tensor, Tensor) or tensor.dtype not in struct.TENSORS[name] or not _plain(tensor):
+    if not isinstance(tensor, Tensor) or tensor.dtype not in types or not _plain(tensor):
         shown = f"{tensor.dtype} on {tensor.device}" if isinstance(tensor, Tensor) else type(tensor).__name__
         raise LibraryError(f"{kernel} cannot take {name}: {shown}; it takes contiguous CPU tensors of its types")
     return tensor.data_ptr()
@@ -201,16 +204,17 @@ def address(tensor: Tensor) -> int:
     return tensor.data_ptr()
 
 
-def _code(kernel: str, tensors: dict[str, Tensor | float | None]) -> int:
-    """The number for the type that these tensors share; 0 if there are none."""
-    types = {name: tensor.dtype for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-    if len(set(types.values())) > 1:
-        raise LibraryError(f"{kernel} cannot take {types}; they must be of one type")
-    return DTYPES[next(iter(types.values()), torch.float32)]
+def _code(kernel: str, names: tuple[str, ...], fields: Mapping[str, Tensor | float | None]) -> int:
+    """The number for the type that the tensors of these names share; 0 if there are none."""
+    types = {tensor.dtype for name in names if isinstance(tensor := fields.get(name), Tensor)}
+    if len(types) > 1:
+        shown = {name: str(getattr(fields.get(name), "dtype", None)) for name in names}
+        raise LibraryError(f"{kernel} cannot take {shown}; they must be of one type")
+    return DTYPES[types.pop() if types else torch.float32]
 
 
 def _plain(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() and tensor.device.type == "cpu"
+    return tensor.is_contiguous() and tensor.is_cpu
 
 
 def open_library(path: Path, instruction_set: str = "best") -> Library:

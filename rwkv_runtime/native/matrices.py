@@ -1,4 +1,4 @@
-"""Matrices that native kernels multiply: any with one row, int8 with their rounding, int4 unpacked. Knows no layer."""
+"""Matrices that native kernels multiply: any with one row, int8 with their rounding, int4 in blocks. Knows no layer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.matrices import (
+    GROUP,
+    BFloat16Matrix,
+    Int4Matrix,
+    Int8Matrix,
+    Matrix,
+    OneDnnMatrix,
+    PlainMatrix,
+    by_blocks,
+)
 from rwkv_runtime.native.library import DTYPES, Library, Threads
 
 FEW_ROWS = 32
 """Rows of input up to which `products` is faster than torch's library; at most `MOST_LANES`."""
+BLOCK_OF_INT4 = 16
+"""Rows of int4 that lie together."""
 KIND_FLOAT32, KIND_BFLOAT16, KIND_INT8, KIND_INT4 = range(4)
 
 
@@ -60,9 +72,9 @@ class GemmStruct(Structure):
 
 @dataclass(frozen=True)
 class NativeMatrix:
-    """A matrix of float32, bfloat16 or int4 on the CPU, which kernels multiply where they are faster than torch."""
+    """A matrix of float32 or bfloat16 on the CPU, which kernels multiply where they are faster than torch."""
 
-    kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
+    kept: OneDnnMatrix | PlainMatrix | BFloat16Matrix
     library: Library
 
     @cached_property
@@ -80,15 +92,19 @@ class NativeMatrix:
         """The type that inputs and results may be in."""
         return self.kept.activations
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Channels of the result."""
         return self.kept.rows
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Channels of the input."""
         return self.kept.columns
+
+    @cached_property
+    def _in_words(self) -> bool:
+        return in_words(self.library, self)
 
     @property
     def nbytes(self) -> int:
@@ -103,25 +119,11 @@ class NativeMatrix:
         return result.to(x.dtype if x.dtype == self.activations else torch.float32)
 
     def _many(self, x: Tensor) -> Tensor:
-        if in_words(self.library, self):
+        if self._in_words:
             given = x.float() if self.described.kind == KIND_FLOAT32 else x.bfloat16()
             out = x.dtype if x.dtype == self.activations else torch.float32
             return multiplied_many(self.library, self, given, out)
-        return self.kept.by_blocks(x, self._unpacked) if isinstance(self.kept, Int4Matrix) else self.kept(x)
-
-    def _unpacked(self, begin: int, end: int) -> Tensor:
-        """Some rows of int4 weights in bfloat16."""
-        assert isinstance(self.kept, Int4Matrix)
-        values = torch.empty(end - begin, self.columns, dtype=torch.bfloat16)
-        self.library.call(
-            "unpack_int4",
-            rows=end - begin,
-            columns=self.columns,
-            packed=self.kept.packed[begin:end],
-            scales=self.kept.scales[begin:end],
-            values=values,
-        )
-        return values
+        return self.kept(x)
 
 
 @dataclass(frozen=True)
@@ -200,20 +202,67 @@ class NativeInt8Matrix:
         return result.view(*x.shape[:-1], self.rows)
 
 
+@dataclass(frozen=True)
+class NativeInt4Matrix:
+    """int4 weights as `Int4Matrix` has them, sixteen rows of a group together, as src/int4.hpp reads them."""
+
+    blocks: Tensor  # [ceil(rows / 16), columns / 32, 320] uint8: of 16 rows the steps, and each one's scale and middle
+    rows: int
+    library: Library
+    precision: str = "int4"
+    activations: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, matrix: Int4Matrix, library: Library) -> NativeInt4Matrix:
+        """The same matrix."""
+        missing = -matrix.rows % BLOCK_OF_INT4
+        packed = F.pad(matrix.packed, (0, 0, 0, missing)).view(-1, BLOCK_OF_INT4, matrix.columns // GROUP, 4, 4)
+        scales = F.pad(matrix.scales, (0, 0, 0, 0, 0, missing)).view(-1, BLOCK_OF_INT4, *matrix.scales.shape[1:])
+        parts = (packed.permute(0, 2, 3, 1, 4), scales.permute(0, 3, 1, 2).contiguous().view(torch.uint8))
+        return cls(torch.cat([part.flatten(2) for part in parts], dim=2), matrix.rows, library)
+
+    @cached_property
+    def described(self) -> MatrixStruct:
+        """The matrix for the kernels."""
+        return MatrixStruct(KIND_INT4, self.rows, self.columns, self.blocks.data_ptr(), None, None)
+
+    @property
+    def columns(self) -> int:
+        """Channels of the input."""
+        return self.blocks.shape[1] * GROUP
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes, in bytes."""
+        return self.blocks.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [..., columns]."""
+        if x.numel() <= FEW_ROWS * self.columns:
+            return multiplied(self.library, self, x)
+        if in_words(self.library, self):
+            return multiplied_many(self.library, self, x.bfloat16(), torch.float32)
+        return by_blocks(x, self.rows, self.unpacked)
+
+    def unpacked(self, begin: int, end: int) -> Tensor:
+        """The values of some rows, from a multiple of 16 on: [end - begin, columns] bfloat16."""
+        values = torch.empty(end - begin, self.columns, dtype=torch.bfloat16)
+        blocks = self.blocks[begin // BLOCK_OF_INT4 :]
+        self.library.call("unpack_int4", rows=end - begin, columns=self.columns, blocks=blocks, values=values)
+        return values
+
+
 def multipliable(matrix: Matrix) -> bool:
     """Whether a kernel multiplies this matrix with a few vectors."""
     return isinstance(
-        matrix, NativeMatrix | NativeInt8Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix
+        matrix, NativeMatrix | NativeInt8Matrix | NativeInt4Matrix | OneDnnMatrix | PlainMatrix | BFloat16Matrix
     )
 
 
 def described(matrix: Matrix) -> MatrixStruct:
     """A `multipliable` matrix for the kernels, valid as long as the matrix is."""
-    if isinstance(matrix, NativeMatrix | NativeInt8Matrix):
+    if isinstance(matrix, NativeMatrix | NativeInt8Matrix | NativeInt4Matrix):
         return matrix.described
-    if isinstance(matrix, Int4Matrix):
-        pointers4 = (matrix.packed.data_ptr(), matrix.scales.data_ptr(), None)
-        return MatrixStruct(KIND_INT4, matrix.rows, matrix.columns, *pointers4)
     assert isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix)
     kind = KIND_BFLOAT16 if isinstance(matrix, BFloat16Matrix) else KIND_FLOAT32
     return MatrixStruct(kind, matrix.rows, matrix.columns, matrix.weight.data_ptr(), None, None)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
+from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
 from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
-from rwkv_runtime.native.matrices import NativeInt8Matrix, NativeMatrix
+from rwkv_runtime.native.matrices import NativeInt4Matrix, NativeInt8Matrix, NativeMatrix
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS, Norm
 from rwkv_runtime.operations import (
     Entered,
@@ -46,8 +47,10 @@ class NativeOperations:
 
     def keep(self, matrix: Matrix) -> Matrix:
         """The matrix with a kernel for single rows and, of int8, for its rounding; or as it is."""
-        if isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix | Int4Matrix):
+        if isinstance(matrix, OneDnnMatrix | PlainMatrix | BFloat16Matrix):
             return NativeMatrix(matrix, self.library)
+        if isinstance(matrix, Int4Matrix):
+            return NativeInt4Matrix.of(matrix, self.library)
         return NativeInt8Matrix.of(matrix, self.library) if isinstance(matrix, Int8Matrix) else matrix
 
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
@@ -68,7 +71,7 @@ class NativeOperations:
             tokens=tokens,
             width=width,
             mixes=len(mix),
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             stream=stream.x,
             added=stream.added,
             weight=norm.weight,
@@ -113,7 +116,7 @@ class NativeOperations:
             tokens=tokens,
             heads=heads,
             size=size,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             memory=wkv,
             memory_after=after,
             **steps._replace(first_value=first)._asdict(),
@@ -142,7 +145,7 @@ class NativeOperations:
             tokens=tokens,
             heads=heads,
             size=size,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             memory=wkv,
             memory_after=after,
             **steps._asdict(),
@@ -164,7 +167,7 @@ class NativeOperations:
             lanes=lanes,
             tokens=tokens,
             width=width,
-            lengths=torch.tensor(lengths),
+            lengths=Lengths.of(lengths).wide,
             **sums._asdict(),
             **{f"{name}_after": part for name, part in after._asdict().items()},
             **steps._asdict(),

@@ -123,7 +123,8 @@ class BpeTokenizer:
 
     def _pieces_of(self, part: str) -> list[Piece]:
         length, encoded = self._length, self._inner.encode(part, add_special_tokens=False)
-        pieces = [(token, length[token]) for token in encoded.ids]
+        ids = encoded.ids
+        pieces = list(zip(ids, map(length.__getitem__, ids), strict=True))
         if self._normalize is None or self._normalize(part) == part:
             return pieces
         return normalization.over_original(pieces, [start for start, _ in encoded.offsets], part)

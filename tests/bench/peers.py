@@ -109,8 +109,7 @@ def _our_own(model: rwkv_runtime.Model, tokens: list[int]) -> Contestant:
             state = model.forward([token], state).state
 
     def write_many() -> None:
-        lanes = {name: torch.stack([tensor] * LANES, dim=1) for name, tensor in model.initial_state().tensors.items()}
-        older = None
+        lanes, older = model.initial_lanes(LANES), None
         for _ in range(STEPS):
             _, after = model.step(range(1, LANES + 1), lanes, older)
             lanes, older = after, lanes

@@ -81,9 +81,8 @@ def test_the_network_is_the_one_it_started_from_and_the_head_another(start, fitt
     before, after = load_file(start / WEIGHTS), load_file(fitted / "model" / WEIGHTS)
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"embed_head.{part}.weight" for part in ("static", "gate", "w_mean", "w_last")} | {
-        "embed_head.gate.bias"
-    }
+    changed.discard("embed_head.gate.bias")  # a few steps may move it by less than its type can hold
+    assert changed == {f"embed_head.{part}.weight" for part in ("static", "gate", "w_mean", "w_last")}
     assert (start / TOKENIZER).read_bytes() == (fitted / "model" / TOKENIZER).read_bytes()
 
 

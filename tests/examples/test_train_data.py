@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import random
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 import rwkv_runtime
 from examples.train_default_model.__main__ import main
+from examples.train_default_model.alone import PAIR_SETS
+from examples.train_default_model.alone_shards import ALONE_TEXTS
 from examples.train_default_model.corpus import Limits, excerpts, read_excerpts
 from examples.train_default_model.documents import PASSAGE_CHARS, is_permissive, passages, read_documents
 from examples.train_default_model.evaluation_text import evaluation_files, evaluation_texts
@@ -24,10 +27,12 @@ from examples.train_default_model.prepare import (
     EXCERPTS,
     HELD_OUT,
     MANIFEST,
+    ROTATION,
     Embed,
     is_prepared,
     prepare_targets,
     prepare_text,
+    prepared_pool,
     shard_paths,
 )
 from examples.train_default_model.profiles import PROFILES, DataProfile
@@ -58,7 +63,10 @@ def fake_teacher(texts: list[str]) -> np.ndarray:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data folder: 80 documents, one under another licence, one copied, one that quotes an evaluation text."""
+    """A data folder: 80 documents, one under another licence, one copied, one that quotes an evaluation text.
+
+    Pairs have the beginning of every document as an answer.
+    """
     folder = tmp_path / "collection"
     (folder / "train" / "text").mkdir(parents=True)
     (folder / "books").mkdir()
@@ -71,6 +79,10 @@ def data(tmp_path: Path) -> Path:
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with pa.output_stream(folder / "train" / "text" / "perm-00.jsonl.zst", compression="zstd") as packed:
         packed.write(lines)
+    pairs = [{"query": f"What is {name}?", "positive": text[:200]} for name, text in texts.items()]
+    (folder / "train" / "pairs").mkdir()
+    with lzma.open(folder / "train" / "pairs" / PAIR_SETS[1].file, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(pair) + "\n" for pair in pairs)
     return folder
 
 
@@ -167,7 +179,9 @@ def trained_tokenizer() -> BpeTokenizer:
 
 def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data, tmp_path):
     folder = tmp_path / "prepared"
-    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=5, shard_stretches=30, shards=9)
+    profile = DataProfile(
+        UNLIMITED, vocabulary=400, passages_per_stretch=5, shard_stretches=30, shards=9, words=5, phrases=5
+    )
     prepare(data, folder, profile)
     assert is_prepared(folder)
 
@@ -182,14 +196,44 @@ def test_training_and_held_out_documents_and_evaluation_text_never_overlap(data,
     trained = [text(document, tokenizer) for path in shard_paths(folder) for document in read_shard(path)]
     held_out = [text(document, tokenizer) for document in read_shard(folder / HELD_OUT)]
     assert (len(trained), len(held_out)) == (len(documents) - len(apart), len(apart))
+    alone = json.loads((folder / ALONE_TEXTS).read_text("utf-8"))["texts"]
+    assert f"What is {min(apart)}?" in alone and len(alone) > len(documents)
     for kept_out in (held_out, [prose(1000)]):
         evaluated = EvaluationText(WordHasher(), kept_out)
-        assert not any(evaluated.touches(one) for one in trained)
+        assert not any(evaluated.touches(one) for one in (*trained, *alone))
+
+
+def test_text_without_targets_costs_no_teacher_and_is_not_text_that_has_them(data, tmp_path):
+    profile = DataProfile(UNLIMITED, 400, 2, 30, shards=1, words=5, phrases=5, text_shards=2)
+    prepare(data, tmp_path, profile)
+    tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
+    [taught], untaught = (
+        [list(read_shard(path)) for path in sorted(tmp_path.glob(f"{name}-*.parquet"))] for name in ("shard", "text")
+    )
+    assert len(untaught) == 2
+    rest = [document for shard in untaught for document in shard]
+    assert all(one.target is None and one.group_target is None for document in rest for one in document)
+    assert any(one.target is not None for document in taught for one in document)
+    assert not {text(one, tokenizer) for one in taught} & {text(one, tokenizer) for one in rest}
+
+
+def test_more_shards_leave_every_target_where_it_was(data, tmp_path):
+    prepare(data, tmp_path, DataProfile(UNLIMITED, 400, 1, 50, shards=9, words=5, phrases=5))
+    tokenizer, axes = BpeTokenizer.from_file(tmp_path / "tokenizer.json"), np.load(tmp_path / ROTATION)
+    one, all_of_them = (prepared_pool(tmp_path, tokenizer, axes, shards) for shards in (1, None))
+    assert len(one.targets) < len(all_of_them.targets)
+    assert (one.targets == all_of_them.targets[: len(one.targets)]).all()
+    for some, every in ((one.documents, all_of_them.documents), (one.alone, all_of_them.alone)):
+        assert repr(some) == repr(every[: len(some)])
 
 
 def test_every_passage_of_a_document_ends_up_in_one_shard(data, tmp_path):
     prepare(
-        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=50, shards=9)
+        data,
+        tmp_path,
+        DataProfile(
+            UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=50, shards=9, words=5, phrases=5
+        ),
     )
     tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     trained = [text(document, tokenizer) for path in shard_paths(tmp_path) for document in read_shard(path)]
@@ -200,7 +244,11 @@ def test_every_passage_of_a_document_ends_up_in_one_shard(data, tmp_path):
 
 def test_the_first_shard_is_a_sample_of_long_and_short_documents(data, tmp_path):
     prepare(
-        data, tmp_path, DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=40, shards=1)
+        data,
+        tmp_path,
+        DataProfile(
+            UNLIMITED, vocabulary=400, passages_per_stretch=1, shard_stretches=40, shards=1, words=5, phrases=5
+        ),
     )
     tokenizer = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     [long] = [one for one in read_excerpts(tmp_path / EXCERPTS) if one.id == "document-1"]
@@ -226,7 +274,9 @@ def test_training_data_is_asked_for_when_there_is_none(tmp_path, capsys):
 
 
 def test_a_preparation_that_stopped_goes_on_and_ends_the_same(data, tmp_path):
-    profile = DataProfile(UNLIMITED, vocabulary=400, passages_per_stretch=2, shard_stretches=30, shards=9)
+    profile = DataProfile(
+        UNLIMITED, vocabulary=400, passages_per_stretch=2, shard_stretches=30, shards=9, words=5, phrases=5
+    )
 
     def stopping(texts: list[str]) -> np.ndarray:
         if len(list((tmp_path / "two").glob("shard-*.parquet"))) == 1:

@@ -22,7 +22,14 @@ from examples.train_default_model.prepare import ROTATION, TOKENIZER
 from examples.train_default_model.profiles import PROFILES
 from examples.train_default_model.static_table import bag, initial_table, train_table
 from examples.train_default_model.streams import KINDS, UNKNOWN, Stream, make_streams, next_batch
-from examples.train_default_model.train import CHECKPOINT, LOG, Trainer, learning_rate_share, parameter_groups
+from examples.train_default_model.train import (
+    CHECKPOINT,
+    LOG,
+    Trainer,
+    learning_rate_share,
+    next_token_weight,
+    parameter_groups,
+)
 from examples.train_default_model.vocabulary import train_tokenizer
 from examples.train_default_model.wkv import kernel
 
@@ -165,9 +172,22 @@ def test_every_parameter_is_in_one_group_and_only_hidden_matrices_decay():
 
 def test_the_learning_rate_rises_stays_and_falls():
     shares = [learning_rate_share(step, 1000, 50) for step in range(1000)]
-    assert shares[49] == shares[149] == 1.0
-    assert shares[:50] == sorted(shares[:50]) and shares[150:] == sorted(shares[150:], reverse=True)
+    assert shares[49] == shares[749] == 1.0
+    assert shares[:50] == sorted(shares[:50]) and shares[50:] == sorted(shares[50:], reverse=True)
     assert shares[-1] == 0.02
+
+
+def test_the_constant_part_of_the_schedule_does_not_depend_on_where_it_ends():
+    assert [learning_rate_share(step, 1000, 50) for step in range(750)] == [
+        learning_rate_share(step, 8000, 50) for step in range(750)
+    ]
+
+
+def test_next_tokens_weigh_most_at_first():
+    weights = [next_token_weight(step, 1000, 1.0, 0.2) for step in range(1000)]
+    assert weights[0] == 1.0 and weights[125] == pytest.approx(0.6)
+    assert weights == sorted(weights, reverse=True)
+    assert set(weights[250:]) == {0.2}
 
 
 @pytest.mark.parametrize("kind", KINDS)

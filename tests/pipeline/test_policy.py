@@ -122,6 +122,15 @@ def computed(steps: policy.Generator[Feed, Fed, Policed], compute: Callable[[Fee
         return found
 
 
+@pytest.mark.usefixtures("short")
+def test_a_probe_finds_the_same_whether_the_surprise_of_all_tokens_is_wanted_or_not(model: Model) -> None:
+    wanted = {"policy": "auto", "tables": ("contexts",), "unit": "sentence"}
+    found = rows(model, document(), surprise=False, **wanted)
+
+    assert found
+    assert rows(model, document(), surprise=True, **wanted) == found
+
+
 class TestAuto:
     """Against a scripted model: what it says of the tokens decides, and nothing else."""
 

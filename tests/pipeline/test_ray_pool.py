@@ -197,6 +197,16 @@ def test_everything_listens_on_the_loopback_interface_alone(pool: RayPool) -> No
     assert {address for address in addresses if not address.is_loopback} == set()
 
 
+def test_a_private_cluster_runs_nothing_that_nobody_asks_and_others_are_started_as_ever(pool: RayPool) -> None:
+    from ray._private.node import Node  # not before the pool has said how it is to be imported
+
+    programs = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(os.getpid()))
+
+    assert "raylet" in programs
+    assert not any(name in programs for name in ("dashboard.py", "monitor.py"))
+    assert Node.start_monitor.__module__ == Node.__module__
+
+
 def test_the_folder_of_a_private_cluster_is_closed_to_other_users(pool: RayPool) -> None:
     (folder,) = Path("/tmp").glob(f"unspool-ray-{os.getpid()}-*")
 

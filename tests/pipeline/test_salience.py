@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.retrieval.terms import terms_of
-from pipeline.salience import length_prior, letters_in, signals, words_in
+from pipeline.salience import Terms, Traits, length_prior, letters_in, signals, words_in
 
 TERMS = terms_of("en")
+
+
+def looked_at(texts: list[str], terms: Terms = TERMS) -> list[Traits]:
+    return [Traits.of(text, terms) for text in texts]
 
 
 def test_a_sentence_of_ordinary_length_is_preferred() -> None:
@@ -32,7 +36,7 @@ def test_centrality_is_that_of_lexrank_on_the_whole_graph_when_the_sample_is_the
     for one in texts:
         for word in set(one.split()):
             frequency[word] = frequency.get(word, 0) + 1
-    found = signals(texts, range(6), range(6), 6, frequency, {}, str.split)
+    found = signals(looked_at(texts, str.split), range(6), range(6), 6, frequency, {})
 
     idf = {word: np.log(1 + 6 / times) for word, times in frequency.items()}
     rows = np.array(
@@ -54,13 +58,13 @@ def test_centrality_is_that_of_lexrank_on_the_whole_graph_when_the_sample_is_the
 
 def test_names_are_words_that_are_capitalised_inside_sentences_more_than_once_or_twice() -> None:
     texts = ["We saw Ahab and Starbuck there.", "Then nobody spoke.", "There is Ahab."]
-    found = signals(texts, range(3), range(3), 3, {}, {"Ahab": 5, "Starbuck": 1}, TERMS)
+    found = signals(looked_at(texts), range(3), range(3), 3, {}, {"Ahab": 5, "Starbuck": 1})
 
     assert found.names.tolist() == pytest.approx([1 / 3, 0, 1 / 3])
 
 
 def test_the_ends_of_a_text_count_more_than_its_middle() -> None:
-    found = signals(["a b c"] * 9, range(9), range(9), 9, {}, {}, TERMS)
+    found = signals(looked_at(["a b c"] * 9), range(9), range(9), 9, {}, {})
 
     assert found.place.argmin() == 4
     assert found.place[0] == found.place[8] == pytest.approx(1.0)

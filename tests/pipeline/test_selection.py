@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import selection as selecting
 from pipeline.query import Query
 from pipeline.retrieval.terms import terms_of
-from pipeline.salience import signals
+from pipeline.salience import Traits, signals
 from pipeline.selection import KEPT_AT_MOST, Budget, Candidate, Choice, Lens, Selection, Weighing
 from pipeline.values import from_json, to_json
 
@@ -95,7 +95,7 @@ def test_neither_batches_nor_a_checkpoint_in_mid_stream_change_anything(
     texts = text(count, seed)
     lens = Lens(TERMS, Query.of(query, TERMS), "doc")
     half = select(texts[: count // 2], batches, lens)
-    stored = Selection.from_value(from_json(to_json(half.to_value())))
+    stored = Selection.from_value(from_json(to_json(half)), TERMS)
     rest = [candidate(count // 2 + place, words) for place, words in enumerate(texts[count // 2 :])]
 
     whole = select(texts, [50], lens)
@@ -113,7 +113,7 @@ def test_the_stream_reaches_nine_tenths_of_what_greedy_choice_over_all_sentences
         for term in set(TERMS(words)):
             frequency[term] = frequency.get(term, 0) + 1
     candidates = tuple(candidate(index, words) for index, words in enumerate(texts))
-    found = signals(texts, range(2000), range(0, 2000, 4), 2000, frequency, {}, TERMS)
+    found = signals([Traits.of(one, TERMS) for one in texts], range(2000), range(0, 2000, 4), 2000, frequency, {})
     nothing = np.zeros(2000, np.float32)
     whole = Weighing(candidates, found, nothing, nothing)
 
@@ -231,4 +231,4 @@ def test_a_selection_is_a_value() -> None:
 def test_counts_that_an_earlier_version_has_stored_as_pairs_are_read() -> None:
     now = select(text(30, 1), [30], LENS)
     pairs = {name: [list(pair) for pair in getattr(now, name).items()] for name in ("frequency", "names")}
-    assert Selection.from_value(now.to_value() | pairs).to_value() == now.to_value()
+    assert Selection.from_value(now.to_value() | pairs, TERMS).to_value() == now.to_value()

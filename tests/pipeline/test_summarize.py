@@ -84,6 +84,16 @@ def test_a_memory_stored_in_mid_stream_gives_the_same_summaries(stops: tuple[int
     assert summaries(document, task(every_tokens=every), stops) == summaries(document, task(every_tokens=every))
 
 
+@pytest.mark.parametrize("sizes", [(40,), (3, 30, 8)])
+@pytest.mark.parametrize("stops", [(), (4,)])
+def test_a_section_has_the_same_summary_whether_the_document_has_one_or_not(
+    sizes: tuple[int, ...], stops: tuple[int, ...]
+) -> None:
+    document = sectioned(*sizes)
+
+    assert level(summaries(document, task(), stops), "section") == summaries(document, task(at_end=False))
+
+
 def test_every_section_has_a_summary_of_its_own_in_the_order_of_the_text() -> None:
     document = sectioned(12, 1, 30)
     rows = summaries(document, task(max_sentences=3))

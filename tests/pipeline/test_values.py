@@ -52,6 +52,14 @@ def test_the_order_of_keys_does_not_matter() -> None:
     assert to_json({"a": 1, "b": 2}) == to_json({"b": 2, "a": 1})
 
 
+def test_what_can_be_told_as_a_value_is_stored_as_that_wherever_it_stands() -> None:
+    class Told:
+        def to_value(self) -> dict[str, Value]:
+            return {"b": [1, b"x"], "a": None}
+
+    assert to_json({"of": [Told()]}) == to_json({"of": [Told().to_value()]})
+
+
 def test_every_bit_pattern_of_float32_survives() -> None:
     patterns = np.array([0, 1, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFFFFFFF, 0x00800000], np.uint32)
     array = patterns.view(np.float32)

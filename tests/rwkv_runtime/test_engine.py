@@ -124,9 +124,24 @@ def test_the_nats_of_a_follower_are_those_of_all_logits_and_do_not_depend_on_how
     assert fed.state.to_bytes() == engine.feed([Feed(tuple(tokens[:length]), start, False)])[0].state.to_bytes()
 
 
+@given(length=st.integers(2, 130), seed=st.integers(0, 1000), first=st.integers(0, 129), count=st.integers(1, 130))
+@settings(deadline=None, max_examples=20)
+def test_the_nats_of_the_last_tokens_alone_are_those_of_all_to_the_bit(model, length, seed, first, count):
+    engine, first = Engine(model, window=256, lanes=1), min(first, length - 1)
+    tokens, start = tokens_of(length + 1, seed), model.initial_state()
+    asked = tuple(tokens[first + 1 :][:count])
+    part = engine.feed([Feed(tuple(tokens[:length]), start, True, asked, first)])[0]
+    whole = engine.feed([Feed(tuple(tokens[:length]), start, True, tuple(tokens[1:]))])[0]
+
+    assert part.surprise.tobytes() == whole.surprise[first:][: len(asked)].tobytes()
+    assert part.features.tobytes() == whole.features.tobytes()
+
+
 def test_more_followers_than_tokens_and_tokens_outside_the_vocabulary_are_refused(model):
     engine = Engine(model, window=64, lanes=1)
     with pytest.raises(ShapeError, match="3 tokens cannot each follow one of 2"):
         engine.feed([Feed((1, 2), model.initial_state(), False, (2, 3, 4))])
+    with pytest.raises(ShapeError, match="2 tokens cannot each follow one of 2 from number 1 on"):
+        engine.feed([Feed((1, 2), model.initial_state(), False, (2, 3), 1)])
     with pytest.raises(ShapeError, match="outside"):
         engine.feed([Feed((1, 2), model.initial_state(), False, (257,))])

@@ -41,8 +41,9 @@ def values(matrix: Matrix) -> Tensor:
     """The weights in float64, as they are kept."""
     if isinstance(matrix, native_matrices.NativeInt8Matrix):
         return matrix.weight.double() * matrix.scales.double().unsqueeze(1)
-    inner = matrix.kept
-    return (inner.unpacked(0, inner.rows) if hasattr(inner, "unpacked") else inner.weight).double()
+    if isinstance(matrix, native_matrices.NativeInt4Matrix):
+        return matrix.unpacked(0, matrix.rows).double()
+    return matrix.kept.weight.double()
 
 
 def inputs(kind: str, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -404,17 +404,16 @@ def test_a_row_has_the_same_bits_alone_and_among_a_few_and_at_any_place_among_mo
         assert torch.equal(matrix(x[-count:]), together[-count:])
 
 
-WIDTHS_OF_INT4 = [64, 128, 192, 576, 768, 3072]  # with and without a pair of groups at the end, and sixteen groups
+WIDTHS_OF_INT4 = [32, 64, 96, 768, 3072]
 
 
 @pytest.mark.parametrize("columns", WIDTHS_OF_INT4)
 def test_int4_values_are_those_of_the_definition(library, columns):
-    out, matrix = Guarded(), PRECISIONS["int4"].keep(Draw(columns).vector(37, columns))
-    values = out.output(37, columns, dtype=torch.bfloat16)
-    library.call(
-        "unpack_int4", rows=37, columns=columns, packed=matrix.packed, scales=matrix.scales, values=values,
-    )  # fmt: skip
-    assert torch.equal(values, matrix.unpacked(0, 37))
+    out, plain = Guarded(), PRECISIONS["int4"].keep(Draw(columns).vector(37, columns))
+    matrix, values = NativeOperations(library).keep(plain), out.output(37, columns, dtype=torch.bfloat16)
+    library.call("unpack_int4", rows=37, columns=columns, blocks=matrix.blocks, values=values)
+    assert torch.equal(values, plain.unpacked(0, 37))
+    assert torch.equal(matrix.unpacked(16, 37), values[16:])
     assert out.intact()
 
 
@@ -429,7 +428,7 @@ def test_int4_times_one_row_is_the_product_with_the_row_in_int8_by_groups(librar
     scale, middle = (one.repeat_interleave(32, 1) for one in plain.scales.double().unbind(1))
     weight = (unpacked_steps(plain.packed).double() - 8) * scale + middle
     assert_near(matrix(x), weight @ rounded, within=1e-5)
-    assert (matrix(x).double() - weight @ x.double()).norm() < 0.01 * (weight @ x.double()).norm()
+    assert (matrix(x).double() - weight @ x.double()).norm() <= 0.01 * (weight @ x.double()).norm()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -439,10 +438,11 @@ def test_what_is_not_finite_stays_so_through_int4(library, bad):
     assert not torch.isfinite(matrix(x)).any()
 
 
-def test_an_output_of_one_row_is_written_and_nothing_beside_it(library):
-    out, matrix = Guarded(), NativeOperations(library).keep(PRECISIONS["bf16"].keep(Draw(2).vector(37, 50)))
-    result, space, described = out.output(37), out.output(50), native_matrices.described(matrix)
-    pointers = (Draw(3).vector(50), result, space)
+@pytest.mark.parametrize(("dtype", "columns"), [("bf16", 50), ("int8", 50), ("int4", 96)])
+def test_an_output_of_one_row_is_written_and_nothing_beside_it(library, dtype, columns):
+    out, matrix = Guarded(), NativeOperations(library).keep(PRECISIONS[dtype].keep(Draw(2).vector(37, columns)))
+    result, space, described = out.output(37), out.output(columns), native_matrices.described(matrix)
+    pointers = (Draw(3).vector(columns), result, space)
     call = native_matrices.ProductsStruct(
         library.threads(), ctypes.pointer(described), 1, *(tensor.data_ptr() for tensor in pointers)
     )

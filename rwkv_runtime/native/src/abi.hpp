@@ -130,8 +130,8 @@ struct DequantiseSums {
 enum Kind : int64_t { KIND_FLOAT32 = 0, KIND_BFLOAT16 = 1, KIND_INT8 = 2, KIND_INT4 = 3 };
 struct Matrix {
     int64_t kind, rows, columns;
-    const void* weight;   // [rows, columns]; of int4 [rows, columns / 2] bytes
-    const void* scales;   // of int8: [rows] floats; of int4: [rows, 2, columns / 32] bfloat16
+    const void* weight;   // [rows, columns]; of int4 blocks [rows / 16, columns / 32], see int4.hpp
+    const void* scales;   // of int8: [rows] floats
     const int32_t* sums;  // of int8: [rows]
 };
 
@@ -160,9 +160,8 @@ struct Gemm {
 struct UnpackInt4 {
     Threads threads;
     int64_t rows, columns;
-    const uint8_t* packed;  // [rows, columns / 2]
-    const void* scales;     // [rows, 2, columns / 32] bfloat16
-    void* values;           // [rows, columns] bfloat16
+    const void* blocks;  // [rows / 16, columns / 32], see int4.hpp
+    void* values;        // [rows, columns] bfloat16
 };
 
 struct Norm7 {

@@ -20,6 +20,7 @@ namespace UNSPOOL_ISA {
 constexpr int64_t PANEL_VECTORS = 3, PANEL = PANEL_VECTORS * WIDTH;  // rows of weights that are turned together
 constexpr int64_t TILE = 8;                                          // rows of input whose sums are in registers
 constexpr int64_t DEPTH = 768;                                       // words of a panel that are turned at a time
+constexpr int64_t WORDS_OF_A_SHARE = 8;                              // after which a tile asks for memory again
 constexpr int64_t ROWS_OF_A_BLOCK = 512;                             // rows of input that a panel is turned for
 
 // How a word of the input and a vector of words of the weights are multiplied and added to sums.
@@ -53,30 +54,21 @@ struct StoredWords {
 struct UnpackedWords {
     const Matrix& matrix;
 
-    const char* begin(int64_t row) const {
-        return static_cast<const char*>(matrix.weight) + row * (matrix.columns / 2);
-    }
-    // Sixteen words are a group. Its steps are looked up among the sixteen values that they may have.
-    __m512i get(int64_t row, int64_t word, __mmask16) const {
-        const int64_t group = word / WIDTH;
-        const RowOfInt4 own(static_cast<const uint8_t*>(matrix.weight), matrix.scales, row, matrix.columns);
-        const HalvesOfBytes halves(own.packed, group, matrix.columns);
-        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves.bytes));
-        const __m256i steps = _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(halves.shift)),
-                                               _mm256_set1_epi8(15));
-        const Vec each = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-        const Halves values = narrowed(each * number(own.scales[group]) + number(own.middles[group]));
-        return _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(steps), _mm512_castsi256_si512(as<__m256i>(values)));
-    }
+    const char* begin(int64_t row) const { return reinterpret_cast<const char*>(blocks_of(matrix, row)); }
 };
 
 inline __mmask16 first_lanes(int64_t count) {
     return count >= WIDTH ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
 }
 
+// Words of two halves each, of which `low` are the first.
+inline __m512i in_pairs(Halves low, Halves high) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(as<__m256i>(low)),
+                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(as<__m256i>(high)), 16));
+}
+
 // The words [first, first + depth) of `count` rows of weights from `row` on: to panel[word][row], rows beyond them as 0.
-template <class Words>
-void turn_panel(const Words& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
+inline void turn_panel(const StoredWords& words, int64_t row, int64_t count, int64_t first, int64_t depth, int32_t* panel) {
     for (int64_t lane = 0; lane < count; lane += WIDTH)
         for (int64_t word = 0; word < depth; word += WIDTH) {
             __m512i rows[16], columns[16];
@@ -89,16 +81,51 @@ void turn_panel(const Words& words, int64_t row, int64_t count, int64_t first, i
         }
 }
 
+// The same of int4, whose blocks have their words turned already: two columns of sixteen rows are a vector. Whole groups.
+inline void turn_panel(const UnpackedWords& words, int64_t row, int64_t count, int64_t first, int64_t depth,
+                       int32_t* panel) {
+    constexpr int64_t HALF = WIDTH / 2;  // words of a group whose steps are low, or high, halves of bytes
+    for (int64_t lane = 0; lane < count; lane += WIDTH)
+        for (int64_t word = 0; word < depth; word += WIDTH) {
+            const BlockOfInt4& block = blocks_of(words.matrix, row + lane)[(first + word) / WIDTH];
+            Vec scale, middle;
+            block.get(0, scale, middle);
+            auto value = [&](__m512i bytes, int shift) {
+                const Bits steps = (as<Bits>(bytes) >> shift) & 15;
+                return narrowed((__builtin_convertvector(as<Ints>(steps), Vec) - 8.0f) * scale + middle);
+            };
+            UNSPOOL_UNROLLED for (int w = 0; w < 2 * FOURS; ++w) {
+                const __m512i bytes = _mm512_srli_epi32(_mm512_loadu_si512(block.steps[w / 2]), w % 2 * 16);
+                int32_t* to = panel + (word + w) * PANEL + lane;
+                _mm512_store_si512(to, in_pairs(value(bytes, 0), value(bytes, 8)));
+                _mm512_store_si512(to + HALF * PANEL, in_pairs(value(bytes, 4), value(bytes, 12)));
+            }
+        }
+}
+
+// Memory that is needed later, to be asked for in small shares: the processor keeps few requests at a time, and waits.
+struct Later {
+    const char *begin, *end;
+
+    inline __attribute__((always_inline)) void fetch(int64_t bytes) {
+        const char* stop = bytes < end - begin ? begin + bytes : end;
+        for (; begin < stop; begin += 64) __builtin_prefetch(begin, 0, 2);
+    }
+};
+
 // Adds the products of R rows of input with V vectors of a panel to their sums, [R][PANEL], which start as 0 if `fresh`.
 template <class Words, int R, int V>
-inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh) {
+inline void add_tile(const char* x, int64_t stride, const int32_t* panel, int64_t depth, int32_t* sums, bool fresh,
+                     Later later) {
     typename Words::Sums found[R][V];
     UNSPOOL_UNROLLED for (int r = 0; r < R; ++r)
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) {
             const __m512i before = fresh ? _mm512_setzero_si512() : _mm512_load_si512(sums + r * PANEL + v * WIDTH);
             memcpy(&found[r][v], &before, sizeof before);
         }
+    const int64_t share = (later.end - later.begin) * WORDS_OF_A_SHARE / depth + 64;
     for (int64_t word = 0; word < depth; ++word) {
+        if (word % WORDS_OF_A_SHARE == 0) later.fetch(share);
         __m512i weight[V];
         UNSPOOL_UNROLLED for (int v = 0; v < V; ++v) weight[v] = _mm512_load_si512(panel + word * PANEL + v * WIDTH);
         UNSPOOL_UNROLLED for (int r = 0; r < R; ++r) {
@@ -190,21 +217,21 @@ struct Multiplier {
         for (; lane < end; ++lane) tile<1, V>(piece, lane);
     }
 
-    // Ask for a share of the weights of the next panel: as much of them as this tile is of all rows of input.
-    inline __attribute__((always_inline)) void fetch_ahead(const Piece& piece, int64_t lane, int64_t count) const {
+    // A share of the weights of the next panel: as much of them as this tile is of all rows of input.
+    inline __attribute__((always_inline)) Later ahead(const Piece& piece, int64_t lane, int64_t count) const {
         const char* next = source.begin(piece.row + PANEL);
+        if (piece.first) return {next, next};
         const int64_t bytes = source.begin(piece.row + 2 * PANEL) - next, all = piece.end - piece.lane;
-        const int64_t from = bytes * (lane - piece.lane) / all, to = bytes * (lane + count - piece.lane) / all;
-        for (int64_t place = from; place < to; place += 64) __builtin_prefetch(next + place, 0, 2);
+        return {next + bytes * (lane - piece.lane) / all, next + bytes * (lane + count - piece.lane) / all};
     }
 
     template <int R, int V>
     void tile(const Piece& piece, int64_t lane) const {
-        if (piece.first == 0) fetch_ahead(piece, lane, R);
         // Where all words are there at once, the sums of one tile after another lie in the same place, near at hand.
         int32_t* sums = piece.sums + (depth > DEPTH ? (lane - piece.lane) * PANEL : 0);
         const char* x = static_cast<const char*>(call.x) + lane * stride + 4 * piece.first;
-        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0);
+        add_tile<Words, R, V>(x, stride, piece.panel, piece.words, sums, piece.first == 0,
+                              ahead(piece, lane, R));
         if (piece.first + piece.words < depth) return;
         const Result<Out> result{call};
         for (int r = 0; r < R; ++r) result.put(sums + r * PANEL, lane + r, piece.row, piece.count);

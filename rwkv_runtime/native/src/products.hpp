@@ -158,7 +158,6 @@ inline __attribute__((always_inline)) void fetch(const void* weights, int64_t ro
 
 // Vectors as a kind of matrix wants them, and what becomes of the products of some of its rows with some of them.
 struct Floats {
-    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const float* x;
 
@@ -174,7 +173,6 @@ struct Floats {
 };
 
 struct Shorts {
-    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const ShortInput* x;
 
@@ -192,7 +190,6 @@ struct Shorts {
 };
 
 struct Steps {
-    static constexpr int ROWS_TOGETHER = 1;
     const Matrix& matrix;
     const uint8_t* x;
     const float* sizes;  // of a step of each vector
@@ -213,41 +210,6 @@ struct Steps {
     }
 };
 
-struct Groups {
-    static constexpr int ROWS_TOGETHER = 4;
-    const Matrix& matrix;
-    const VectorInGroups* x;
-
-    inline __attribute__((always_inline)) void fetch_ahead(int64_t row, int64_t count) const {
-        fetch(matrix.weight, row, count, matrix.columns / 2);
-    }
-
-    template <int R, int N>
-    inline __attribute__((always_inline)) void tile(int64_t row, int64_t lane, float (&y)[R][N]) const {
-        const uint8_t* packed = static_cast<const uint8_t*>(matrix.weight);
-        if constexpr (R == 4) {
-            const RowOfInt4 rows[4] = {{packed, matrix.scales, row, matrix.columns},
-                                       {packed, matrix.scales, row + 1, matrix.columns},
-                                       {packed, matrix.scales, row + 2, matrix.columns},
-                                       {packed, matrix.scales, row + 3, matrix.columns}};
-            put(rows, lane, y);
-        } else {
-            static_assert(R == 1, "rows are read four at a time, or one by one");
-            const RowOfInt4 rows[1] = {{packed, matrix.scales, row, matrix.columns}};
-            put(rows, lane, y);
-        }
-    }
-
-    template <int R, int N>
-    inline __attribute__((always_inline)) void put(const RowOfInt4 (&rows)[R], int64_t lane, float (&y)[R][N]) const {
-        for (int n = 0; n < N; ++n) {
-            float found[R];
-            dots(rows, x[lane + n], matrix.columns, found);
-            for (int r = 0; r < R; ++r) y[r][n] = found[r];
-        }
-    }
-};
-
 // Some rows of the matrix with all vectors. Of a single vector the rows are read one behind the other, as memory likes it;
 // of several, in tiles, each number of which is used for four products.
 template <class Inputs>
@@ -261,7 +223,7 @@ struct Product {
         const int64_t end = begin + ROWS_OF_A_PRODUCT < rows ? begin + ROWS_OF_A_PRODUCT : rows;
         int64_t lane = 0;
         for (; lane + 4 <= lanes; lane += 4) stripe<4, 4>(begin, end, lane);
-        for (; lane < lanes; ++lane) stripe<Inputs::ROWS_TOGETHER, 1>(begin, end, lane);
+        for (; lane < lanes; ++lane) stripe<1, 1>(begin, end, lane);
     }
 
     template <int R, int N>
@@ -289,6 +251,32 @@ void multiply_by(const Threads& threads, const Inputs& inputs, int64_t lanes, fl
     Product<Inputs> work{inputs, rows, lanes, y};
     for_each_task(threads, (rows + ROWS_OF_A_PRODUCT - 1) / ROWS_OF_A_PRODUCT, work);
 }
+
+// Of int4: sixteen rows with all vectors. The rows of a vector go one behind the other as memory has them.
+struct ProductOfInt4 {
+    const Matrix& matrix;
+    const VectorInGroups* x;
+    int64_t lanes;
+    float* y;
+
+    void operator()(int64_t task) const {
+        int64_t lane = 0;
+        for (; lane + 4 <= lanes; lane += 4) tile<4>(task, lane);
+        for (; lane < lanes; ++lane) tile<1>(task, lane);
+    }
+
+    template <int N>
+    void tile(int64_t task, int64_t lane) const {
+        const BlockOfInt4* blocks = blocks_of(matrix, task * ROWS_OF_A_BLOCK_OF_INT4);
+        for (int64_t row = 0; row < ROWS_OF_A_BLOCK_OF_INT4; row += WIDTH) {
+            const int64_t first = task * ROWS_OF_A_BLOCK_OF_INT4 + row, left = matrix.rows - first;
+            Vec found[N];
+            dots(blocks, row, x + lane, matrix.columns / GROUP, found);
+            for (int n = 0; n < N && left > 0; ++n)
+                store_some(y + (lane + n) * matrix.rows + first, found[n], left < WIDTH ? left : WIDTH);
+        }
+    }
+};
 
 // From so many vectors on, turning the weights (gemm.hpp) costs less than adding up the lanes of every sum.
 constexpr int64_t MANY_LANES = 8;
@@ -335,7 +323,8 @@ inline void multiply(const Threads& threads, const Matrix& matrix, int64_t lanes
         VectorInGroups groups[MOST_LANES];
         for (int64_t lane = 0; lane < lanes; ++lane)
             groups[lane] = in_groups(x + lane * columns, columns, space + lane * columns);
-        multiply_by(threads, Groups{matrix, groups}, lanes, y);
+        ProductOfInt4 work{matrix, groups, lanes, y};
+        for_each_task(threads, (matrix.rows + ROWS_OF_A_BLOCK_OF_INT4 - 1) / ROWS_OF_A_BLOCK_OF_INT4, work);
     } else {
         multiply_by(threads, Floats{matrix, x}, lanes, y);
     }

@@ -13,7 +13,7 @@ import rwkv_runtime
 from pipeline import vectors
 from pipeline.evals import EvalError, bits, teacher
 from pipeline.metrics import minilm
-from pipeline.metrics.held_out import stretches
+from pipeline.metrics.held_out import KINDS, stretches
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.model import Model
 from tests.rwkv_runtime.tiny import tiny_model
@@ -45,6 +45,11 @@ def test_english_texts_of_every_kind_give_a_stretch_from_their_middle(folder):
     assert [one.kind for one in found] == ["novels", "contracts and statutes"]
     assert all(one.text in ENGLISH and one.text.startswith("The lease") for one in found)
     assert [one.kind for one in stretches(folder, 0)] == []
+
+
+@pytest.mark.parametrize("module", [bits, teacher])
+def test_the_texts_of_every_kind_belong_to_the_data_that_is_measured_on(module):
+    assert set(module.NEEDS) == set(KINDS.values())
 
 
 def test_a_teacher_that_says_the_same_has_a_cosine_of_one(folder, model, monkeypatch):

@@ -25,6 +25,7 @@ def test_it_puts_a_paraphrase_nearer_than_another_sentence_and_each_text_has_its
 
 def test_where_it_is_not_installed_the_table_says_how_to_and_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "is_installed", lambda: False)
+    monkeypatch.setattr(sts, "_READ_BEFORE", (64,))
     table = sts.run(ITEMS, load("default"), 5)
 
     assert minilm.NAME not in {row.system for row in table.rows}
