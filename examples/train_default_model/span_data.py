@@ -128,14 +128,25 @@ def evaluation_items(folder: Path, draw: random.Random) -> Items:
 
 
 def write_cases(
-    folder: Path, items: Items, texts: slice, engine: Engine, log: Callable[[str], None], max_chars: int
+    folder: Path,
+    items: Items,
+    texts: slice,
+    engine: Engine,
+    log: Callable[[str], None],
+    max_chars: int,
+    until: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Read those of the texts of each set whose files are missing; longer ones than `max_chars` do not count."""
+    """Read those of the texts of each set whose files are missing; longer ones than `max_chars` do not count.
+
+    Ends behind a text once `until` says so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, found in items.items():
         fitting = (one for one in found if one[1] and len(one[0]) <= max_chars)
         for number, (text, asked) in enumerate(islice(fitting, texts.start, texts.stop)):
             path = folder / f"{name.replace(' ', '-')}-{number:03d}.safetensors"
+            if until():
+                return
             if path.exists():
                 continue
             temporary = path.with_suffix(".tmp")

@@ -117,12 +117,12 @@ def limits(known: Sequence[Seen]) -> dict[str, float]:
     }
 
 
-def report(known: Sequence[Seen], answered: Mapping[str, float]) -> dict[str, dict[str, dict[str, float]]]:
+def report(known: Sequence[Seen], answered: Mapping[str, float]) -> dict[str, dict[str, dict[str, float] | None]]:
     """By way, the figures in points with their intervals, and what each has more than words, over the same texts.
 
-    `answered` are the scores from which on a question is answered, by way.
+    `answered` are the scores from which on a question is answered, by way. A figure of nothing is None.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, float] | None]] = {}
     for system in SYSTEMS:
         found[system] = {}
         for name, figure in FIGURES.items():
@@ -188,8 +188,10 @@ def _by_document(
     return np.array(list(sums.values()), np.float64)
 
 
-def _estimate(own: Floats, other: Floats | None = None) -> dict[str, float]:
-    """A mean in points, or how much higher it is than another on the same texts."""
+def _estimate(own: Floats, other: Floats | None = None) -> dict[str, float] | None:
+    """A mean in points, or how much higher it is than another on the same texts; None of nothing."""
+    if not own[:, 1].any():
+        return None
 
     def statistic(items: NDArray[np.intp]) -> float:
         sums = [one[items].sum(0) for one in (own, other) if one is not None]

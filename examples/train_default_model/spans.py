@@ -68,8 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         engine = Engine(rwkv_runtime.load(options.start, dtype=options.dtype), window=WINDOW, lanes=1)
         static = static_rows(engine)
         claim(options.out, engine.model.fingerprint)
-        read_texts(options.data, options.out, profile, engine)
-        reader = fitted(options.out, profile, static, engine, until)
+        read_texts(options.data, options.out, profile, engine, until)
+        reader = None if until() else fitted(options.out, profile, static, engine, until)
         if reader is not None:
             as_kept = in_bfloat16(reader)
             save(as_kept, chosen_with(as_kept, options.out, static), engine.model.fingerprint, options.out / FILE)
@@ -99,8 +99,8 @@ def claim(out: Path, fingerprint: str) -> None:
     held.write_text(fingerprint, "utf-8")
 
 
-def read_texts(data: Path, out: Path, profile: SpanProfile, engine: Engine) -> None:
-    """Let the model read what is missing of all texts."""
+def read_texts(data: Path, out: Path, profile: SpanProfile, engine: Engine, until: Callable[[], bool]) -> None:
+    """Let the model read what is missing of all texts, or up to where `until` says so."""
     chosen, fitted_texts = profile.chosen_texts, profile.fitted_texts
     for folder, items, texts, max_chars in (
         (CHOSEN, train_items, slice(0, chosen), profile.max_chars),
@@ -108,7 +108,7 @@ def read_texts(data: Path, out: Path, profile: SpanProfile, engine: Engine) -> N
         (EVALUATED, evaluation_items, slice(0, profile.evaluated_texts), profile.evaluated_chars),
     ):
         found = items(data / "train" if items is train_items else data, random.Random(1))
-        write_cases(out / folder, found, texts, engine, log_line, max_chars)
+        write_cases(out / folder, found, texts, engine, log_line, max_chars, until)
 
 
 def fitted(
@@ -187,10 +187,12 @@ def tell(path: Path) -> None:
             log_line(f"{name:13} {system:17} " + "  ".join(_told(figure, figures) for figure in FIGURES))
 
 
-def _told(name: str, figures: dict[str, dict[str, float]]) -> str:
-    more = figures.get(f"{name}, over {WORDS}")
+def _told(name: str, figures: dict[str, dict[str, float] | None]) -> str:
+    found, more = figures[name], figures.get(f"{name}, over {WORDS}")
+    if found is None:
+        return f"{name} –"
     change = f" ({more['value']:+.1f}: {more['low']:+.1f} to {more['high']:+.1f})" if more else ""
-    return f"{name} {figures[name]['value']:.1f}{change}"
+    return f"{name} {found['value']:.1f}{change}"
 
 
 if __name__ == "__main__":

@@ -324,3 +324,15 @@ def test_figures_are_of_texts_and_a_way_is_held_against_words_on_the_same():
     assert found[READER]["right sentence, over words"]["value"] == pytest.approx(more)
     assert found[WORDS]["F1 in a right sentence"]["value"] == pytest.approx(100 * 2 * 6 / (15 + 6))
     assert found[WORDS]["false"]["value"] <= 100 * 2 / 6
+    there = [one for one in known if len(one.case.spans)]
+    assert report(there, limits(known))[WORDS]["false"] is None
+
+
+def test_a_stop_while_texts_are_read_leaves_whole_files_and_the_rest_for_the_next_time(start, tmp_path):
+    engine = Engine(rwkv_runtime.load(start), window=64, lanes=1)
+    texts = [(prose(seed, 5), (Asked.marked("What is said?", ()),)) for seed in range(3)]
+    stops = iter((False, True))
+    write_cases(tmp_path, {"made": iter(texts)}, slice(0, 3), engine, print, 10_000, lambda: next(stops))
+    assert [path.name for path in tmp_path.iterdir()] == ["made-000.safetensors"]
+    write_cases(tmp_path, {"made": iter(texts)}, slice(0, 3), engine, print, 10_000)
+    assert len(read_cases(tmp_path)) == 3
