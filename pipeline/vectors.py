@@ -6,6 +6,7 @@ Each text is read on a fork of a state, by itself, so its vector depends on mode
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 import numpy as np
@@ -55,6 +56,34 @@ def computed(engine: Engine, steps: Generator[Feed, Fed, _Result]) -> _Result:
             feed = steps.send(engine.feed([feed])[0])
     except StopIteration as stop:
         return cast("_Result", stop.value)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Texts that were read one behind the other: the features of all their tokens [T, F], which text each token is of
+    [T], and the texts' unit vectors [n, dimensions]."""
+
+    features: NDArray[np.float32]
+    owner: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+def read_together(engine: Engine, state: State, texts: Sequence[str]) -> Together:
+    """Texts that follow each other, read once from `state` on. All their features are held: they are to be few."""
+    encoded = [engine.model.tokenizer.encode(" " + " ".join(text.split())) for text in texts]
+    tokens = [token for one in encoded for token in one]
+    counts = np.array([len(one) for one in encoded], np.int64)
+    owner = np.repeat(np.arange(len(texts)), counts)
+    read = []
+    for begin in range(0, len(tokens), engine.window):
+        fed = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0]
+        assert fed.features is not None  # they were asked for
+        state = fed.state
+        read.append(fed.features)
+    features = np.concatenate(read)
+    ends = np.cumsum(counts)
+    sums = np.stack([features[end - count : end].sum(axis=0) for end, count in zip(ends, counts, strict=True)])
+    return Together(features, owner, engine.pooler.finish(sums, features[ends - 1], counts))
 
 
 def vectors_together(engine: Engine, state: State, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:

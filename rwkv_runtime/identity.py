@@ -22,6 +22,9 @@ KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights beside a config.json, whole or, with .index.json behind it, in several files."""
 
+SPAN_READER = "spans.safetensors"
+"""A reader of spans beside the weights, which is no weights file itself."""
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -146,7 +149,8 @@ def _only_weights_in(folder: Path) -> Path:
             for candidate in (folder / name, folder / f"{name}{shards.SUFFIX}"):
                 if candidate.is_file():
                     return candidate
-    found = sorted(entry for entry in folder.iterdir() if entry.name.endswith(SUFFIXES) and entry.is_file())
+    entries = (entry for entry in folder.iterdir() if entry.name.endswith(SUFFIXES) and entry.name != SPAN_READER)
+    found = sorted(entry for entry in entries if entry.is_file())
     if not found:
         raise ModelFileError(f"{folder}: has no weights file; give {KINDS}")
     if len(found) > 1:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from pathlib import Path
 
-from rwkv_runtime import auto_dtype, eos_heads, generations, native, tokenizers, triton, weights
+from rwkv_runtime import auto_dtype, eos_heads, generations, native, spans, tokenizers, triton, weights
 from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
@@ -61,7 +61,8 @@ def load(
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
     tokenizers.check_fits(tokenizer, config.vocab_size)
-    return Model(network, tokenizer, fingerprint, head, plan.name, eos)
+    reader = _span_reader(identity.weights_path.with_name(spans.FILE), fingerprint)
+    return Model(network, tokenizer, fingerprint, head, plan.name, eos, reader)
 
 
 def operations_of(kernels: str) -> Operations:
@@ -94,6 +95,13 @@ def _plan(device: str, dtype: str, strategy: str | None) -> Plan:
     if name not in PRECISIONS:
         raise UnsupportedModelError(f"dtype {name!r} is not supported; use {', '.join(PRECISIONS)} or auto")
     return Plan.uniform(strategies.device(device), PRECISIONS[name])
+
+
+def _span_reader(path: Path, fingerprint: str) -> spans.SpanReader | None:
+    """The reader beside a model, if there is one that was fitted on it."""
+    if not path.is_file() or spans.fitted_on(path) != fingerprint:
+        return None
+    return spans.SpanReader.read(path)
 
 
 def _with_lora(stored: Weights, fingerprint: str, path: Path, alpha: float | None) -> tuple[Weights, str]:

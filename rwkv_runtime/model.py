@@ -27,6 +27,7 @@ from rwkv_runtime.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from rwkv_runtime.eos_heads import EosHead
     from rwkv_runtime.grammar import Grammar, Vocabulary
+    from rwkv_runtime.spans import SpanReader
 
 __all__ = ["Logits", "Model", "ModelConfig", "Output"]
 
@@ -68,13 +69,18 @@ class Model:
         embedding_head: EmbeddingHead | None = None,
         dtype: str = "fp32",
         eos_heads: Mapping[str, EosHead] | None = None,
+        span_reader: SpanReader | None = None,
     ) -> None:
-        """`dtype` names the precision of the network's matrices, or is the strategy that they were placed by."""
+        """`dtype` names the precision of the network's matrices, or is the strategy that they were placed by.
+
+        `span_reader` is one that was fitted on this model, if there is one.
+        """
         self.config = network.config
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.embedding_head = embedding_head
         self.eos_heads = eos_heads or {}
+        self.span_reader = span_reader
         self.device = network.device
         self.dtype = dtype
         self._network = network

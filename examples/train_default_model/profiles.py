@@ -49,7 +49,7 @@ class TrainingProfile:
     first step. Of the positions in document rows, `next_token_positions` are scored a step; the loss there weighs
     `first_next_token_weight` at the first step and `next_token_weight` from a quarter of the steps on, since a network
     that cannot yet tell what comes next adds little to a vector. `compiled` lets torch.compile fuse what stands between
-    the matrix products: half a minute at the start, a fifth of every step.
+    the matrix products: half a minute at the start, a fifth of every step. The loss of vectors weighs `vector_weight`.
     """
 
     kernel: str
@@ -66,6 +66,7 @@ class TrainingProfile:
     checkpoint_seconds: float
     device: str = "cpu"
     compiled: bool = False
+    vector_weight: float = 1.0
 
 
 @dataclass(frozen=True)

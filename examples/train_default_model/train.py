@@ -206,7 +206,7 @@ class Trainer:
             learned = vector_loss(vectors, targets)
             units = F.normalize(vectors.detach(), dim=-1)
             on_vectors, accuracy = self._head_losses(units, batch)
-            loss = loss + learned.total() + on_vectors
+            loss = loss + self.profile.vector_weight * learned.total() + on_vectors
             cosines = (units * targets).sum(-1).cpu()
             report |= {"cosine": float(cosines.mean()), "neighbours": float(learned.neighbours.detach())} | accuracy
             report |= _by_kind(cosines, batch.spans[:, 0], self.profile.rows)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from pipeline import vectors
 from pipeline.answers import evidence
-from pipeline.answers.confidence import confidence, score, thresholds
+from pipeline.answers.confidence import Thresholds, confidence, score, thresholds
 from pipeline.answers.lines import Line
 from pipeline.answers.material import Material
 from pipeline.answers.questions import ABOUT, Question
+from pipeline.answers.reader import Scored, reader_of, thresholds_of, with_reader
 from pipeline.query import Query
 from pipeline.retrieval.fusion import best, best_apart, of_passages
 from pipeline.selection import Budget, Candidate, Lens, Selection
@@ -38,6 +39,9 @@ UNSURE: Final = "unsure"
 ABSENT: Final = "absent"
 QUOTE: Final = "quote"
 SUMMARY: Final = "summary"
+
+KEYED: Final = 0.5
+"""The share of what is asked for that the key of a line has where a form is asked."""
 
 RELATED_WORDS: Final = 8
 RELATED_WEIGHT: Final = 0.4
@@ -121,15 +125,14 @@ def answered(material: Material, question: str, reading: Reading) -> Answer:
     ranked = (surest, *(one for one in found.passages if one is not surest))[:PASSAGES]
     if fingerprint(state) != before:
         raise AssertionError("asking has changed a state; please report it")
-    sure, outcome = surest.confidence, outcome_of(surest.confidence, surest.quote, asked)
+    sure, outcome = surest.confidence, outcome_of(surest.confidence, surest.quote, asked, found.limits)
     quote = surest.quote if outcome == ANSWERED else None
     value = None if quote is None else _value(quote, asked)
     return Answer(question, outcome, QUOTE, quote, value, sure, ranked, found.tokens, before)
 
 
-def outcome_of(sure: float, quote: Line, asked: evidence.Asked) -> str:
+def outcome_of(sure: float, quote: Line, asked: evidence.Asked, limits: Thresholds) -> str:
     """What is said when the likeliest sentence is as sure as this. Who asks when is not answered without a date."""
-    limits = thresholds()
     if sure >= limits.answered and not evidence.lacks_value(quote.text, asked.question):
         return ANSWERED
     return UNSURE if sure >= limits.unsure else ABSENT
@@ -137,7 +140,7 @@ def outcome_of(sure: float, quote: Line, asked: evidence.Asked) -> str:
 
 def likeliest(material: Material, question: str) -> tuple[Line, float, str]:
     """The sentence that answers likeliest, how sure that is and what is said, of sentences without stored vectors: as
-    `answered` has it, which reads passages again to show them and decides by words.
+    `answered` has it of a model without a span reader, which reads passages again to show them and decides by words.
 
     Raises ValueError if the question has no words to look for.
     """
@@ -146,9 +149,9 @@ def likeliest(material: Material, question: str) -> tuple[Line, float, str]:
         raise ValueError(f"{question!r} has no words to look for")
     words, parts = word_scores(asked, material)
     chosen = candidates(words, parts, asked, material)
-    place, best_score = max(quotes(chosen, words, asked, material), key=lambda one: one[1])
+    place, best_score = max((one.best for one in sentences(chosen, words, asked, material)), key=lambda one: one[1])
     quote, sure = material.lines[place], confidence(best_score)
-    return quote, sure, outcome_of(sure, quote, asked)
+    return quote, sure, outcome_of(sure, quote, asked, thresholds())
 
 
 def fingerprint(state: State) -> str:
@@ -158,10 +161,11 @@ def fingerprint(state: State) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """Passages that were read again, best first, and how many tokens that took."""
+    """Passages that were read again, best first, how many tokens that took, and what confidences of them mean."""
 
     passages: tuple[Passage, ...]
     tokens: int
+    limits: Thresholds
 
 
 def _reread(asked: evidence.Asked, material: Material, reading: Reading) -> _Found:
@@ -170,33 +174,44 @@ def _reread(asked: evidence.Asked, material: Material, reading: Reading) -> _Fou
     vector = vectors.isolated(reading.engine, [asked.question.text])[0]
     chosen = candidates(words, parts, asked, material, vector)
     tokens = len(reading.engine.model.tokenizer.encode(asked.question.text))
-    near = []
+    read = []
     for place in chosen:
         lines = material.passage(place)
         state = reading.state(lines[0].doc_id)
-        found, read = vectors.vectors_together(reading.engine, state, [line.text for line in lines])
-        tokens += read
-        near.append(float((found.astype(np.float64) @ vector).max()))
+        read.append(vectors.read_together(reading.engine, state, [line.text for line in lines]))
+    near = [float((one.vectors.astype(np.float64) @ vector).max()) for one in read]
+    tokens += sum(len(one.owner) for one in read)
     fused = of_passages(words[chosen], parts[chosen], np.array(near))
-    quoted = quotes(chosen, words, asked, material)
+    scored, limits = sentences(chosen, words, asked, material), thresholds()
+    reader = reader_of(reading.engine, material.language)
+    if reader is not None and not _keyed(scored, asked, material):
+        question = vectors.read_together(reading.engine, reading.engine.model.initial_state(), [asked.question.text])
+        tokens += len(question.owner)
+        firsts = [material.passages[place][0] for place in chosen]
+        scored, limits = with_reader(reader, question, scored, read, firsts), thresholds_of(reader)
     passages = [
-        Passage(material.passage(place), material.lines[quote], float(one), confidence(sure))
-        for place, one, (quote, sure) in zip(chosen, fused, quoted, strict=True)
+        Passage(material.passage(place), material.lines[one.best[0]], float(suits), confidence(one.best[1]))
+        for place, suits, one in zip(chosen, fused, scored, strict=True)
     ]
-    return _Found(tuple(passages[at] for at in best(fused, len(chosen))), tokens)
+    return _Found(tuple(passages[at] for at in best(fused, len(chosen))), tokens, limits)
 
 
-def quotes(
+def _keyed(scored: Sequence[Scored], asked: evidence.Asked, material: Material) -> bool:
+    """Whether the likeliest sentence by words stands under the key asked for: of forms, words know more."""
+    place, _ = max((one.best for one in scored), key=lambda one: one[1])
+    return evidence.share_of_key(place, asked, material) >= KEYED
+
+
+def sentences(
     chosen: Sequence[int], words: NDArray[np.float64], asked: evidence.Asked, material: Material
-) -> list[tuple[int, float]]:
-    """The sentence of each passage that answers best, and what speaks for it comes to."""
-    found = []
+) -> list[Scored]:
+    """The sentences of each passage that may be quoted, and what speaks for each by words."""
     standing = evidence.Standing.of(chosen, words, asked, material)
+    found = []
     for passage in chosen:
         places = material.sayings(passage)
         scores = [score(evidence.of_sentence(place, passage, asked, material, standing)) for place in places]
-        at = int(np.argmax(scores))
-        found.append((places[at], scores[at]))
+        found.append(Scored(tuple(places), np.array(scores)))
     return found
 
 

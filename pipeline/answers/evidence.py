@@ -222,7 +222,7 @@ def of_sentence(place: int, passage: int, asked: Asked, material: Material, stan
             *_words(covered, near, asked, standing),
             *_parts(place, own, near, head, asked, material),
             *_kind(line.text, head, asked, material.find_terms),
-            max(key_share(line.text, asked, material.find_terms), _key_above(place, asked, material)),
+            share_of_key(place, asked, material),
             standing.lead[passage],
             standing.score[passage],
             _closeness(line.text, asked, material) * asked.matched(own) / asked.total,
@@ -297,6 +297,12 @@ def _tail_before(place: int, tail: Mapping[str, float], material: Material) -> f
         if Asked.share(material.terms[place - distance], tail) >= _MOST:
             return 1 / (1 + distance / _FADING)
     return 0.0
+
+
+def share_of_key(place: int, asked: Asked, material: Material) -> float:
+    """How much of what is asked for the key of a sentence has: its own, or the line before it."""
+    own = key_share(material.lines[place].text, asked, material.find_terms)
+    return max(own, _key_above(place, asked, material))
 
 
 def _key_above(place: int, asked: Asked, material: Material) -> float:

@@ -4,8 +4,8 @@ Medical answers of MedQuAD, several put together as a text, asked the questions 
 out, of the same diseases too; contracts of CUAD, asked for clauses that they have and have not, by CUAD's descriptions
 and in the plain words of people; facts put into WikiText-2; meetings of QMSum and stories of SQuALITY, asked questions
 on others of their kind; lines `key: value` of the World Factbook, some of them taken out. The peer answers always, with
-the best sentence by BM25. The last rows are those of all sets, by what a question asks for. What is said goes by words,
-so nothing is read by the model.
+the best sentence by BM25. The last rows are those of all sets, by what a question asks for. Where the model has a span
+reader, it reads the passages, and a row says what words alone come to; else nothing is read by it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.answers.ask import ABSENT, ANSWERED, likeliest
+from pipeline.answers.ask import ABSENT, ANSWERED, Reading, answered, likeliest
 from pipeline.answers.lines import Line, lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import Question
@@ -29,6 +29,7 @@ from pipeline.in_memory import TextDocument
 from pipeline.metrics.asked import Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
 from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics.ranking import calibration_error
+from rwkv_runtime.engine import Engine
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
@@ -44,6 +45,7 @@ NEEDS: Final = (
 )
 
 _PLAIN: Final = Path(__file__).with_name("cuad_plain.json")
+_WINDOW: Final = 512
 _TEXTS: Final = {
     "MedQuAD": 12,
     "CUAD": 12,
@@ -54,6 +56,7 @@ _TEXTS: Final = {
     "Factbook": 25,
 }
 _OURS: Final = "unspool"
+_WORDS: Final = "by words alone"
 _PEER: Final = "BM25, always"
 _NOTES: Final = (
     "false: of questions without an answer, those answered; missed: of those with one, those not answered",
@@ -86,7 +89,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
         kept: dict[str, list[Said]] = {_OURS: [], _PEER: []}
         for text, asked in islice(items, min(limit or 99, _TEXTS[name])):
             for system, said in _said(text, asked, model).items():
-                kept[system] += said
+                kept.setdefault(system, []).extend(said)
         ours += kept[_OURS]
         rows += [Row(f"{name}: {system}", _metrics(said)) for system, said in kept.items()]
     for kind in sorted({one.kind for one in ours}):
@@ -117,15 +120,26 @@ def _said(text: str, asked: Sequence[Asked], model: Model) -> dict[str, list[Sai
     lines = list(lines_of_document(document, model.tokenizer))
     languages = {document.ref.doc_id: "en"}
     material = Material.of(lines, languages)
+    reading = Reading(Engine(model, window=_WINDOW, lanes=1), {})
     found: dict[str, list[Said]] = {_OURS: [], _PEER: []}
     for one in asked:
         kind = Question.of(one.question, material.find_terms).kind
         quote, sure, outcome = likeliest(material, one.question)
         right = _touches(quote, one.spans)
-        found[_OURS].append(Said(kind, one.answerable, outcome == ANSWERED, outcome == ABSENT, right, sure))
+        by_words = Said(kind, one.answerable, outcome == ANSWERED, outcome == ABSENT, right, sure)
+        found[_OURS].append(_read(material, one, kind, reading) if model.span_reader else by_words)
+        if model.span_reader:
+            found.setdefault(_WORDS, []).append(by_words)
         [hit] = search(lines, one.question, None, 1, languages)
         found[_PEER].append(Said(kind, one.answerable, True, False, _touches(hit.line, one.spans), 1.0))
     return found
+
+
+def _read(material: Material, one: Asked, kind: str, reading: Reading) -> Said:
+    """What is said with the model's span reader, which sees the passages."""
+    said = answered(material, one.question, reading)
+    right = _touches(said.passages[0].quote, one.spans)
+    return Said(kind, one.answerable, said.outcome == ANSWERED, said.outcome == ABSENT, right, said.confidence)
 
 
 def _touches(line: Line, spans: Sequence[Span] | None) -> bool | None:

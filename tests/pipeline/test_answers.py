@@ -127,6 +127,7 @@ def test_whatever_a_sentence_is_its_evidence_is_finite_and_its_value_lies_in_it(
 @pytest.mark.parametrize("question", ["What is the total?", "Who is the landlord?"])
 def test_reading_passages_again_to_show_them_changes_nothing_of_what_is_said(question: str) -> None:
     engine = Engine(rwkv_runtime.load("default"), window=512, lanes=1)
+    engine.model.span_reader = None
     said = answered(INVOICE, question, Reading(engine, {}))
     quote, sure, outcome = likeliest(INVOICE, question)
 
