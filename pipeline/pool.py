@@ -47,13 +47,16 @@ PATIENT_THREADS: Final = {"OMP_WAIT_POLICY": "passive"}
 processor from the one it waits for wherever something else runs too: measured, 20 times slower on two busy cores."""
 
 
-def keep_from_collector() -> None:
-    """Have Python's collector pass over what there is when a worker is loaded.
+def keep_from_collector() -> bool:
+    """Have Python's collector pass over what there is when a worker is loaded; returns whether it does so now.
 
     torch alone is a quarter of a million objects that stay as long as the process; walking through them again and again
-    took up to a twentieth of the reading time.
+    took up to a twentieth of the reading time. Who has had it pass over something before is not interfered with.
     """
+    if gc.get_freeze_count():
+        return False
     gc.freeze()
+    return True
 
 
 class PoolError(Exception):
@@ -93,6 +96,7 @@ class LocalPool:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
         self._worker: Worker | None = None
+        self._kept_from_collector = False
         self._calls: list[Callable[[], Answer]] = []
         self._reading: set[str] = set()
         self._diary = Diary(Path(spec.run) / "quarantine")
@@ -125,7 +129,9 @@ class LocalPool:
     def _let_go(self) -> None:
         if self._worker is not None:
             self._worker.close()
+        if self._kept_from_collector:
             gc.unfreeze()
+            self._kept_from_collector = False
         self._worker = None
         self._note(())
 
@@ -160,7 +166,7 @@ class LocalPool:
         from pipeline.worker import Worker
 
         self._worker = Worker(self._spec)
-        keep_from_collector()
+        self._kept_from_collector |= keep_from_collector()
         return Answer(0, facts=self._worker.facts())
 
     def _ready(self) -> Worker:

@@ -86,26 +86,6 @@ def read_together(engine: Engine, state: State, texts: Sequence[str]) -> Togethe
     return Together(features, owner, engine.pooler.finish(sums, features[ends - 1], counts))
 
 
-def vectors_together(engine: Engine, state: State, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-    """Unit vectors [n, dimensions] of texts that follow each other, read once from `state` on, and the tokens read."""
-    encoded = [engine.model.tokenizer.encode(" " + " ".join(text.split())) for text in texts]
-    tokens = [token for one in encoded for token in one]
-    owner = np.repeat(np.arange(len(texts)), [len(one) for one in encoded])
-    pooler = engine.pooler
-    sums = np.zeros((len(texts), pooler.feature_size), np.float32)
-    last = np.zeros_like(sums)
-    for begin in range(0, len(tokens), engine.window):
-        fed = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0]
-        assert fed.features is not None  # they were asked for
-        state = fed.state
-        owners = owner[begin : begin + engine.window]
-        for text in np.unique(owners):
-            mine = fed.features[owners == text]
-            sums[text] += mine.sum(axis=0, dtype=np.float32)
-            last[text] = mine[-1]
-    return pooler.finish(sums, last, np.array([len(one) for one in encoded], np.int64)), len(tokens)
-
-
 def state_behind(engine: Engine, tokens: Sequence[int]) -> State:
     """The state after some tokens were read from the beginning."""
     state = engine.model.initial_state()

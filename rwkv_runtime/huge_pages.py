@@ -34,10 +34,13 @@ class HugePages:
 
     def holding(self, tensor: Tensor) -> Tensor:
         """A copy of a contiguous tensor in huge pages; or the tensor itself, where there is nothing to gain."""
-        if tensor.device.type != "cpu" or tensor.nbytes < WORTHWHILE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        if tensor.device.type != "cpu" or tensor.nbytes < WORTHWHILE:
             return tensor
         if self._chunk is None or self._used + tensor.nbytes > len(self._chunk):
-            self._chunk, self._used = _mapped(max(CHUNK, -(-tensor.nbytes // PAGE) * PAGE)), 0
+            chunk = _mapped(max(CHUNK, -(-tensor.nbytes // PAGE) * PAGE))
+            if chunk is None:
+                return tensor
+            self._chunk, self._used = chunk, 0
         room = torch.frombuffer(self._chunk, dtype=tensor.dtype, count=tensor.numel(), offset=self._used)
         self._used += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         return room.view(tensor.shape).copy_(tensor)
@@ -46,14 +49,20 @@ class HugePages:
 def room(shape: Sequence[int], device: torch.device) -> Tensor:
     """A float32 tensor with nothing in it yet; a large one on the CPU in huge pages."""
     count = math.prod(shape)
-    if device.type != "cpu" or 4 * count < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+    chunk = _mapped(4 * count) if device.type == "cpu" and 4 * count >= LARGE else None
+    if chunk is None:
         return torch.empty(*shape, device=device)
-    return torch.frombuffer(_mapped(4 * count), dtype=torch.float32).view(*shape)
+    return torch.frombuffer(chunk, dtype=torch.float32).view(*shape)
 
 
-def _mapped(size: int) -> mmap.mmap:
-    """Memory of this process alone, for which huge pages are asked."""
-    chunk = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def _mapped(size: int) -> mmap.mmap | None:
+    """Memory of this process alone, for which huge pages are asked; None where none can be had."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    try:
+        chunk = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:  # a smaller piece may still be had, and torch says best that it may not
+        return None
     with suppress(OSError):  # of a kernel without them
         chunk.madvise(mmap.MADV_HUGEPAGE)
     return chunk

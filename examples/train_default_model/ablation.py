@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         profile = replace(profile, training=replace(profile.training, steps=options.steps))
     try:
         for arm in ARMS:
-            if train(arm, options.prepared, options.out, profile, options.shards, until):
+            if not until() and train(arm, options.prepared, options.out, profile, options.shards, until):
                 measure(arm, options.prepared, options.out, options.documents)
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

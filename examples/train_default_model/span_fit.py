@@ -1,30 +1,24 @@
 """A reader of spans fitted to marked answers, the network staying as it is.
 
-A step takes a few questions at random; a line of JSON per report, and a checkpoint from which the fit goes on exactly.
-Knows nothing of networks or texts.
+A step takes a few questions at random. Knows nothing of networks or texts.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from examples.train_default_model.fitting import Fit, files_of
 from examples.train_default_model.span_data import Case
 from examples.train_default_model.span_reader import Marked, SpanReader, loss_of
-from examples.train_default_model.train import Averages
 
-CHECKPOINT = "spans.pt"
-LOG = "spans.jsonl"
-REPORT_EVERY = 50
-LOWEST_SHARE = 0.02
+NAME = "spans"
+CHECKPOINT, LOG = files_of(NAME)
 
 
 @dataclass(frozen=True)
@@ -57,39 +51,26 @@ SPAN_PROFILES = {
 }
 
 
-class SpanFit:
-    """Owns the reader, its optimiser and the place in the schedule: all that a checkpoint holds."""
+class SpanFit(Fit):
+    """The fit of a reader to what is marked in texts."""
 
     def __init__(self, reader: SpanReader, cases: Sequence[Case], static: Tensor, profile: SpanProfile) -> None:
         """Every set of `cases` is asked as often as any other. Nothing is fitted yet."""
-        self.reader, self.profile, self.step = reader, profile, 0
+        self.reader, self.profile = reader, profile
         marked = [(case, Marked.of(case)) for case in cases]
         self._cases = [(case, known) for case, known in marked if known is not None]
         self._static = static
         counts = Counter(case.name for case, _ in self._cases)
         chances = np.array([1 / counts[case.name] for case, _ in self._cases])
         self._chances = chances / chances.sum()
-        self._optimizer = torch.optim.AdamW(reader.parameters(), lr=profile.rate, weight_decay=profile.decay)
-        self._averages = Averages()
-
-    def run(self, folder: Path, until: Callable[[], bool] = lambda: False) -> None:
-        """Step to the end of the schedule or until `until` says so, with reports and checkpoints in `folder`."""
-        began = saved = time.monotonic()
-        while self.step < self.profile.steps and not until():
-            self._averages.add(self.take_step())
-            now = time.monotonic()
-            if self.step % REPORT_EVERY == 0 or self.step == self.profile.steps:
-                self._report(folder / LOG, now - began)
-            if now - saved > self.profile.checkpoint_seconds:
-                self.save(folder / CHECKPOINT)
-                saved = now
-        self.save(folder / CHECKPOINT)
+        optimizer = torch.optim.AdamW(reader.parameters(), lr=profile.rate, weight_decay=profile.decay)
+        super().__init__(NAME, reader, optimizer, profile)
 
     def take_step(self) -> dict[str, float]:
         """Move the reader once, by some questions. Returns what was minimised."""
         profile, draw = self.profile, np.random.default_rng(self.step)
         for group in self._optimizer.param_groups:
-            group["lr"] = profile.rate * max(LOWEST_SHARE, 1 - self.step / profile.steps)
+            group["lr"] = profile.rate * self.share
         torch.manual_seed(self.step)
         found = []
         for place in draw.choice(len(self._cases), profile.batch, p=self._chances):
@@ -102,27 +83,3 @@ class SpanFit:
         self._optimizer.step()
         self.step += 1
         return {"sentences": float(chosen.detach()), "bounds": float(bounds.detach())}
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: from it, the fit goes on as if it had not stopped."""
-        held = {
-            "reader": self.reader.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "averages": self._averages.values,
-            "step": self.step,
-        }
-        temporary = path.with_suffix(".tmp")
-        torch.save(held, temporary)
-        temporary.replace(path)
-
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of this program. Only for files that you made: it is read with pickle."""
-        held = torch.load(path, weights_only=False)
-        self.reader.load_state_dict(held["reader"])
-        self._optimizer.load_state_dict(held["optimizer"])
-        self._averages, self.step = Averages(dict(held["averages"])), held["step"]
-
-    def _report(self, path: Path, seconds: float) -> None:
-        rounded = {name: round(value, 4) for name, value in self._averages.values.items()}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, "seconds": round(seconds, 1)} | rounded) + "\n")

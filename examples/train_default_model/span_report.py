@@ -18,15 +18,15 @@ from torch import Tensor
 
 from examples.train_default_model.span_data import Case
 from examples.train_default_model.span_reader import SpanReader, best_span
+from pipeline.answers.reader import evidence_of_both
 from pipeline.metrics.bootstrap import estimate_of
+from pipeline.metrics.logistic import logistic
 
 WORDS: Final = "words"
 READER: Final = "reader"
 BOTH: Final = "words and reader"
 SYSTEMS: Final = (WORDS, READER, BOTH)
 MOST_FALSE: Final = 0.2
-RIDGE: Final = 1.0
-ROUNDS: Final = 30
 
 Floats = NDArray[np.float64]
 
@@ -72,12 +72,12 @@ def weights_of_both(known: Sequence[Seen]) -> Floats:
     shares = [1 / names.count(name) for name in names]
     rows, right = [_features(one) for one in known], [one.case.right.numpy().astype(np.float64) for one in known]
     of_all = np.concatenate([np.full(len(one), share / len(one)) for one, share in zip(right, shares, strict=True)])
-    found = _logistic(np.concatenate(rows), np.concatenate(right), of_all * len(of_all) / of_all.sum())
+    found = logistic(np.concatenate(rows), np.concatenate(right), of_all * len(of_all) / of_all.sum())
     best = [int(np.argmax(one @ found)) for one in rows]
     scores = np.array([one[at] @ found for one, at in zip(rows, best, strict=True)])
     said = np.array([one[at] for one, at in zip(right, best, strict=True)])
     weighing = np.array(shares) * len(shares) / sum(shares)
-    scale = _logistic(np.stack([np.ones(len(scores)), scores], 1), said, weighing)
+    scale = logistic(np.stack([np.ones(len(scores)), scores], 1), said, weighing)
     return np.asarray(found * scale[1] + np.eye(1, len(found))[0] * scale[0], np.float64)
 
 
@@ -87,20 +87,7 @@ def with_both(known: Sequence[Seen], weights: Floats) -> list[Seen]:
 
 
 def _features(one: Seen) -> Floats:
-    words, read = one.scores[WORDS], one.scores[READER]
-    return np.stack([np.ones(len(words)), words, read, words - words.max(), read - read.max()], 1)
-
-
-def _logistic(rows: Floats, right: Floats, weights: Floats) -> Floats:
-    """Logistic regression by Newton's method, with a ridge on all but the first feature."""
-    ridge = np.diag([1e-6] + [RIDGE] * (rows.shape[1] - 1))
-    found: Floats = np.zeros(rows.shape[1])
-    for _ in range(ROUNDS):
-        sure = 1 / (1 + np.exp(-np.clip(rows @ found, -30, 30)))
-        slope = rows.T @ (weights * (sure - right)) + ridge @ found
-        curvature = (rows * (weights * sure * (1 - sure))[:, None]).T @ rows + ridge
-        found = found - np.asarray(np.linalg.solve(curvature, slope), np.float64)
-    return found
+    return evidence_of_both(one.scores[WORDS], one.scores[READER])
 
 
 def limits(known: Sequence[Seen]) -> dict[str, float]:

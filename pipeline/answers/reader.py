@@ -64,9 +64,14 @@ def with_reader(
     )
     found = reader.sentence_scores(Asked(asked.features, asked.vectors[0]), said).astype(np.float64)
     words = np.concatenate([one.scores for one in by_words])
-    parts = [np.ones(len(words)), words, found, words - words.max(), found - found.max()]
-    scores = np.split(np.stack(parts, 1) @ reader.mixture, np.cumsum([len(kept) for kept in own])[:-1])
+    scores = np.split(evidence_of_both(words, found) @ reader.mixture, np.cumsum([len(kept) for kept in own])[:-1])
     return [Scored(one.places, score) for one, score in zip(by_words, scores, strict=True)]
+
+
+def evidence_of_both(words: NDArray[np.float64], read: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a reader's mixture weighs [n, 5]: of a question's sentences what words and the reader say, and how far each
+    stays behind the best."""
+    return np.stack([np.ones(len(words)), words, read, words - words.max(), read - read.max()], 1)
 
 
 def _renumbered(owners: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

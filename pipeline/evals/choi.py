@@ -22,7 +22,7 @@ from pipeline.metrics.peers import Text
 from pipeline.metrics.segmentation import pk
 from pipeline.retrieval.terms import terms_of
 from pipeline.topics import boundaries, mixed
-from pipeline.vectors import vectors_together
+from pipeline.vectors import read_together
 from rwkv_runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 def _rows(engine: Engine, sentences: list[str]) -> Mapping[str, Floats]:
     """What the sentences are cut by: both, vectors alone, words alone. Longer ones weigh more, by the square root."""
     text = Text.of(sentences, terms_of("en"))
-    vectors, _ = vectors_together(engine, engine.model.initial_state(), sentences)
+    vectors = read_together(engine, engine.model.initial_state(), sentences).vectors
     weight = np.sqrt(np.maximum(text.counts.sum(axis=1, keepdims=True), 1))
     return {
         "unspool": mixed(text.tfidf, vectors, _SHARE_OF_VECTORS) * weight,

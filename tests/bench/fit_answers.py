@@ -13,7 +13,6 @@ with `--write` the weights are kept.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import sys
@@ -22,13 +21,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 import rwkv_runtime
+from examples.train_default_model.span_data import train_items
 from pipeline.answers.ask import candidates, word_scores
 from pipeline.answers.confidence import FILE, VERSION
 from pipeline.answers.evidence import FEATURES, Asked, Standing, of_sentence
@@ -36,9 +34,9 @@ from pipeline.answers.lines import lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import Question
 from pipeline.evals import read_jsonl
-from pipeline.evals.cuad_passages import questions
 from pipeline.in_memory import TextDocument
 from pipeline.metrics import asked as sets
+from pipeline.metrics.logistic import logistic
 from pipeline.metrics.ranking import calibration_error
 from rwkv_runtime import tokenizers
 
@@ -47,8 +45,6 @@ Floats = NDArray[np.float64]
 TEXTS = 50
 ROUNDS = 6
 LIKELIEST = 4
-RIDGE = 1.0
-NOVEL_CHARS = 1_500_000
 MOST_FALSE = 0.20
 MOST_DENIED = 0.05
 
@@ -79,31 +75,11 @@ def cases(folder: Path) -> list[Case]:
 
 
 def _items(folder: Path, draw: random.Random) -> Mapping[str, Iterator[sets.Item]]:
-    medquad = [
-        {"query": row["query"], "answer": row["positive"]} for row in read_jsonl(folder / "pairs/qa-medquad.jsonl.xz")
-    ]
-    contracts = list(read_jsonl(folder / "labelled/cuad.jsonl.xz"))
-    described = {category: text.partition(". ")[2] for category, text in questions().items()}
-    plain = {category: f"What does this agreement say about {category.lower()}?" for category in described}
-    middle = len(contracts) // 2
-    return {
-        "MedQuAD": sets.medical(medquad, draw),
-        "CUAD": sets.contracts(contracts[:middle], described, draw),
-        "CUAD by name": sets.contracts(contracts[middle:], plain, draw),
-        "definitions": sets.definitions(contracts[middle:], draw),
-        "facts": sets.facts(next(_texts(folder, "eltec-eng"))["text"][:NOVEL_CHARS], draw),
-        "QMSum": sets.meetings(list(read_jsonl(folder / "labelled/qmsum.jsonl.xz")), draw),
-        "SQuALITY": sets.stories(list(read_jsonl(folder / "labelled/squality.jsonl.xz")), draw),
-        "Factbook": sets.countries(_texts(folder, "factbook"), draw),
-    }
-
-
-def _texts(folder: Path, source: str) -> Iterator[Mapping[str, Any]]:
-    for path in sorted((folder / "text").glob("*.jsonl.zst")):
-        with pa.input_stream(path, compression="zstd") as packed:
-            for line in io.TextIOWrapper(packed, "utf-8"):
-                if f'"src": "{source}"' in line[:200]:
-                    yield json.loads(line)
+    """Those that span readers are fitted to, and stories."""
+    found = dict(train_items(folder, draw))
+    countries = found.pop("Factbook")  # the last to draw
+    told = sets.stories(list(read_jsonl(folder / "labelled/squality.jsonl.xz")), draw)
+    return found | {"SQuALITY": told, "Factbook": countries}
 
 
 def _case(name: str, one: sets.Asked, material: Material) -> Case:
@@ -122,14 +98,14 @@ def _case(name: str, one: sets.Asked, material: Material) -> Case:
 
 def fitted(known: Sequence[Case]) -> Floats:
     """The weights [features] that tell right sentences from others, and how often such a one is right."""
-    weights = _logistic(*_rows(known, [np.arange(len(case.features)) for case in known]))
+    weights = logistic(*_rows(known, [np.arange(len(case.features)) for case in known]))
     for left in reversed(range(ROUNDS)):
-        again = _logistic(*_rows(known, [_hard(case, weights) for case in known]))
+        again = logistic(*_rows(known, [_hard(case, weights) for case in known]))
         weights = (weights + again) / 2 if left else again
     chosen = [int(np.argmax(case.features @ weights)) for case in known]
     scores = np.array([case.features[at] @ weights for case, at in zip(known, chosen, strict=True)])
     right = np.array([float(_right(case)[at]) for case, at in zip(known, chosen, strict=True)])
-    scale = _logistic(np.stack([np.ones(len(scores)), scores], axis=1), right, np.array([one.weight for one in known]))
+    scale = logistic(np.stack([np.ones(len(scores)), scores], axis=1), right, np.array([one.weight for one in known]))
     return np.asarray(weights * scale[1] + np.eye(1, len(weights))[0] * scale[0], np.float64)
 
 
@@ -149,19 +125,6 @@ def _rows(known: Sequence[Case], places: Sequence[NDArray[np.intp]]) -> tuple[Fl
     right = np.concatenate([_right(case)[at] for case, at in pairs]).astype(np.float64)
     weights = np.concatenate([np.full(len(at), LIKELIEST * case.weight / len(at)) for case, at in pairs])
     return features, right, weights
-
-
-def _logistic(features: Floats, right: Floats, weights: Floats) -> Floats:
-    """Logistic regression by Newton's method, with a ridge on all but the first feature."""
-    ridge = np.eye(features.shape[1]) * RIDGE
-    ridge[0, 0] = 1e-6
-    found: Floats = np.zeros(features.shape[1])
-    for _ in range(30):
-        sure = 1 / (1 + np.exp(-np.clip(features @ found, -30, 30)))
-        slope = features.T @ (weights * (sure - right)) + ridge @ found
-        curvature = (features * (weights * sure * (1 - sure))[:, None]).T @ features + ridge
-        found = found - np.asarray(np.linalg.solve(curvature, slope), np.float64)
-    return found
 
 
 def sureness(known: Sequence[Case], weights: Floats) -> Floats:

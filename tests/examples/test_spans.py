@@ -141,7 +141,7 @@ def reader() -> SpanReader:
 
 def test_what_is_learned_on_some_texts_is_right_of_others():
     cases = [case(seed, answered=seed % 3 > 0) for seed in range(120)]
-    profile = replace(TINY, steps=90, batch=8, rate=1.5e-2, drop=0.0)
+    profile = replace(TINY, steps=70, batch=4, rate=6e-2, drop=0.0, bounds_weight=1.0)
     fit = SpanFit(reader(), cases, static(), profile)
     for _ in range(profile.steps):
         fit.take_step()
@@ -150,7 +150,7 @@ def test_what_is_learned_on_some_texts_is_right_of_others():
     assert np.mean([bool(one.case.right[one.chosen(READER)]) for one in there]) > 0.9
     assert np.mean([(one.sure(READER) > 0) == bool(len(one.case.spans)) for one in others]) > 0.9
     exact = [one.spans[one.chosen(READER)].tolist() == one.case.spans[0].tolist() for one in there]
-    assert np.mean(exact) > 0.7
+    assert np.mean(exact) > 0.75
 
 
 def test_a_fit_that_was_stopped_goes_on_to_the_same_reader(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,18 @@ def test_a_worker_in_this_process_that_finds_no_memory_is_lost_and_can_be_replac
     [answer] = pool.wait(0)
     assert isinstance(answer, Answer) and answer.progress is not None
     assert [outcome.status for outcome in answer.progress.outcomes] == ["ok"]
+    pool.close()
 
 
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """The collector passes over nothing, before and after."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
 def test_what_a_worker_has_loaded_is_kept_from_the_collector_for_as_long_as_it_is_there(tmp_path: Path) -> None:
     pool = LocalPool(worker_spec(tmp_path / "run", save_model(tmp_path / "tiny", bpe_tensors())))
     pool.start(0)
@@ -48,3 +59,15 @@ def test_what_a_worker_has_loaded_is_kept_from_the_collector_for_as_long_as_it_i
     pool.close()
 
     assert kept > 10_000 and gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_another_keeps_from_the_collector_stays_with_it(tmp_path: Path) -> None:
+    gc.freeze()
+    kept = gc.get_freeze_count()
+    pool = LocalPool(worker_spec(tmp_path / "run", save_model(tmp_path / "tiny", bpe_tensors())))
+    pool.start(0)
+    pool.wait(0)
+    pool.close()
+
+    assert 0 < gc.get_freeze_count() <= kept

@@ -29,7 +29,7 @@ from tests.pipeline.readings import (
     save_model,
     worker_spec,
 )
-from tests.processes import descendants, listening_addresses
+from tests.processes import command_of, descendants, listening_addresses
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -200,7 +200,7 @@ def test_everything_listens_on_the_loopback_interface_alone(pool: RayPool) -> No
 def test_a_private_cluster_runs_nothing_that_nobody_asks_and_others_are_started_as_ever(pool: RayPool) -> None:
     from ray._private.node import Node  # not before the pool has said how it is to be imported
 
-    programs = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(os.getpid()))
+    programs = " ".join(map(command_of, descendants(os.getpid())))
 
     assert "raylet" in programs
     assert not any(name in programs for name in ("dashboard.py", "monitor.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 
 import pytest
@@ -42,6 +43,17 @@ def test_where_none_can_be_asked_for_a_tensor_stays_where_it_is(monkeypatch):
 def test_a_system_that_refuses_them_gives_its_usual_memory(monkeypatch):
     monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 1 << 20)  # no advice that any system knows
     assert torch.equal(HugePages().holding(torch.ones(WORTHWHILE)), torch.ones(WORTHWHILE))
+
+
+def test_where_no_chunk_is_left_weights_stay_and_states_get_what_torch_has(monkeypatch):
+    def nothing_left(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", nothing_left)
+    monkeypatch.setattr(huge_pages, "LARGE", 1 << 10)
+    tensor = torch.ones(WORTHWHILE)
+    assert HugePages().holding(tensor) is tensor
+    assert huge_pages.room((3, 1 << 10), CPU).fill_(1.0).sum() == 3 << 10
 
 
 @pytest.mark.parametrize(("name", "made"), [("bf16", False), ("fp32", True), ("int8", True)])
