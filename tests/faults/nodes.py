@@ -140,25 +140,33 @@ def run_while_nodes_are_lost(nodes: Nodes, job: Project, out: Path) -> Said:
 
 
 def run_while_nodes_join(nodes: Nodes, job: Project, out: Path) -> Said:
-    """Start the job where there is one node; its worker stands still until nodes that join have read the rest."""
+    """Start the job where there is one node; workers stand still as soon as they are ready, until all nodes have one.
+
+    Otherwise the second might have read the rest before the third has started.
+    """
     while nodes.others:
         nodes.lose(nodes.others[0])
     running = start("run", str(job.job), "-o", str(out), "--no-progress", "--set", "on_error.stall_timeout=300s")
     wait_for_event(out, "checkpoint", running, timeout=180)
-    [first] = [event["pid"] for event in events(out) if event["event"] == "worker_ready"]
-    os.kill(first, signal.SIGSTOP)
+    still: set[int] = set()
+    _hold_workers(out, still)
     try:
         nodes.fill()
         until = time.monotonic() + 180
-        while _done(out) < NODES - 1 and running.poll() is None and time.monotonic() < until:
+        while len(still) < NODES and running.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
+            _hold_workers(out, still)
     finally:
-        os.kill(first, signal.SIGCONT)
+        _wake(still)
     return finish(running, timeout=180)
 
 
-def _done(out: Path) -> int:
-    return sum(event["event"] == "document_done" for event in events(out))
+def _hold_workers(out: Path, still: set[int]) -> None:
+    """Stop the workers that are ready, and count them among those that stand still."""
+    ready = {event["pid"] for event in events(out) if event["event"] == "worker_ready"}
+    for pid in ready - still:
+        os.kill(pid, signal.SIGSTOP)
+    still |= ready
 
 
 def _wake(pids: set[int]) -> None:

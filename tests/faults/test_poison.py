@@ -22,7 +22,7 @@ def good_documents(folder: Path) -> Project:
     project = Project(folder, first=prose(60, 1), second=prose(40, 2), third=prose(20, 3))
     project.write_job(
         model={"source": str(project.write_model()), "dtype": "fp32"},
-        on_error={"stall_timeout": "3s", "max_failed": 1.0, "retries": 1},  # each costs a worker's start
+        on_error={"stall_timeout": "8s", "max_failed": 1.0, "retries": 1},  # each costs a worker's start
         run={"workers": 2, "window": 64, "lanes": 2},
     )
     return project
