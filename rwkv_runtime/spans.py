@@ -8,10 +8,11 @@ nothing of texts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -74,17 +75,11 @@ class SpanReader:
     @classmethod
     def read(cls, path: Path) -> SpanReader:
         """Read a file. Raises WeightsError if it is damaged or lacks a tensor."""
-        try:
-            with safe_open(path, "pt") as file:
-                names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
-                held = {name.removeprefix(PREFIX): file.get_tensor(name) for name in names}
-            answered, unsure = held.pop(THRESHOLDS).tolist()
-            mixture = held.pop(MIXTURE).double().numpy()
-            reader = cls({name: one.float() for name, one in held.items()}, mixture, answered, unsure)
-            _ = [held[name] for name in NAMES]
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise WeightsError(f"{path}: is no reader of spans ({error}); fit it anew or remove it") from error
-        return reader
+        with _opened(path) as file:
+            weights = {name: file.get_tensor(PREFIX + name).float() for name in NAMES}
+            mixture = file.get_tensor(PREFIX + MIXTURE).double().numpy()
+            answered, unsure = file.get_tensor(PREFIX + THRESHOLDS).tolist()
+        return cls(weights, mixture, answered, unsure)
 
     def sentence_scores(self, asked: Asked, said: Said) -> Floats:
         """How likely each sentence answers, in log-odds against no answer [n]."""
@@ -119,10 +114,17 @@ class SpanReader:
 
 def fitted_on(path: Path) -> str:
     """The fingerprint of the model that a reader was fitted on; empty for a file that does not say."""
+    with _opened(path) as file:
+        return str((file.metadata() or {}).get(FITTED_ON, ""))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of a reader. What is wrong with it, or lacking when it is read, becomes a WeightsError."""
     try:
         with safe_open(path, "pt") as file:
-            return str((file.metadata() or {}).get(FITTED_ON, ""))
-    except SafetensorError as error:
+            yield file
+    except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path}: is no reader of spans ({error}); fit it anew or remove it") from error
 
 

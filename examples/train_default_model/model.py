@@ -165,7 +165,7 @@ class Student(nn.Module):
         self._halves = [(block.before, block.after) for block in layers]
 
     def compile_layers(self) -> None:
-        """Let torch.compile fuse what stands between the matrix products: worth its minutes on a GPU."""
+        """Let torch.compile fuse what stands between the matrix products."""
         self._halves = [(torch.compile(before), torch.compile(after)) for before, after in self._halves]
 
     def initial_state(self, rows: int) -> State:
