@@ -40,7 +40,7 @@ class StreamSpec:
 def rows_as_read(spec: StreamSpec, document: Document, table: str) -> Iterator[pa.Table]:
     """Rows of a table, as soon as they are certain. Raises DocumentError, OptionError, RwkvError."""
     torch.set_num_threads(spec.threads)
-    model = rwkv_runtime.load(spec.model_source, device=spec.device, dtype=spec.dtype)
+    model = rwkv_runtime.load(spec.model_source, device=spec.device, dtype=spec.dtype, shared=True)
     engine = Engine(model, window=spec.window, lanes=1)
     tasks = make_tasks(list(spec.tasks))
     refuse_more_dimensions(spec.tasks, engine.pooler.dimensions)

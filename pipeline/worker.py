@@ -69,7 +69,7 @@ class Worker:
         started = time.monotonic()
         torch.set_num_threads(spec.threads)
         self._spec = spec
-        self._model = rwkv_runtime.load(spec.model_source, device=spec.device, dtype=spec.dtype)
+        self._model = rwkv_runtime.load(spec.model_source, device=spec.device, dtype=spec.dtype, shared=True)
         if self._model.fingerprint != spec.model_fingerprint:
             raise rwkv_runtime.errors.ModelFileError(
                 f"{spec.model_source}: not the weights that this run was started with "

@@ -1,7 +1,8 @@
-"""How much memory this process has had. Knows nothing of what it was for; loads no torch."""
+"""How much memory this process has had, and this machine has. Knows nothing of what it is for; loads no torch."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -21,3 +22,11 @@ def peak_memory_bytes() -> int:
             return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def physical_memory_bytes() -> int:
+    """What is built into this machine; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 0

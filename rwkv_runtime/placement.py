@@ -62,12 +62,14 @@ class Streamed:
 class Placement:
     """The device of a layer and the precision of its matrices, which are `streamed` if they stay off that device.
 
-    `operations` compute what lies between the matrices; `pages` hold those that are not mapped from a file.
+    `operations` compute what lies between the matrices; `pages` hold those that are not mapped from a file. Those that
+    a file has as they are needed stay mapped from it where they are `shared`: one copy for all processes of a machine.
     """
 
     device: torch.device = CPU
     precision: Precision = FP32
     streamed: bool = False
+    shared: bool = True
     operations: Operations = field(default_factory=TorchOperations)
     pages: HugePages = field(default_factory=HugePages, compare=False)
 
@@ -86,11 +88,12 @@ class Placement:
         return Streamed(_moved(matrix, CPU), self.device) if self.streamed else self._settled(matrix, weight)
 
     def _settled(self, matrix: Matrix, weight: Tensor) -> Matrix:
-        """The matrix with what was made for it in huge pages; `weight`, as it was stored, may be shared with others."""
+        """The matrix with what was made for it in huge pages; and `weight` too, as it was stored, unless shared."""
         stored = weight.untyped_storage().data_ptr()
 
         def in_place(tensor: Tensor) -> Tensor:
-            return tensor if tensor.untyped_storage().data_ptr() == stored else self.pages.holding(tensor)
+            stays = self.shared and tensor.untyped_storage().data_ptr() == stored
+            return tensor if stays else self.pages.holding(tensor)
 
         return _changed(matrix, in_place)
 
@@ -126,6 +129,14 @@ class Plan:
             dataclasses.replace(part, placement=dataclasses.replace(part.placement, operations=operations))
             if part.placement.device.type == kind
             else part
+            for part in self.parts
+        )
+        return Plan(tuple(parts), self.name)
+
+    def unshared(self) -> Plan:
+        """The same plan with a copy of all weights for this process alone."""
+        parts = (
+            dataclasses.replace(part, placement=dataclasses.replace(part.placement, shared=False))
             for part in self.parts
         )
         return Plan(tuple(parts), self.name)

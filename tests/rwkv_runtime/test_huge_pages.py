@@ -67,6 +67,17 @@ def test_what_a_precision_makes_is_moved_and_what_a_file_holds_stays(name, made)
     assert (placement.pages._chunk is not None) == made
 
 
+@pytest.mark.parametrize("name", ["bf16", "fp32", "int8"])
+def test_where_nothing_is_shared_everything_is_moved(name):
+    weight = torch.randn(256, 512).bfloat16()
+    placement = Placement(CPU, PRECISIONS[name], shared=False)
+    matrix = placement.keep(weight)
+    kept = getattr(matrix, "kept", matrix).weight
+    assert torch.equal(kept, PRECISIONS[name].keep(weight).weight)
+    assert kept.untyped_storage().data_ptr() != weight.untyped_storage().data_ptr()
+    assert placement.pages._chunk is not None
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (2, 1 << 12, 1 << 10), (9, 1 << 10, 1 << 10)])
 def test_room_of_any_size_is_a_tensor_of_its_own_that_can_be_written(shape):
     one, other = huge_pages.room(shape, CPU).fill_(1.0), huge_pages.room(shape, CPU).fill_(2.0)
