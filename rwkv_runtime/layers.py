@@ -27,7 +27,7 @@ from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import Norm
-from rwkv_runtime.operations import Entered, Operations, Step, Stream
+from rwkv_runtime.operations import Entered, Operations, Step, Stream, WindowStep
 from rwkv_runtime.placement import CPU, Placement, Plan
 from rwkv_runtime.weights import Weights
 
@@ -194,6 +194,7 @@ class Stack:
     head_place: Placement
     start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
     step: Step | None = None  # a shorter way through all layers for one token of each lane
+    whole: WindowStep | None = None  # and one for windows
 
     @classmethod
     def read(
@@ -261,6 +262,9 @@ class Stack:
         if self.step is not None and _is_step(tokens, self.step):
             residual, after = self.step(self._embedded(tokens).squeeze(1), state, lengths, room)
             return residual.unsqueeze(1), after
+        if self.whole is not None and tokens.numel() >= self.whole.fewest_tokens:
+            residual, after = self.whole(self._embedded(tokens), state, Lengths.of(lengths), room)
+            return residual.to(self.head_place.device), after
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
         return stream.summed().to(self.head_place.device), self._together(state, [*parts, last])
@@ -291,6 +295,8 @@ class Stack:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
         if self.step is not None and _is_step(tokens, self.step):
             return self.step(self._embedded(tokens).squeeze(1), state, lengths)[1]
+        if self.whole is not None and tokens.numel() >= self.whole.fewest_tokens:
+            return self.whole.advance(self._embedded(tokens), state, Lengths.of(lengths))
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
@@ -298,11 +304,15 @@ class Stack:
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
         for count in range(1, len(self.layers) + 1):
-            lower = replace(self, layers=self.layers[:count], step=None)
-            residual, after = lower.window(tokens, {name: tensor[:count] for name, tensor in state.items()}, lengths)
+            below = {name: tensor[:count] for name, tensor in state.items()}
+            residual, after = self.lower(count).window(tokens, below, lengths)
             if not all(map(is_finite, [*(x[:n] for x, n in zip(residual, lengths, strict=True)), *after.values()])):
                 return count - 1
         return None
+
+    def lower(self, count: int) -> Stack:
+        """The network of the first `count` layers alone."""
+        return replace(self, layers=self.layers[:count], step=None, whole=None)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""

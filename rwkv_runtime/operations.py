@@ -21,6 +21,7 @@ from torch import Tensor
 from rwkv_runtime.kernels.wkv4 import Sums, wkv4_chunked, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_chunked, wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_chunked, wkv7_recurrent
+from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import Matrix, for_torch
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HeadNorm, Norm
@@ -156,6 +157,26 @@ class Step(Protocol):
         """
 
 
+class WindowStep(Protocol):
+    """A window of tokens of each lane through all layers: what layer by layer gives, to the bit."""
+
+    @property
+    def fewest_tokens(self) -> int:
+        """Of all lanes together; fewer go layer by layer."""
+
+    def __call__(
+        self, x: Tensor, state: Tensors, lengths: Lengths, room: Tensors | None = None, /
+    ) -> tuple[Tensor, Tensors]:
+        """From embeddings [B, T, D] and a state [L, B, ...]; returns (the residual stream [B, T, D], the new state).
+
+        Of each lane only the first `lengths[lane]` tokens are read; later rows of the residual mean nothing. The new
+        state is written to `room`, if that is given.
+        """
+
+    def advance(self, x: Tensor, state: Tensors, lengths: Lengths, /) -> Tensors:
+        """The new state alone."""
+
+
 class Operations(Protocol):
     """The steps of a layer between its matrices. Nothing passed in is written but `x` where it says so."""
 
@@ -168,6 +189,9 @@ class Operations(Protocol):
 
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
         """A way through all layers of an RWKV-7 for one token, if there is a shorter one than layer by layer."""
+
+    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
+        """The same for windows of many tokens."""
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
@@ -192,6 +216,12 @@ class Operations(Protocol):
     def time_mix4(self, steps: Steps4, own: Parameters4, sums: Sums, lengths: Sequence[int]) -> tuple[Tensor, Sums]:
         """The time mix of RWKV-4; returns (rows for the output matrix, new sums)."""
 
+    def tanh(self, x: Tensor) -> Tensor:
+        """The hyperbolic tangent of x, which may be written."""
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """The logistic function of x, which may be written."""
+
     def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
         """Apply a matrix to the squared ReLU of rows, which may be written."""
 
@@ -208,6 +238,10 @@ class TorchOperations:
 
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
         """None: layer by layer is the way."""
+        return None
+
+    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
+        """None, as above."""
         return None
 
     def enter(
@@ -258,6 +292,14 @@ class TorchOperations:
         recurrence = wkv4_recurrent if steps.value.shape[1] == 1 else wkv4_chunked
         reads, sums = recurrence(steps.key, steps.value, own.log_decay, own.bonus, sums, lengths)
         return steps.receptance.sigmoid().mul_(reads), sums
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """The hyperbolic tangent, in place."""
+        return x.tanh_()
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """The logistic function, in place."""
+        return x.sigmoid_()
 
     def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
         """Apply a matrix to the squared ReLU of rows."""

@@ -49,7 +49,8 @@ def read(weights: Weights, plan: Plan) -> Stack:
     operations = [layer.operations for layer in stack.layers]
     if any(one is not operations[0] for one in operations):
         return stack
-    return replace(stack, step=operations[0].step7([_whole(layer) for layer in stack.layers]))
+    layers = [_whole(layer) for layer in stack.layers]
+    return replace(stack, step=operations[0].step7(layers), whole=operations[0].window7(layers))
 
 
 def _whole(layer: Layer) -> Layer7:
@@ -156,8 +157,8 @@ class TimeMix:
             receptance=self.receptance(x_r),
             key=self.key(x_k),
             value=self.value(x_v),
-            gate=self.gate_up(self.gate_down(x_g).sigmoid_()),
-            decay=self.decay.up_matrix(self.decay.down(x_w).tanh_()),
+            gate=self.gate_up(self.operations.sigmoid(self.gate_down(x_g))),
+            decay=self.decay.up_matrix(self.operations.tanh(self.decay.down(x_w))),
             rate=self.rate.up_matrix(self.rate.down(x_a)),
             blend=None if self.blend is None else self.blend.up_matrix(self.blend.down(x_v)),
             first_value=first_value,

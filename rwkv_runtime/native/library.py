@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 6
+ABI = 7
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -124,7 +124,10 @@ CALLS = {
         "",
         {"dtype": "receptance key value mixed"},
     ),
-    "squared_relu": _struct("SquaredRelu", "count", _all("before after", ANY), "", {"dtype": "before after"}),
+    **{
+        name: _struct("Elementwise", "count", _all("before after", ANY), "", {"dtype": "before after"})
+        for name in ("squared_relu", "hyperbolic_tangent", "sigmoid")
+    },
     "quantise_rows": _struct(
         "QuantiseRows",
         "rows columns",
@@ -143,8 +146,8 @@ CALLS = {
     "unpack_int4": _struct("UnpackInt4", "rows columns", _all("blocks", UINT8) | _all("values", BFLOAT), "", {}),
 }
 """The structs by the name of their kernel, in the order of the library's table."""
-KERNELS = (*CALLS, "products", "decode7", "gemm")
-"""All of the table. The last three take structs of structs, see decoding.py and matrices.py; some sets lack `gemm`."""
+KERNELS = (*CALLS, "products", "decode7", "gemm", "window7")
+"""All of the table. The last four take structs of structs, see whole7.py, matrices.py; some sets lack the last two."""
 
 
 class Library:

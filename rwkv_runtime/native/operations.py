@@ -16,9 +16,9 @@ from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
 from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
-from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
 from rwkv_runtime.native.matrices import NativeInt4Matrix, NativeInt8Matrix, NativeMatrix
+from rwkv_runtime.native.whole7 import Step7, Window7
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS, Norm
 from rwkv_runtime.operations import (
     Entered,
@@ -31,6 +31,7 @@ from rwkv_runtime.operations import (
     Steps6,
     Steps7,
     Stream,
+    WindowStep,
 )
 
 
@@ -56,6 +57,10 @@ class NativeOperations:
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
         """One token through these layers in one call, or None if the kernels lack one for their matrices."""
         return Step7.of(self.library, layers)
+
+    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
+        """Windows through these layers in one call, or None if the kernels lack a way for their matrices."""
+        return Window7.of(self.library, layers)
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
@@ -176,6 +181,16 @@ class NativeOperations:
             mixed=mixed,
         )
         return mixed, after
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """The hyperbolic tangent, in place."""
+        self.library.call("hyperbolic_tangent", count=x.numel(), before=x, after=x)
+        return x
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """The logistic function, in place."""
+        self.library.call("sigmoid", count=x.numel(), before=x, after=x)
+        return x
 
     def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
         """Apply a matrix to the squared ReLU of rows."""

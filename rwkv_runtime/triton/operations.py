@@ -32,6 +32,7 @@ from rwkv_runtime.operations import (
     Steps6,
     Steps7,
     Stream,
+    WindowStep,
 )
 from rwkv_runtime.triton import chunk_kernels, shift_kernels, wkv4_kernels, wkv6_kernels, wkv7_kernels
 from rwkv_runtime.triton.matrices import GpuInt8Matrix
@@ -92,6 +93,10 @@ class TritonOperations:
 
     def step7(self, layers: Sequence[Layer7]) -> Step | None:
         """None: layer by layer is the way."""
+        return None
+
+    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
+        """None, as above."""
         return None
 
     def memory_after(self, memory: Tensor) -> Tensor:
@@ -167,6 +172,14 @@ class TritonOperations:
                 *(part.contiguous() for part in sums), *after, tokens, width, BLOCK=CHANNELS_WALKED, num_warps=1,
             )  # fmt: skip
         return mixed, after
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """The hyperbolic tangent, in place."""
+        return x.tanh_()
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """The logistic function, in place."""
+        return x.sigmoid_()
 
     def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
         """Apply a matrix to the squared ReLU of rows."""

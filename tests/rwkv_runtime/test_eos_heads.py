@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -55,7 +53,7 @@ def test_layers_that_are_tapped_are_those_of_a_model_cut_there(model: Model) -> 
     plain = model.forward_padded([(tokens, model.initial_state())], 1, 64)[0]
     tapped = model.forward_padded([(tokens, model.initial_state())], 1, 64, (1, 2))[0]
     network = model._network
-    lower = replace(network, layers=network.layers[:1], step=None)
+    lower = network.lower(1)
     state = {name: tensor[:1].unsqueeze(1) for name, tensor in model.initial_state().tensors.items()}
     with torch.inference_mode():
         first = lower.window(torch.tensor([tokens]), state, [40])[0][0]

@@ -9,9 +9,9 @@ from rwkv_runtime import generations, native
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
-from rwkv_runtime.native.decoding import Step7
 from rwkv_runtime.native.library import LARGEST_HEAD
 from rwkv_runtime.native.operations import NativeOperations
+from rwkv_runtime.native.whole7 import Step7
 from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.weights import Weights
 from tests.rwkv_runtime.tiny import ByteTokenizer, plan_of, tiny_tensors
@@ -43,7 +43,7 @@ def test_the_room_for_a_token_suffices_where_a_later_layer_has_the_largest_rank(
         tensors[name] = torch.cat([tensors[name], torch.zeros(shape)], dim=axis)
     plain, native = both(tensors)
     step = native._network.step
-    assert isinstance(step, Step7) and step.hidden == RANK
+    assert isinstance(step, Step7) and step.described.hidden == RANK
     assert_same_logits(plain, native)
 
 

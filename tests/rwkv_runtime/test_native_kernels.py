@@ -27,6 +27,11 @@ from tests.rwkv_runtime.guarded import Guarded
 LIBRARIES = {name: library for name in INSTRUCTION_SETS if (library := native.load(name))}
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason=native.status().reason)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FORMULAS = {
+    "squared_relu": lambda x: x.relu().square(),
+    "hyperbolic_tangent": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 DECAY_SCALE, HEAD_EPS, EPS = -0.606531, 64e-5, 1e-5
 LENGTHS = [(7,), (0, 5, 33), (64, 1)]
 HEADS = [(2, 32), (1, 64), (1, 128), (3, 16), (2, 5), (1, 48)]
@@ -329,12 +334,16 @@ def test_the_time_mix_of_four_is_the_slow_recurrence(library, width, keys, dtype
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("count", [1, 63, 64, 40_001])
-def test_squared_relu_is_the_formula(library, count, dtype):
+@pytest.mark.parametrize("kernel", FORMULAS)
+def test_activations_are_their_formulas_also_in_place(library, kernel, count, dtype):
     out, before = Guarded(), Draw(count, dtype).rows(count)
+    before[:3] = torch.tensor([0.0, 50.0, -50.0])[:count]
     after = out.output(count, dtype=dtype)
-    library.call("squared_relu", count=count, before=before, after=after)
-    assert_near(after, before.double().relu().square(), dtype)
+    library.call(kernel, count=count, before=before, after=after)
+    assert_near(after, FORMULAS[kernel](before.double()), dtype)
     assert out.intact()
+    library.call(kernel, count=count, before=before, after=before)
+    assert torch.equal(before, after)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

@@ -94,8 +94,8 @@ struct TimeMix4 {
     int32_t dtype;
 };
 
-// after = max(before, 0) squared. The two may be the same memory.
-struct SquaredRelu {
+// after = f(before), number by number. The two may be the same memory.
+struct Elementwise {
     Threads threads;
     int64_t count;
     const void* before;  // [count] of `dtype`
@@ -194,6 +194,24 @@ struct Decode7 {
     float epsilon, head_epsilon, decay_scale;
 };
 
+// A window of tokens of each lane through all layers of RWKV-7. Rows at and after a lane's length mean nothing.
+struct Window7 {
+    Threads threads;
+    int64_t layers, lanes, tokens, heads, size;
+    int64_t hidden;                                   // the most rows or columns of any matrix
+    const Layer7* layer;                              // [layers]
+    const int64_t* lengths;                           // [lanes]
+    const float* stream;                              // [lanes, tokens, width]: the embeddings after the first norm
+    const float *att_shift, *memory, *ffn_shift;      // [layers, lanes, width], [layers, lanes, heads, value, key], ...
+    float *att_shift_after, *memory_after, *ffn_shift_after;
+    float* residual;                                  // [lanes, tokens, width], or null: only the state is wanted
+    // For the kernel, of items of `dtype`: lanes * tokens * (width * (8 + 16 * item) + hidden * (2 + item) + 4) + 1024
+    // bytes.
+    void* scratch;
+    float epsilon, head_epsilon, decay_scale;
+    int32_t dtype;                                    // of what lies between two matrices
+};
+
 // The kernels of one instruction set.
 struct Kernels {
     void (*shift_mix)(const ShiftMix*);
@@ -201,13 +219,16 @@ struct Kernels {
     void (*time_mix7)(const TimeMix7*);
     void (*time_mix6)(const TimeMix6*);
     void (*time_mix4)(const TimeMix4*);
-    void (*squared_relu)(const SquaredRelu*);
+    void (*squared_relu)(const Elementwise*);
+    void (*hyperbolic_tangent)(const Elementwise*);
+    void (*sigmoid)(const Elementwise*);
     void (*quantise_rows)(const QuantiseRows*);
     void (*dequantise_sums)(const DequantiseSums*);
     void (*unpack_int4)(const UnpackInt4*);
     void (*products)(const Products*);
     void (*decode7)(const Decode7*);
-    void (*gemm)(const Gemm*);  // null where the instruction set has no fast way for it
+    void (*gemm)(const Gemm*);        // null where the instruction set has no fast way for it
+    void (*window7)(const Window7*);  // null where gemm is
 };
 
 // Bounds of the buffers on the stack; Python refuses what is beyond them.

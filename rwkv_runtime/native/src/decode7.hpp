@@ -40,7 +40,7 @@ struct Decoder7 {
             product(own.output, mixed, added);
             enter(own.norm2, own.ffn_mix, 1, added, call.ffn_shift, call.ffn_shift_after, layer);
             product(own.ffn_key, mixes, hidden);
-            const SquaredRelu relu = {call.threads, call.lanes * own.ffn_key.rows, hidden, hidden, FLOAT32};
+            const Elementwise relu = {call.threads, call.lanes * own.ffn_key.rows, hidden, hidden, FLOAT32};
             squared_relu(&relu);
             product(own.ffn_value, hidden, added);
         }
@@ -80,9 +80,9 @@ struct Decoder7 {
         product(own.receptance, x_r, r);
         product(own.key, x_k, k);
         product(own.value, x_v, layer ? v : first);
-        low_rank(own.decay_down, own.decay_up, x_w, w, [](Vec x) { return 2.0f * sigmoid(x + x) - 1.0f; });
+        low_rank(own.decay_down, own.decay_up, x_w, w, [](Vec x) { return hyperbolic_tangent_of(x); });
         low_rank(own.rate_down, own.rate_up, x_a, a, [](Vec x) { return x; });
-        low_rank(own.gate_down, own.gate_up, x_a + rows, g, [](Vec x) { return sigmoid(x); });
+        low_rank(own.gate_down, own.gate_up, x_a + rows, g, [](Vec x) { return sigmoid_of(x); });
         if (layer) low_rank(own.blend_down, own.blend_up, x_v, blend, [](Vec x) { return x; });
         const int64_t cells = rows * call.size;
         const TimeMix7 step = {call.threads, call.lanes, 1, call.heads, call.size, call.lengths, call.memory + layer * cells,

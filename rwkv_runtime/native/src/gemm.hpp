@@ -21,7 +21,8 @@ constexpr int64_t PANEL_VECTORS = 3, PANEL = PANEL_VECTORS * WIDTH;  // rows of 
 constexpr int64_t TILE = 8;                                          // rows of input whose sums are in registers
 constexpr int64_t DEPTH = 768;                                       // words of a panel that are turned at a time
 constexpr int64_t WORDS_OF_A_SHARE = 8;                              // after which a tile asks for memory again
-constexpr int64_t ROWS_OF_A_BLOCK = 512;                             // rows of input that a panel is turned for
+constexpr int64_t ROWS_OF_A_BLOCK = 512;                             // most rows of input that a panel is turned for
+constexpr int64_t FEWEST_ROWS = 64, TASKS_OF_A_THREAD = 3;           // fewer, so that no thread waits long for another
 
 // How a word of the input and a vector of words of the weights are multiplied and added to sums.
 struct FloatWords {
@@ -180,15 +181,24 @@ struct Multiplier {
     Source source;
     int64_t stride;  // bytes of a row of input
     int64_t depth;   // words of one
+    int64_t block = rows_of_a_block(call);
 
     int64_t panels() const { return (call.matrix->rows + PANEL - 1) / PANEL; }
-    int64_t blocks() const { return (call.lanes + ROWS_OF_A_BLOCK - 1) / ROWS_OF_A_BLOCK; }
+    int64_t blocks() const { return (call.lanes + block - 1) / block; }
+
+    // With several threads a matrix of few panels is cut along the rows of the input too.
+    static int64_t rows_of_a_block(const Gemm& call) {
+        const int64_t panels = (call.matrix->rows + PANEL - 1) / PANEL, wanted = TASKS_OF_A_THREAD * call.threads.count;
+        int64_t rows = ROWS_OF_A_BLOCK;
+        while (call.threads.count > 1 && rows > FEWEST_ROWS && panels * ((call.lanes + rows - 1) / rows) < wanted) rows /= 2;
+        return rows;
+    }
 
     void operator()(int64_t task) const {
         alignas(64) int32_t panel[DEPTH * PANEL], sums[ROWS_OF_A_BLOCK * PANEL];
-        const int64_t row = task % panels() * PANEL, lane = task / panels() * ROWS_OF_A_BLOCK;
+        const int64_t row = task % panels() * PANEL, lane = task / panels() * block;
         const int64_t count = call.matrix->rows - row < PANEL ? call.matrix->rows - row : PANEL;
-        const int64_t end = call.lanes - lane < ROWS_OF_A_BLOCK ? call.lanes : lane + ROWS_OF_A_BLOCK;
+        const int64_t end = call.lanes - lane < block ? call.lanes : lane + block;
         for (int64_t first = 0; first < depth; first += DEPTH) {
             const int64_t words = depth - first < DEPTH ? depth - first : DEPTH;
             turn_panel(source, row, count, first, words, panel);

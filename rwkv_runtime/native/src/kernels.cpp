@@ -8,13 +8,16 @@
 #include "time_mix4.hpp"
 #include "time_mix6.hpp"
 #include "time_mix7.hpp"
+#include "window7.hpp"
 
 namespace unspool {
 namespace UNSPOOL_ISA {
 
 const Kernels* kernels() {
-    static constexpr Kernels table = {shift_mix,     lerp_rows,       time_mix7,   time_mix6, time_mix4, squared_relu,
-                                      quantise_rows, dequantise_sums, unpack_int4, products,  decode7,   GEMM};
+    static constexpr Kernels table = {
+        shift_mix, lerp_rows,     time_mix7,       time_mix6,   time_mix4, squared_relu, hyperbolic_tangent,
+        sigmoid,   quantise_rows, dequantise_sums, unpack_int4, products,  decode7,      GEMM,
+        WINDOW7};
     return &table;
 }
 

@@ -102,4 +102,4 @@ extern "C" __attribute__((visibility("default"))) const unspool::Kernels* unspoo
 extern "C" __attribute__((visibility("default"))) int unspool_has_tiles() { return unspool::has_tiles(); }
 
 // So that Python can tell a library of another version from its own.
-extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 6; }
+extern "C" __attribute__((visibility("default"))) int unspool_abi() { return 7; }

@@ -13,20 +13,35 @@ inline Vec squared_relu_of(Vec x) {
     return positive * positive;
 }
 
-template <class T>
-void squared_relu_of(const SquaredRelu& call) {
+// 2 sigmoid(2 x) - 1: next to 0 with an error of 6e-8, not of as many digits.
+inline Vec hyperbolic_tangent_of(Vec x) { return 2.0f * sigmoid_of(x + x) - 1.0f; }
+
+template <class T, class Activation>
+void activate(const Threads& threads, int64_t count, const T* before, T* after, Activation activation) {
     auto work = [&](int64_t task) {
-        const int64_t begin = task * NUMBERS_OF_A_TASK, left = call.count - begin;
-        const T* before = static_cast<const T*>(call.before) + begin;
-        T* after = static_cast<T*>(call.after) + begin;
+        const int64_t begin = task * NUMBERS_OF_A_TASK, left = count - begin;
         along(left < NUMBERS_OF_A_TASK ? left : NUMBERS_OF_A_TASK,
-              [&](int64_t c, auto at) { at.put(after + c, squared_relu_of(at.get(before + c))); });
+              [&](int64_t c, auto at) { at.put(after + begin + c, activation(at.get(before + begin + c))); });
     };
-    for_each_task(call.threads, (call.count + NUMBERS_OF_A_TASK - 1) / NUMBERS_OF_A_TASK, work);
+    for_each_task(threads, (count + NUMBERS_OF_A_TASK - 1) / NUMBERS_OF_A_TASK, work);
 }
 
-inline void squared_relu(const SquaredRelu* call) {
-    call->dtype == FLOAT32 ? squared_relu_of<float>(*call) : squared_relu_of<Bf16>(*call);
+template <class Activation>
+void activate_any(const Elementwise& call, Activation activation) {
+    if (call.dtype == FLOAT32)
+        activate(call.threads, call.count, static_cast<const float*>(call.before), static_cast<float*>(call.after), activation);
+    else
+        activate(call.threads, call.count, static_cast<const Bf16*>(call.before), static_cast<Bf16*>(call.after), activation);
+}
+
+inline void squared_relu(const Elementwise* call) {
+    activate_any(*call, [](Vec x) { return squared_relu_of(x); });
+}
+inline void hyperbolic_tangent(const Elementwise* call) {
+    activate_any(*call, [](Vec x) { return hyperbolic_tangent_of(x); });
+}
+inline void sigmoid(const Elementwise* call) {
+    activate_any(*call, [](Vec x) { return sigmoid_of(x); });
 }
 
 // Round to the nearest integer of [-127, 127] and store as int8, or with 128 added as an unsigned byte.

@@ -45,7 +45,7 @@ struct TimeMixer4 {
                 const Vec key = at.get(static_cast<const T*>(call.key) + p);
                 const Vec value = at.get(static_cast<const T*>(call.value) + p);
                 const Sums4 read = sums.joined(key + bonus, value);
-                mixed = sigmoid(at.get(static_cast<const T*>(call.receptance) + p)) * read.numerator / read.denominator;
+                mixed = sigmoid_of(at.get(static_cast<const T*>(call.receptance) + p)) * read.numerator / read.denominator;
                 sums = Sums4{sums.numerator, sums.denominator, sums.maximum + log_decay}.joined(key, value);
             }
             at.put(static_cast<T*>(call.mixed) + p, mixed);

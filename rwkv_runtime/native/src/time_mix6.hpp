@@ -88,7 +88,7 @@ struct TimeMixer6 {
             Vec mixed = at.get(read + c) * at.get(call.norm_weight + first + c) + at.get(call.norm_bias + first + c);
             if (call.gate) {
                 const Vec gate = at.get(typed(call.gate) + place + c);
-                mixed = mixed * gate * sigmoid(gate);
+                mixed = mixed * gate * sigmoid_of(gate);
             }
             at.put(static_cast<T*>(call.mixed) + place + c, mixed);
         });

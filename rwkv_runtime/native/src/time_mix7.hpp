@@ -141,8 +141,8 @@ struct TimeMixer7 {
         along(call.size, [&](int64_t c, auto at) {
             const int64_t p = place + c, channel = first + c, to = row + c;
             const Vec key = at.get(typed(call.key) + p), receptance = at.get(typed(call.receptance) + p);
-            const Vec rate = sigmoid(at.get(low(call.rate) + p) + at.get(call.rate_bias + channel));
-            const Vec decay = sigmoid(at.get(low(call.decay) + p) + at.get(call.decay_bias + channel));
+            const Vec rate = sigmoid_of(at.get(low(call.rate) + p) + at.get(call.rate_bias + channel));
+            const Vec decay = sigmoid_of(at.get(low(call.decay) + p) + at.get(call.decay_bias + channel));
             const Vec removal = key * at.get(call.removal_scale + channel);
             const Vec written = key * ((rate - 1.0f) * at.get(call.key_rate + channel) + 1.0f);
             squares += removal * removal;
@@ -168,7 +168,7 @@ struct TimeMixer7 {
     Vec value_of(int64_t p, int64_t channel, Place at) const {
         const Vec value = at.get(typed(call.value) + p);
         if (!call.first_value) return value;
-        const Vec blend = sigmoid(at.get(low(call.blend) + p) + at.get(call.blend_bias + channel));
+        const Vec blend = sigmoid_of(at.get(low(call.blend) + p) + at.get(call.blend_bias + channel));
         return value + blend * (at.get(typed(call.first_value) + p) - value);
     }
 

@@ -205,7 +205,7 @@ inline Vec exponential(Vec x) {
 #endif
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Vec sigmoid_of(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
 }  // namespace UNSPOOL_ISA
 }  // namespace unspool

@@ -1,0 +1,166 @@
+// A window of tokens of each lane through all layers of RWKV-7, from the embeddings to the residual stream, in one call.
+//
+// What lies between two matrices is in the type that they take, `T`, and passes from one kernel to the next within
+// `scratch`: the results are those of the same kernels called one by one.
+#pragma once
+#include "gemm.hpp"
+#include "rows.hpp"
+#include "shift_mix.hpp"
+#include "time_mix7.hpp"
+
+namespace unspool {
+namespace UNSPOOL_ISA {
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+
+template <class T>
+struct Reader7 {
+    const Window7& call;
+    const int64_t count = call.lanes * call.tokens, width = call.heads * call.size, rows = count * width;
+    T *mixes, *steps, *mixed, *added, *hidden;
+    float *streams[2], *sizes;
+    char* space;
+
+    static constexpr int32_t dtype() { return sizeof(T) == sizeof(float) ? FLOAT32 : BFLOAT16; }
+
+    // The pieces of `scratch`, each from a cache line on; their sizes in sum are within what abi.hpp asks for.
+    void lay_out() {
+        char* free = static_cast<char*>(call.scratch);
+        auto take = [&](int64_t bytes) {
+            char* piece = free;
+            free += (bytes + 63) / 64 * 64;
+            return piece;
+        };
+        streams[0] = reinterpret_cast<float*>(take(rows * sizeof(float)));
+        streams[1] = reinterpret_cast<float*>(take(rows * sizeof(float)));
+        sizes = reinterpret_cast<float*>(take(count * sizeof(float)));
+        mixes = reinterpret_cast<T*>(take(6 * rows * sizeof(T)));
+        steps = reinterpret_cast<T*>(take(8 * rows * sizeof(T)));
+        mixed = reinterpret_cast<T*>(take(rows * sizeof(T)));
+        added = reinterpret_cast<T*>(take(rows * sizeof(T)));
+        hidden = reinterpret_cast<T*>(take(count * call.hidden * sizeof(T)));
+        space = take(count * call.hidden * sizeof(Bf16));
+    }
+
+    void run() {
+        lay_out();
+        const float* stream = call.stream;
+        for (int64_t layer = 0; layer < call.layers; ++layer) {
+            const Layer7& own = call.layer[layer];
+            stream = enter(own.norm1, own.mix, 6, stream, layer ? added : nullptr, call.att_shift, call.att_shift_after, layer);
+            time_mix(own, layer);
+            product(own.output, mixed, added);
+            stream = enter(own.norm2, own.ffn_mix, 1, stream, added, call.ffn_shift, call.ffn_shift_after, layer);
+            if (layer + 1 < call.layers || call.residual) channel_mix(own);
+        }
+        if (call.residual) leave(stream);
+    }
+
+    // Add what the half before gave, normalise and mix; returns the sum.
+    const float* enter(const Norm7& norm, const float* mix, int64_t mixes_of_it, const float* stream, const T* more,
+                       const float* before, float* after, int64_t layer) {
+        const int64_t place = layer * call.lanes * width;
+        float* summed = stream == streams[0] ? streams[1] : streams[0];
+        const ShiftMix step = {call.threads, call.lanes, call.tokens, width, mixes_of_it, call.lengths, stream, more,
+                               norm.weight, norm.bias, before + place, mix, summed, mixes, after + place, call.epsilon,
+                               dtype(), dtype()};
+        shift_mix(&step);
+        return more ? summed : stream;
+    }
+
+    void time_mix(const Layer7& own, int64_t layer) {
+        const T *x_r = mixes, *x_w = x_r + rows, *x_k = x_w + rows, *x_v = x_k + rows, *x_a = x_v + rows;
+        T *r = steps, *k = r + rows, *v = k + rows, *w = v + rows, *a = w + rows, *g = a + rows;
+        T *blend = g + rows, *first = blend + rows;
+        product(own.receptance, x_r, r);
+        product(own.key, x_k, k);
+        product(own.value, x_v, layer ? v : first);
+        low_rank(own.gate_down, own.gate_up, x_a + rows, g, [](Vec x) { return sigmoid_of(x); });
+        low_rank(own.decay_down, own.decay_up, x_w, w, [](Vec x) { return hyperbolic_tangent_of(x); });
+        low_rank(own.rate_down, own.rate_up, x_a, a);
+        if (layer) low_rank(own.blend_down, own.blend_up, x_v, blend);
+        const int64_t cells = call.lanes * width * call.size;
+        const TimeMix7 step = {call.threads, call.lanes, call.tokens, call.heads, call.size, call.lengths,
+                               call.memory + layer * cells, call.memory_after + layer * cells, r, k, layer ? v : first,
+                               layer ? first : nullptr, g, w, a, layer ? blend : nullptr, own.decay_bias, own.rate_bias,
+                               own.blend_bias, own.removal_scale, own.key_rate, own.bonus, own.norm_weight,
+                               own.norm_bias, mixed, call.decay_scale, call.head_epsilon, dtype(), dtype()};
+        time_mix7(&step);
+    }
+
+    void channel_mix(const Layer7& own) {
+        product(own.ffn_key, mixes, hidden);
+        if (own.ffn_value.kind == KIND_INT8) {
+            product_of_steps(own.ffn_value, hidden, added, 1);
+        } else {
+            const Elementwise relu = {call.threads, count * own.ffn_key.rows, hidden, hidden, dtype()};
+            squared_relu(&relu);
+            product(own.ffn_value, hidden, added);
+        }
+    }
+
+    // Through two small matrices, perhaps with an activation between them.
+    void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y) {
+        product(down, x, hidden);
+        product(up, hidden, y);
+    }
+    template <class Activation>
+    void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y, Activation activation) {
+        product(down, x, hidden);
+        activate(call.threads, count * down.rows, hidden, hidden, activation);
+        product(up, hidden, y);
+    }
+
+    void product(const Matrix& matrix, const T* x, T* y) {
+        if (matrix.kind == KIND_INT8) return product_of_steps(matrix, x, y, 0);
+        const bool in_halves = sizeof(T) == sizeof(float) && matrix.kind != KIND_FLOAT32;
+        if (in_halves) {
+            Bf16* halves = reinterpret_cast<Bf16*>(space);
+            auto work = [&](int64_t row) {
+                along(matrix.columns, [&](int64_t c, auto at) {
+                    at.put(halves + row * matrix.columns + c, at.get(x + row * matrix.columns + c));
+                });
+            };
+            for_each_task(call.threads, count, work);
+        }
+        const Gemm gemm_call = {call.threads, &matrix, count, in_halves ? space : static_cast<const void*>(x), nullptr, y,
+                                dtype()};
+        gemm(&gemm_call);
+    }
+
+    void product_of_steps(const Matrix& matrix, const T* x, T* y, int32_t of_squared_relu) {
+        int8_t* rounded = reinterpret_cast<int8_t*>(space);
+        const QuantiseRows quantise = {call.threads, count, matrix.columns, x, rounded, sizes, dtype(), of_squared_relu, 128};
+        quantise_rows(&quantise);
+        const Gemm gemm_call = {call.threads, &matrix, count, rounded, sizes, y, dtype()};
+        gemm(&gemm_call);
+    }
+
+    void leave(const float* stream) {
+        auto work = [&](int64_t row) {
+            along(width, [&](int64_t c, auto at) {
+                const int64_t place = row * width + c;
+                at.put(call.residual + place, at.get(stream + place) + at.get(added + place));
+            });
+        };
+        for_each_task(call.threads, count, work);
+    }
+};
+
+inline void window7(const Window7* call) {
+    if (call->dtype == FLOAT32) {
+        Reader7<float> reader{*call};
+        reader.run();
+    } else {
+        Reader7<Bf16> reader{*call};
+        reader.run();
+    }
+}
+constexpr void (*WINDOW7)(const Window7*) = window7;
+
+#else
+constexpr void (*WINDOW7)(const Window7*) = nullptr;
+#endif
+
+}  // namespace UNSPOOL_ISA
+}  // namespace unspool
