@@ -301,6 +301,13 @@ class Stack:
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
 
+    def narrowest(self, count: int, width: int) -> int:
+        """The fewest tokens that a window of `count` may be padded to without a bit that is other than at `width`.
+
+        In one call a token's bits do not depend on how many there are; torch adds up in an order that may.
+        """
+        return width if self.whole is None else min(width, max(count, self.whole.fewest_tokens))
+
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
         for count in range(1, len(self.layers) + 1):

@@ -140,9 +140,9 @@ class Model:
     ) -> list[Output]:
         """Read up to `lanes` items of up to `width` tokens each; no logits. `layers`, from 1 on, are to be tapped.
 
-        Every item is computed at [1, width], on a GPU together with the others at [lanes, width], whatever its own
+        Every item is computed as at [1, width], on a GPU together with the others at [lanes, width], whatever its own
         length: its bits depend on its tokens, its state and that shape alone, never on the other items or on its place
-        among them. Padding never touches a state.
+        among them. Padding never touches a state, and where it changes no bit there is little of it.
         Raises ShapeError if there are more items than lanes or more tokens than the width.
         """
         self._check_fit(items, lanes, width)
@@ -242,6 +242,7 @@ class Model:
 
     def _padded(self, tokens: Sequence[int], state: State, width: int, layers: tuple[int, ...]) -> Output:
         self._check(tokens, state)
+        width = self._network.narrowest(len(tokens), width)
         with torch.inference_mode():
             tapped = None
             if layers and tokens:
@@ -269,7 +270,8 @@ class Model:
         if not tokens:
             return state
         with torch.inference_mode():
-            lane = self._network.advance(_padded(tokens, width), self._lane(state.tensors), [len(tokens)])
+            padded = _padded(tokens, self._network.narrowest(len(tokens), width))
+            lane = self._network.advance(padded, self._lane(state.tensors), [len(tokens)])
             tensors = {name: tensor.squeeze(1) for name, tensor in lane.items()}
             self._check_finite([*tensors.values()], tokens, state.tensors, state.tokens_seen)
             return self._advanced(state, tensors, len(tokens))

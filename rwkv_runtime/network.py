@@ -53,6 +53,9 @@ class Network(Protocol):
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
 
+    def narrowest(self, count: int, width: int) -> int:
+        """The fewest tokens that a window of `count` may be padded to without a bit that is other than at `width`."""
+
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
 

@@ -158,7 +158,10 @@ class Step(Protocol):
 
 
 class WindowStep(Protocol):
-    """A window of tokens of each lane through all layers: what layer by layer gives, to the bit."""
+    """A window of tokens of each lane through all layers: what layer by layer gives, to the bit.
+
+    What a token gives does not depend on how many there are.
+    """
 
     @property
     def fewest_tokens(self) -> int:

@@ -14,12 +14,13 @@ from torch import Tensor
 from rwkv_runtime import generations, native
 from rwkv_runtime.layers import Stack
 from rwkv_runtime.matrices import PRECISIONS
+from rwkv_runtime.model import Model
 from rwkv_runtime.native import whole7
 from rwkv_runtime.native.operations import NativeOperations
 from rwkv_runtime.native.whole7 import Window7
 from rwkv_runtime.placement import CPU, Part, Placement, Plan
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import tiny_tensors
+from tests.rwkv_runtime.tiny import ByteTokenizer, tiny_tensors
 
 SHAPES = {"usual": (64, 16), "odd heads": (132, 22), "one head": (96, 96)}
 DTYPES = ["fp32", "bf16", "int8", "int4"]
@@ -109,3 +110,25 @@ def test_layers_of_several_precisions_go_one_by_one():
     uniform = Plan.uniform(CPU, PRECISIONS["fp32"]).computed_by(NativeOperations(library))
     whole = generations.read(Weights("tiny", tiny_tensors()), uniform).whole
     assert isinstance(whole, Window7) == library.multiplies_many
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layers", [(), (1, 3)], ids=["plain", "tapped"])
+@settings(deadline=None, max_examples=12)
+@given(st.data())
+def test_a_text_has_the_same_bits_at_every_width_that_it_may_be_padded_to(dtype, layers, data):
+    stack = network("usual", dtype)
+    model = Model(stack, ByteTokenizer(), "tiny")
+    width = data.draw(st.integers(2, 600), "width")
+    tokens = data.draw(st.lists(st.integers(0, 256), min_size=1, max_size=min(width, 80)), "tokens")
+    begun = model.forward([1, 2, 3], model.initial_state()).state
+    found = model.forward_padded([(tokens, begun)], 1, width, layers)[0]
+    advanced = model.advance_padded([(tokens, begun)], 1, width)[0]
+    ids = torch.tensor([tokens + [0] * (width - len(tokens))])
+    state = {name: one.unsqueeze(1) for name, one in begun.tensors.items()}
+    with torch.inference_mode():
+        residual, after = dataclasses.replace(stack, whole=None).window(ids, state, [len(tokens)])
+    assert torch.equal(found.residual, residual[0, : len(tokens)])
+    for name, one in after.items():
+        assert torch.equal(found.state.tensors[name], one.squeeze(1))
+        assert torch.equal(advanced.tensors[name], one.squeeze(1))
