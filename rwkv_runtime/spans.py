@@ -34,6 +34,9 @@ NAMES: Final = (
     *("said.weight", "asked.weight", "weigh.weight", "of_sentence.weight", "of_question.weight"),
     *("hidden.weight", "hidden.bias", "out.weight", "out.bias"),
 )
+FEATURES: Final = 7
+"""Of a sentence, that its score is made of."""
+MIXED: Final = 5
 LENGTH_SCALE: Final = 4
 MIXTURE: Final = "mixture"
 THRESHOLDS: Final = "thresholds"
@@ -74,11 +77,12 @@ class SpanReader:
 
     @classmethod
     def read(cls, path: Path) -> SpanReader:
-        """Read a file. Raises WeightsError if it is damaged or lacks a tensor."""
+        """Read a file. Raises WeightsError if it is damaged, lacks a tensor, or has one of another shape."""
         with _opened(path) as file:
             weights = {name: file.get_tensor(PREFIX + name).float() for name in NAMES}
             mixture = file.get_tensor(PREFIX + MIXTURE).double().numpy()
             answered, unsure = file.get_tensor(PREFIX + THRESHOLDS).tolist()
+            _check_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()} | {MIXTURE: mixture.shape})
         return cls(weights, mixture, answered, unsure)
 
     def sentence_scores(self, asked: Asked, said: Said) -> Floats:
@@ -110,6 +114,28 @@ class SpanReader:
         width = self.weights["weigh.weight"].shape[1]
         read = torch.from_numpy(features)
         return read[:, -width:], F.normalize(read[:, width : -width - 1], dim=1)
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError unless the shapes are those of one reader, whatever the sizes of its model and its own."""
+    dimensions, width = shapes["of_sentence.weight"][-1:], shapes["weigh.weight"][-1:]
+    small, hidden = shapes["said.weight"][:1], shapes["hidden.bias"]
+    joined = (sum(width + dimensions),)
+    expected = {
+        "said.weight": small + joined,
+        "asked.weight": small + joined,
+        "weigh.weight": (1, *width),
+        "of_sentence.weight": shapes["of_question.weight"][:1] + dimensions,
+        "of_question.weight": shapes["of_sentence.weight"][:1] + dimensions,
+        "hidden.weight": (*hidden, FEATURES),
+        "hidden.bias": hidden,
+        "out.weight": (1, *hidden),
+        "out.bias": (1,),
+        MIXTURE: (MIXED,),
+    }
+    for name, shape in expected.items():
+        if shapes[name] != shape or len(shape) > 2:
+            raise ValueError(f"{name} has the shape {list(shapes[name])}, beside the others it is {list(shape)}")
 
 
 def fitted_on(path: Path) -> str:

@@ -128,6 +128,21 @@ def test_a_reader_that_lacks_something_is_refused_in_one_line(tmp_path, missing)
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("said.weight", (4, 23)), ("asked.weight", (3, 24)), ("weigh.weight", (8,)), ("of_sentence.weight", (4, 17)),
+        ("hidden.weight", (16, 8)), ("out.weight", (16, 1)), ("out.bias", ()), (MIXTURE, (6,)),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)  # fmt: skip
+def test_a_reader_with_a_tensor_of_another_shape_is_refused_when_it_is_loaded(tmp_path, name, shape):
+    save_file(tensors(8, 16, [0.0] * 5) | {PREFIX + name: torch.zeros(shape)}, tmp_path / FILE)
+    with pytest.raises(WeightsError, match=r"is no reader of spans .* has the shape") as raised:
+        SpanReader.read(tmp_path / FILE)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / FILE).write_bytes(b"no tensors at all")
     with pytest.raises(WeightsError, match="fit it anew or remove it"):
