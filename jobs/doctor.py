@@ -93,13 +93,17 @@ def _graphics() -> Finding:
 
 
 def _model() -> Finding:
-    from rwkv_runtime.identity import identify
+    from rwkv_runtime.identity import DEFAULT_FINGERPRINT, identify
 
     try:
         found = identify("default")
     except RwkvError as error:
         return Finding("default model", "broken", str(error), "install the package again")
-    return Finding("default model", "good", f"{found.weights_path.name}, {found.fingerprint[:12]}")
+    shown = f"{found.weights_path.name}, {found.fingerprint[:12]}"
+    if found.fingerprint != DEFAULT_FINGERPRINT:
+        expected = f"{shown}; this version ships {DEFAULT_FINGERPRINT[:12]}"
+        return Finding("default model", "broken", expected, "install the package again")
+    return Finding("default model", "good", shown)
 
 
 def _ray() -> Finding:

@@ -17,6 +17,8 @@ from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
+DEFAULT_FINGERPRINT = "ba49f82fdef5f4f3ffd04a993ed50884b987e6cf0703d04c8255c0a15412960c"
+"""Of the model that this version ships."""
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")

@@ -123,6 +123,16 @@ def test_doctor_names_what_decides_the_speed_and_is_json_on_request() -> None:
     assert found["default model"]["level"] == "good"
 
 
+def test_doctor_tells_a_damaged_model_in_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rwkv_runtime.identity.DEFAULT_FINGERPRINT", "0" * 64)
+
+    said = unspool("doctor", "--json")
+
+    found = {finding["what"]: finding for finding in json.loads(said.out)}["default model"]
+    assert found["level"] == "broken" and "install the package again" in found.values()
+    assert any("this version ships 000000000000" in str(value) for value in found.values())
+
+
 def test_doctor_knows_every_extra_and_the_package_that_it_brings() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]

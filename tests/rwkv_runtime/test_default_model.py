@@ -15,6 +15,7 @@ from torch import Tensor
 
 import rwkv_runtime
 from rwkv_runtime.errors import ModelFileError, StrategyError, TokenizerError, UnsupportedModelError, WeightsError
+from rwkv_runtime.identity import DEFAULT_FINGERPRINT, identify
 from rwkv_runtime.model import Model
 from tests.rwkv_runtime.tiny import tiny_tensors
 
@@ -47,6 +48,10 @@ def test_its_dimensions_are_those_of_its_card(model):
     assert (config.head_size, config.n_ffn, config.vocab_size) == (64, card["dim_ffn"], card["vocab_size"])
     assert model.initial_state().nbytes == card["state_fp32_bytes"]
     assert model.embedding_head is not None and model.embedding_head.dimensions == card["embed_head"]["dim"]
+
+
+def test_its_files_are_those_that_the_code_names():
+    assert identify("default").fingerprint == DEFAULT_FINGERPRINT
 
 
 def test_sentence_vectors_read_off_a_stream_are_the_reference(model, reference):
