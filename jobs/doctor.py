@@ -101,8 +101,8 @@ def _model() -> Finding:
         return Finding("default model", "broken", str(error), "install the package again")
     shown = f"{found.weights_path.name}, {found.fingerprint[:12]}"
     if found.fingerprint != DEFAULT_FINGERPRINT:
-        expected = f"{shown}; this version ships {DEFAULT_FINGERPRINT[:12]}"
-        return Finding("default model", "broken", expected, "install the package again")
+        told = f"{shown}; this version ships {DEFAULT_FINGERPRINT[:12]}"
+        return Finding("default model", "broken", told, "install the package again")
     return Finding("default model", "good", shown)
 
 

@@ -126,7 +126,7 @@ def in_turns(work: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Nam
 def model_of(size: str, dtype: str, kernels: str) -> Model:
     """A model of random weights. Raises RwkvError for an unknown size or kernels that are not there."""
     plan = Plan.uniform(CPU, PRECISIONS[dtype]).computed_by(operations_of(kernels))
-    return model(Shape.named(size), plan)
+    return model(Shape.named(size), plan.unshared())
 
 
 def _prefill(reader: Model) -> Callable[[], object]:

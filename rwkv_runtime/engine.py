@@ -1,7 +1,8 @@
 """Feeds token windows through a model at fixed shapes, so that no result depends on what else is being read.
 
-A feed of n tokens is computed at the smallest width of 64, 128, 256, ... up to the window that holds it: a function
-of its own length. Knows nothing of documents; which tokens make a feed is the caller's business.
+A feed of n tokens is computed as at the smallest width of 64, 128, 256, ... up to the window that holds it: a function
+of its own length, whatever a model pads it to. Knows nothing of documents; which tokens make a feed is the caller's
+business.
 """
 
 from __future__ import annotations

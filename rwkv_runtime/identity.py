@@ -47,7 +47,7 @@ class ModelIdentity:
     """The files of a model and their content. Two with the same `fingerprint` compute the same, wherever they
     lie.
 
-    Of weights in several files, `weights_path` is the index, and `weights_sha256` goes over all of them.
+    Of weights in several files, `weights_path` is the index, and `weights_sha256` and `weights_bytes` go over all.
     `tokenizer_path` None means the World vocabulary that is shipped; it can be the weights file itself, if that is a
     GGUF file with a tokenizer inside. `tokenizer_sha256` is the fingerprint of
     the tokenizer that `tokenizers.load(tokenizer_path)` gives.
@@ -58,6 +58,7 @@ class ModelIdentity:
     tokenizer_path: Path | None
     weights_sha256: str
     tokenizer_sha256: str
+    weights_bytes: int
 
     @property
     def fingerprint(self) -> str:
@@ -85,6 +86,7 @@ def identify(source: str | Path) -> ModelIdentity:
         tokenizer_path=files.tokenizer_path,
         weights_sha256=found,
         tokenizer_sha256=files.tokenizer_sha256,
+        weights_bytes=sum(part.stat().st_size for part in files.parts),
     )
 
 

@@ -194,7 +194,7 @@ class Stack:
     head_place: Placement
     start: Mapping[str, Tensor]  # the state before the first token, without the axis of lanes
     step: Step | None = None  # a shorter way through all layers for one token of each lane
-    whole: WindowStep | None = None  # and one for windows
+    window_step: WindowStep | None = None  # and one for windows
 
     @classmethod
     def read(
@@ -262,8 +262,8 @@ class Stack:
         if self.step is not None and _is_step(tokens, self.step):
             residual, after = self.step(self._embedded(tokens).squeeze(1), state, lengths, room)
             return residual.unsqueeze(1), after
-        if self.whole is not None and tokens.numel() >= self.whole.fewest_tokens:
-            residual, after = self.whole(self._embedded(tokens), state, Lengths.of(lengths), room)
+        if self.window_step is not None and tokens.numel() >= self.window_step.fewest_tokens:
+            residual, after = self.window_step(self._embedded(tokens), state, Lengths.of(lengths), room)
             return residual.to(self.head_place.device), after
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         stream, last, _ = self.layers[-1](stream, self._part(state, -1), handed, window)
@@ -295,8 +295,8 @@ class Stack:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
         if self.step is not None and _is_step(tokens, self.step):
             return self.step(self._embedded(tokens).squeeze(1), state, lengths)[1]
-        if self.whole is not None and tokens.numel() >= self.whole.fewest_tokens:
-            return self.whole.advance(self._embedded(tokens), state, Lengths.of(lengths))
+        if self.window_step is not None and tokens.numel() >= self.window_step.fewest_tokens:
+            return self.window_step.advance(self._embedded(tokens), state, Lengths.of(lengths))
         stream, parts, handed, window = self._below_last(tokens, state, lengths)
         last = self.layers[-1].advanced(stream, self._part(state, -1), handed, window)
         return self._together(state, [*parts, last])
@@ -304,9 +304,10 @@ class Stack:
     def narrowest(self, count: int, width: int) -> int:
         """The fewest tokens that a window of `count` may be padded to without a bit that is other than at `width`.
 
-        In one call a token's bits do not depend on how many there are; torch adds up in an order that may.
+        In one call a token's bits do not depend on how many there are, from the fewest that it takes on; torch adds up
+        in an order that may.
         """
-        return width if self.whole is None else min(width, max(count, self.whole.fewest_tokens))
+        return width if self.window_step is None else min(width, max(count, self.window_step.fewest_tokens))
 
     def first_not_finite(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> int | None:
         """The first layer from which a NaN or an infinity comes when `window` reads these tokens, or None."""
@@ -319,7 +320,7 @@ class Stack:
 
     def lower(self, count: int) -> Stack:
         """The network of the first `count` layers alone."""
-        return replace(self, layers=self.layers[:count], step=None, whole=None)
+        return replace(self, layers=self.layers[:count], step=None, window_step=None)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [..., vocabulary], for hidden states after the final norm."""

@@ -16,7 +16,7 @@ from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
 from rwkv_runtime.identity import identify
 from rwkv_runtime.matrices import PRECISIONS
-from rwkv_runtime.memory import physical_memory_bytes
+from rwkv_runtime.memory import memory_limit_bytes
 from rwkv_runtime.model import Model
 from rwkv_runtime.native.operations import NativeOperations
 from rwkv_runtime.operations import Operations, TorchOperations
@@ -26,7 +26,7 @@ from rwkv_runtime.weights import Weights
 from rwkv_runtime.weights import lora as lora_files
 
 LARGEST_COPY = 1 / 3
-"""Share of this machine's memory that weights may take beside the file that they are copied from."""
+"""Share of the memory that this process may have that weights may take beside the file that they are copied from."""
 KERNELS = ("auto", "native", "triton", "torch")
 
 
@@ -45,19 +45,19 @@ def load(
     `device` is cpu, cuda, cuda:1, … or auto, which is the CPU. `dtype` is how large matrices are kept and multiplied:
     fp32, bf16, fp16, int8, int4, or auto for the faster of fp32 and bf16. A `strategy` of the `rwkv` package says both
     for each layer. `kernels` say what computes between the matrices: native (on a CPU), triton (on a GPU), torch, or
-    auto for the faster ones where they are installed. Weights that a file has in `dtype` are copied to where single
-    tokens are written faster; `shared` leaves them mapped from their file, once for all processes of this machine, as
-    do files of more than a third of its memory. `lora` is a LoRA file to merge, with the alpha that it was
-    trained with, which no file holds; the model then has a fingerprint of its own. Raises ModelFileError if a file
-    cannot be read, WeightsError if its tensors are not exactly those of a model, UnsupportedModelError for what this
-    version does not run, StrategyError for a device that is not there, TokenizerError if the tokenizer beside or inside
-    it is damaged or does not fit.
+    auto for the faster ones where they are installed. Matrices that a file has in `dtype` are copied to where single
+    tokens are written faster, if the system has huge pages and the file is at most a third of the memory; `shared`
+    leaves them mapped from their file, once for all processes of this machine. `lora` is a LoRA file to merge, with
+    the alpha that it was trained with, which no file holds; the model then has a fingerprint of its own. Raises
+    ModelFileError if a file cannot be read, WeightsError if its tensors are not exactly those of a model,
+    UnsupportedModelError for what this version does not run, StrategyError for a device that is not there,
+    TokenizerError if the tokenizer beside or inside it is damaged or does not fit.
     """
     plan = _computed(_plan(device, dtype, strategy), kernels)
     keep_freed_memory()
     identity = identify(source)
     stored, fingerprint = weights.read(identity.weights_path), identity.fingerprint
-    if not shared and identity.weights_path.stat().st_size <= LARGEST_COPY * physical_memory_bytes():
+    if not shared and identity.weights_bytes <= LARGEST_COPY * memory_limit_bytes():
         plan = plan.unshared()
     if lora is not None:
         stored, fingerprint = _with_lora(stored, fingerprint, Path(lora), lora_alpha)

@@ -160,7 +160,7 @@ class Step(Protocol):
 class WindowStep(Protocol):
     """A window of tokens of each lane through all layers: what layer by layer gives, to the bit.
 
-    What a token gives does not depend on how many there are.
+    What a token gives does not depend on how many there are, from `fewest_tokens` on.
     """
 
     @property

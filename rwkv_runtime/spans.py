@@ -37,6 +37,7 @@ NAMES: Final = (
 FEATURES: Final = 7
 """Of a sentence, that its score is made of."""
 MIXED: Final = 5
+"""What its score, those of words and products of both are multiplied with."""
 LENGTH_SCALE: Final = 4
 MIXTURE: Final = "mixture"
 THRESHOLDS: Final = "thresholds"
@@ -118,6 +119,9 @@ class SpanReader:
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises ValueError unless the shapes are those of one reader, whatever the sizes of its model and its own."""
+    for name, shape in shapes.items():
+        if len(shape) != (1 if name in (MIXTURE, "hidden.bias", "out.bias") else 2):
+            raise ValueError(f"{name} has the shape {list(shape)}")
     dimensions, width = shapes["of_sentence.weight"][-1:], shapes["weigh.weight"][-1:]
     small, hidden = shapes["said.weight"][:1], shapes["hidden.bias"]
     joined = (sum(width + dimensions),)
@@ -134,7 +138,7 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
         MIXTURE: (MIXED,),
     }
     for name, shape in expected.items():
-        if shapes[name] != shape or len(shape) > 2:
+        if shapes[name] != shape:
             raise ValueError(f"{name} has the shape {list(shapes[name])}, beside the others it is {list(shape)}")
 
 

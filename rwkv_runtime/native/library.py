@@ -162,8 +162,10 @@ class Library:
             name: (struct, CFUNCTYPE(None, POINTER(struct))(addresses[name])) for name, struct in CALLS.items()
         }
         self._plain = {name: CFUNCTYPE(None, c_void_p)(addresses[name] or 0) for name in KERNELS if name not in CALLS}
-        self.multiplies_many = addresses["gemm"] is not None and not has_tiles
-        """Whether its products of many rows are faster than torch's."""
+        self.has_products_of_many = addresses["gemm"] is not None
+        """Whether this set has kernels for many rows."""
+        self.multiplies_many = self.has_products_of_many and not has_tiles
+        """Whether they are faster than torch's."""
 
     @property
     def threading(self) -> str:

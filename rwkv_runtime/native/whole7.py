@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from rwkv_runtime import huge_pages
+from rwkv_runtime.errors import StateError
 from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import Matrix
 from rwkv_runtime.native.library import DTYPES, LARGEST_HEAD, LARGEST_WIDTH, MOST_LANES, Library, Threads, address
-from rwkv_runtime.native.matrices import FEW_ROWS, KIND_FLOAT32, MatrixStruct, in_words, multipliable
+from rwkv_runtime.native.matrices import FEW_ROWS, MatrixStruct, in_words, multipliable
 from rwkv_runtime.native.matrices import described as described_matrix
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS
@@ -168,8 +169,7 @@ class Window7:
         if described is None or len(types) != 1 or not all(in_words(library, one) for one in _matrices(layers)):
             return None
         (dtype,) = types
-        exact = {described_matrix(one).kind for one in _matrices(layers)} >= {KIND_FLOAT32}
-        return None if exact and dtype == torch.bfloat16 else cls(library, described, dtype)
+        return cls(library, described, dtype)
 
     @property
     def fewest_tokens(self) -> int:
@@ -191,7 +191,7 @@ class Window7:
         lanes, tokens, width = x.shape
         item, hidden = self.dtype.itemsize, self.described.hidden
         needed = lanes * tokens * (width * (8 + 16 * item) + hidden * (2 + item) + 4) + 1024
-        scratch = torch.empty(needed, dtype=torch.uint8)
+        scratch = huge_pages.room((-(-needed // 4),), x.device)
         before, after = _states(state, room)
         call = _Window7(
             tokens=tokens,
@@ -212,6 +212,9 @@ def _states(state: Tensors, room: Tensors | None) -> tuple[Tensors, Tensors]:
     """The state as kernels read it, and where they write the new one."""
     before = {name: state[name].contiguous() for name in _STATE}
     if room is not None:
+        for name, one in before.items():
+            if room[name].shape != one.shape:
+                raise StateError(f"room for {name} is {list(room[name].shape)}, the state is {list(one.shape)}")
         return before, room
     return before, {name: huge_pages.room(one.shape, one.device) for name, one in before.items()}
 

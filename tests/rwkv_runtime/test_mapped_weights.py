@@ -3,6 +3,7 @@ machine; a process that shares none has them where single tokens are written fas
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -90,6 +91,24 @@ def test_a_file_that_fills_most_of_the_memory_is_shared_with_itself(
     stored: tuple[Path, str], copied: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, dtype = stored
-    monkeypatch.setattr(loading, "physical_memory_bytes", lambda: 2 * path.stat().st_size)
+    monkeypatch.setattr(loading, "memory_limit_bytes", lambda: 2 * path.stat().st_size)
     rwkv_runtime.load(path, dtype=dtype)
     assert sum(copied) < 12 * 256 * 256
+
+
+def test_of_weights_in_several_files_all_count(
+    tmp_path: Path, copied: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = tiny_tensors(vocabulary=12288, layers=2, width=256)
+    (tmp_path / "tokenizer.json").write_bytes((DEFAULT_FOLDER / "tokenizer.json").read_bytes())
+    names = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(tensors)}
+    for part in set(names.values()):
+        save_file({name: tensors[name] for name in tensors if names[name] == part}, tmp_path / part)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    size = sum(part.stat().st_size for part in tmp_path.glob("model-*"))
+    monkeypatch.setattr(loading, "memory_limit_bytes", lambda: 2 * size)
+    rwkv_runtime.load(tmp_path / "model.safetensors.index.json")
+    few = sum(copied)
+    monkeypatch.setattr(loading, "memory_limit_bytes", lambda: 4 * size)
+    rwkv_runtime.load(tmp_path / "model.safetensors.index.json")
+    assert few < 12 * 256 * 256 < sum(copied)

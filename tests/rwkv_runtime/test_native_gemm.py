@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rwkv_runtime import native
 from rwkv_runtime.matrices import PRECISIONS, Matrix
 from rwkv_runtime.native import matrices as native_matrices
-from rwkv_runtime.native.library import DTYPES, INSTRUCTION_SETS, Library
+from rwkv_runtime.native.library import DTYPES, Library
 from rwkv_runtime.native.operations import NativeOperations
 from tests.rwkv_runtime.guarded import Guarded
+from tests.rwkv_runtime.many_rows import libraries_of_many_rows
 
-LIBRARIES = [one for name in INSTRUCTION_SETS if (one := native.load(name)) and one.multiplies_many]
-pytestmark = pytest.mark.skipif(not LIBRARIES, reason="these kernels leave products of many rows to torch")
+LIBRARIES = libraries_of_many_rows()
+pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no instruction set here has products of many rows")
 KINDS = ("fp32", "bf16", "int8", "int4")
 WITHIN = {"fp32": 3e-6, "bf16": 4e-3, "int8": 1e-6, "int4": 4e-3}
 """Of int8 the sums are exact; of bf16 and int4 the result is rounded to bfloat16."""

@@ -11,30 +11,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rwkv_runtime import generations, native
+from rwkv_runtime import generations
+from rwkv_runtime.errors import StateError
 from rwkv_runtime.layers import Stack
 from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
 from rwkv_runtime.native import whole7
 from rwkv_runtime.native.operations import NativeOperations
-from rwkv_runtime.native.whole7 import Window7
 from rwkv_runtime.placement import CPU, Part, Placement, Plan
 from rwkv_runtime.weights import Weights
+from tests.rwkv_runtime.many_rows import libraries_of_many_rows
 from tests.rwkv_runtime.tiny import ByteTokenizer, tiny_tensors
 
-SHAPES = {"usual": (64, 16), "odd heads": (132, 22), "one head": (96, 96)}
+LIBRARIES = libraries_of_many_rows()
+pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no instruction set here has products of many rows")
+SHAPES = {"usual": (64, 16, 3), "odd heads": (66, 22, 2), "one head": (96, 96, 2), "one layer": (64, 64, 1)}
 DTYPES = ["fp32", "bf16", "int8", "int4"]
+MIXED = [("int8", "bf16"), ("int4", "fp32")]
+"""Precisions between whose matrices rows are of one type."""
+WITHOUT = {("odd heads", "int8"), ("odd heads", "int4")}
+"""Rows of 66 steps, or of none of int4's groups, fill no whole words."""
 
 
 @cache
-def network(shape: str, dtype: str) -> Stack:
-    """A tiny network with its way through windows. Skips the test where this processor has none."""
-    library = native.load()
-    if library is None or not library.multiplies_many:
-        pytest.skip("no native products of many rows here")
-    width, size = SHAPES[shape]
-    plan = Plan.uniform(CPU, PRECISIONS[dtype]).computed_by(NativeOperations(library))
-    return generations.read(Weights("tiny", tiny_tensors(width=width, head_size=size)), plan)
+def network(shape: str, *dtypes: str) -> Stack:
+    """A tiny network, its first layer in the first precision."""
+    width, size, layers = SHAPES[shape]
+    *parts, last = (Part(Placement(CPU, PRECISIONS[dtype]), 1) for dtype in dtypes)
+    plan = Plan((*parts, dataclasses.replace(last, layers=None)), "tiny").computed_by(NativeOperations(LIBRARIES[0]))
+    return generations.read(Weights("tiny", tiny_tensors(width=width, head_size=size, layers=layers)), plan)
 
 
 def random_state(stack: Stack, lanes: int, draw: torch.Generator) -> dict[str, Tensor]:
@@ -44,17 +49,23 @@ def random_state(stack: Stack, lanes: int, draw: torch.Generator) -> dict[str, T
     }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+def layer_by_layer(stack: Stack) -> Stack:
+    return dataclasses.replace(stack, step=None, window_step=None)
+
+
+CASES = [(shape, (dtype,)) for shape in SHAPES for dtype in DTYPES if (shape, dtype) not in WITHOUT]
+
+
+@pytest.mark.parametrize(("shape", "dtypes"), [*CASES, *(("usual", mixed) for mixed in MIXED)], ids=str)
 @settings(deadline=None, max_examples=12)
 @given(st.data())
-def test_a_window_in_one_call_is_to_the_bit_the_one_layer_by_layer(shape, dtype, data):
-    stack = network(shape, dtype)
-    if stack.whole is None:
-        assert (shape, dtype) == ("odd heads", "int4")  # whose rows of 132 are no whole groups
-        return
+def test_a_window_in_one_call_is_to_the_bit_the_one_layer_by_layer(shape, dtypes, data):
+    stack = network(shape, *dtypes)
+    fewest = stack.window_step.fewest_tokens
     tokens = data.draw(st.integers(1, 90), "tokens")
-    lanes = data.draw(st.integers(-(-stack.whole.fewest_tokens // tokens), 3 + 33 // tokens), "lanes")
+    lanes = data.draw(
+        st.integers(65, 70) if tokens == 1 else st.integers(-(-fewest // tokens), 3 + 33 // tokens), "lanes"
+    )
     lengths = data.draw(st.lists(st.integers(0, tokens), min_size=lanes, max_size=lanes), "lengths")
     draw = torch.Generator().manual_seed(data.draw(st.integers(0, 9), "seed"))
     state, ids = random_state(stack, lanes, draw), torch.randint(0, 257, (lanes, tokens), generator=draw)
@@ -67,14 +78,12 @@ def test_a_window_in_one_call_is_to_the_bit_the_one_layer_by_layer(shape, dtype,
         advanced = stack.advance(ids, state, lengths)
     finally:
         torch.set_num_threads(before)
-    expected, after_expected = dataclasses.replace(stack, whole=None).window(ids, state, lengths)
+    expected, after_expected = layer_by_layer(stack).window(ids, state, lengths)
     for lane, length in enumerate(lengths):
         assert torch.equal(residual[lane, :length], expected[lane, :length])
     for name, one in after_expected.items():
-        assert (
-            torch.equal(after[name], one) and torch.equal(advanced[name], one) and torch.equal(state[name], kept[name])
-        )
-        assert after[name] is room[name]
+        assert torch.equal(after[name], one) and torch.equal(advanced[name], one)
+        assert torch.equal(state[name], kept[name]) and after[name] is room[name]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -83,33 +92,38 @@ def test_the_kernel_stays_within_its_scratch_and_trusts_nothing_in_it(monkeypatc
     stack, guards = network(shape, dtype), list[Tensor]()
     draw = torch.Generator().manual_seed(3)
     state, ids = random_state(stack, 3, draw), torch.randint(0, 257, (3, 41), generator=draw)
-    expected, _ = stack.window(ids, state, [41, 0, 17])
-    empty = torch.empty
+    expected, expected_after = stack.window(ids, state, [41, 0, 17])
+    room = whole7.huge_pages.room
 
-    def guarded(*shape, **options):
-        if options.get("dtype") != torch.uint8:
-            return empty(*shape, **options)
-        whole = torch.full((shape[0] + 4096,), 0xFF, dtype=torch.uint8)  # of which every float is a NaN
-        guards.append(whole[shape[0] :])
-        return whole[: shape[0]]
+    def guarded(shape, device):
+        if len(shape) > 1:
+            return room(shape, device)
+        around = torch.full((shape[0] + 2048,), float("nan"))
+        guards.append(around)
+        return around[1024:-1024]
 
-    monkeypatch.setattr(whole7.torch, "empty", guarded)
-    found, _ = stack.window(ids, state, [41, 0, 17])
+    monkeypatch.setattr(whole7.huge_pages, "room", guarded)
+    found, after = stack.window(ids, state, [41, 0, 17])
+    advanced = stack.advance(ids, state, [41, 0, 17])
     assert torch.equal(found[0], expected[0]) and torch.equal(found[2, :17], expected[2, :17])
-    assert len(guards) == 1 and bool((guards[0] == 0xFF).all())
+    for name, one in expected_after.items():
+        assert torch.equal(after[name], one) and torch.equal(advanced[name], one)
+    assert len(guards) == 2
+    assert all(bool(guard[:1024].isnan().all() and guard[-1024:].isnan().all()) for guard in guards)
+    assert not any(bool(guard.isnan().all()) for guard in guards)
 
 
-def test_layers_of_several_precisions_go_one_by_one():
-    library = native.load()
-    if library is None:
-        pytest.skip(native.status().reason)
-    parts = (Part(Placement(CPU, PRECISIONS["bf16"]), 1), Part(Placement(CPU, PRECISIONS["fp32"])))
-    plan = Plan(parts, "both").computed_by(NativeOperations(library))
-    stack = generations.read(Weights("tiny", tiny_tensors()), plan)
-    assert stack.whole is None
-    uniform = Plan.uniform(CPU, PRECISIONS["fp32"]).computed_by(NativeOperations(library))
-    whole = generations.read(Weights("tiny", tiny_tensors()), uniform).whole
-    assert isinstance(whole, Window7) == library.multiplies_many
+def test_room_of_another_shape_is_refused():
+    stack = network("usual", "fp32")
+    state, ids = random_state(stack, 2, torch.Generator().manual_seed(1)), torch.zeros(2, 40, dtype=torch.long)
+    room = {name: one[:, :1].clone() for name, one in state.items()}
+    with pytest.raises(StateError, match=r"room for att_shift is \[3, 1, 64\], the state is \[3, 2, 64\]"):
+        stack.window(ids, state, [40, 40], room)
+
+
+@pytest.mark.parametrize(("shape", "dtypes"), [("usual", ("bf16", "fp32")), *((a, (b,)) for a, b in WITHOUT)], ids=str)
+def test_layers_between_which_types_change_and_odd_words_go_one_by_one(shape, dtypes):
+    assert network(shape, *dtypes).window_step is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -127,8 +141,10 @@ def test_a_text_has_the_same_bits_at_every_width_that_it_may_be_padded_to(dtype,
     ids = torch.tensor([tokens + [0] * (width - len(tokens))])
     state = {name: one.unsqueeze(1) for name, one in begun.tensors.items()}
     with torch.inference_mode():
-        residual, after = dataclasses.replace(stack, whole=None).window(ids, state, [len(tokens)])
+        residual, after, taps = layer_by_layer(stack).tapped(ids, state, [len(tokens)], layers or (1,))
     assert torch.equal(found.residual, residual[0, : len(tokens)])
+    assert torch.equal(found.hidden, stack.final_norm(residual)[0, : len(tokens)])
+    assert found.tapped is None if not layers else torch.equal(found.tapped, taps[0, : len(tokens)])
     for name, one in after.items():
         assert torch.equal(found.state.tensors[name], one.squeeze(1))
         assert torch.equal(advanced.tensors[name], one.squeeze(1))

@@ -3,7 +3,8 @@
 // All kinds of weights are seen as words of 32 bits: one float, two bfloat16 or four int8. A panel of 48 rows of weights
 // is turned, so that a vector has the same word of 16 rows; it stays in the second cache while all rows of the input pass
 // by, eight at a time, their 24 vectors of sums in registers. Weights are turned anew in every call, which takes a
-// hundredth of the time of a window, and so can lie in a file that several processes map.
+// hundredth of the time of a window, and so can lie in a file that several processes map. Threads that would have fewer
+// than three panels each take some of the rows of a panel instead, and each turns it for its own.
 //
 // Each number of a result is one sum along the columns, word after word, whatever the number of rows.
 #pragma once

@@ -23,7 +23,7 @@ struct Reader7 {
 
     static constexpr int32_t dtype() { return sizeof(T) == sizeof(float) ? FLOAT32 : BFLOAT16; }
 
-    // The pieces of `scratch`, each from a cache line on; their sizes in sum are within what abi.hpp asks for.
+    // The pieces of `scratch`, whole cache lines apart; their sizes in sum are within what abi.hpp asks for.
     void lay_out() {
         char* free = static_cast<char*>(call.scratch);
         auto take = [&](int64_t bytes) {
@@ -75,8 +75,8 @@ struct Reader7 {
         product(own.receptance, x_r, r);
         product(own.key, x_k, k);
         product(own.value, x_v, layer ? v : first);
-        low_rank(own.gate_down, own.gate_up, x_a + rows, g, [](Vec x) { return sigmoid_of(x); });
-        low_rank(own.decay_down, own.decay_up, x_w, w, [](Vec x) { return hyperbolic_tangent_of(x); });
+        low_rank(own.gate_down, own.gate_up, x_a + rows, g, sigmoid);
+        low_rank(own.decay_down, own.decay_up, x_w, w, hyperbolic_tangent);
         low_rank(own.rate_down, own.rate_up, x_a, a);
         if (layer) low_rank(own.blend_down, own.blend_up, x_v, blend);
         const int64_t cells = call.lanes * width * call.size;
@@ -93,22 +93,21 @@ struct Reader7 {
         if (own.ffn_value.kind == KIND_INT8) {
             product_of_steps(own.ffn_value, hidden, added, 1);
         } else {
-            const Elementwise relu = {call.threads, count * own.ffn_key.rows, hidden, hidden, dtype()};
-            squared_relu(&relu);
+            activate_hidden(squared_relu, own.ffn_key.rows);
             product(own.ffn_value, hidden, added);
         }
     }
 
     // Through two small matrices, perhaps with an activation between them.
-    void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y) {
+    void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y, void (*activation)(const Elementwise*) = nullptr) {
         product(down, x, hidden);
+        if (activation) activate_hidden(activation, down.rows);
         product(up, hidden, y);
     }
-    template <class Activation>
-    void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y, Activation activation) {
-        product(down, x, hidden);
-        activate(call.threads, count * down.rows, hidden, hidden, activation);
-        product(up, hidden, y);
+
+    void activate_hidden(void (*activation)(const Elementwise*), int64_t channels) {
+        const Elementwise step = {call.threads, count * channels, hidden, hidden, dtype()};
+        activation(&step);
     }
 
     void product(const Matrix& matrix, const T* x, T* y) {
