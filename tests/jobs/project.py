@@ -108,7 +108,7 @@ class Project:
         folder.mkdir(exist_ok=True)
         shipped = REPOSITORY / "rwkv_runtime" / "default" / "tokenizer.json"
         (folder / "tokenizer.json").write_bytes(shipped.read_bytes())
-        tensors = tiny_tensors(vocabulary=12288, layers=1, **sizes)
+        tensors = tiny_tensors(vocabulary=16384, layers=1, **sizes)
         return save_pth(folder / name, {key: tensor for key, tensor in tensors.items() if key != leave_out})
 
     def run(self, *options: str, faults: str = "") -> Said:

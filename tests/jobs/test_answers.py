@@ -126,7 +126,7 @@ def test_a_model_that_writes_copies_words_out_of_the_quote_and_nothing_else(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = tokenizers.load(Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json")
-    model = Model(tiny_model(vocabulary=12288, layers=1, width=32)._network, tokenizer, "tiny")
+    model = Model(tiny_model(vocabulary=16384, layers=1, width=32)._network, tokenizer, "tiny")
     monkeypatch.setattr("jobs.answers._load", lambda source, fingerprint: model)
     said = unspool("ask", str(document(project)), QUESTION, "--copy", "--model", "tiny", "--json").data
 

@@ -22,7 +22,7 @@ TEXT = prose(120, seed=4)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model without a head, a text, and a profile made of both."""
     folder = tmp_path_factory.mktemp("calibrate")
-    save_model(folder / "model", tiny_tensors(vocabulary=12_288, layers=2))
+    save_model(folder / "model", tiny_tensors(vocabulary=16_384, layers=2))
     (folder / "a.txt").write_text(TEXT, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "PAIRS", 30)

@@ -30,7 +30,7 @@ class Hub:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tensors = tiny_tensors(vocabulary=12288, layers=1)
+        tensors = tiny_tensors(vocabulary=16384, layers=1)
         self.model = save_pth(folder / "tiny.pth", tensors).read_bytes()
         self.files = {FILE: self.model, "models/tokenizer.json": TOKENIZER, "other/plain.pth": self.model}
         self.asked: list[str] = []

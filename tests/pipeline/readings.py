@@ -24,7 +24,7 @@ from tests.rwkv_runtime.tiny import tiny_head, tiny_tensors
 
 WINDOW = 64
 CHECKPOINT_TOKENS = 100
-BPE_VOCABULARY = 12_288
+BPE_VOCABULARY = 16_384
 WORLD_VOCABULARY = 65_536
 TOKENIZER = Path(rwkv_runtime.__file__).parent / "default" / "tokenizer.json"
 TASKS: tuple[Mapping[str, Any], ...] = (

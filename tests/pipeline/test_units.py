@@ -168,7 +168,7 @@ class TestEos:
         assert tokens[-1] == alone.EOS
 
     def test_a_model_without_that_token_cannot_be_read_so(self, model: Model) -> None:
-        with pytest.raises(OptionError, match="multi-eos reads token 65535, but the model has 12,288"):
+        with pytest.raises(OptionError, match="multi-eos reads token 65535, but the model has 16,384"):
             vectors.alone(engine(model), ways=["multi-eos"])
 
 

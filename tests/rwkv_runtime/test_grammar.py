@@ -45,7 +45,7 @@ def with_tokenizer(tokenizer: tokenizers.Tokenizer, rows: int) -> Model:
 MODELS = {
     "bytes": tiny_model(),
     "world": with_tokenizer(tokenizers.load(None), 65536),
-    "bpe": with_tokenizer(tokenizers.load(SHIPPED), 12288),
+    "bpe": with_tokenizer(tokenizers.load(SHIPPED), 16384),
 }
 
 

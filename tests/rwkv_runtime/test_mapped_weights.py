@@ -37,7 +37,7 @@ def mapped_bytes(path: Path) -> int:
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     """A weights file and the precision that it has."""
     name, dtype = request.param
-    tensors, path = tiny_tensors(vocabulary=12288, layers=2, width=256), tmp_path / name
+    tensors, path = tiny_tensors(vocabulary=16384, layers=2, width=256), tmp_path / name
     (tmp_path / "tokenizer.json").write_bytes((DEFAULT_FOLDER / "tokenizer.json").read_bytes())
     if path.suffix == ".pth":
         save_pth(path, tensors)
@@ -99,7 +99,7 @@ def test_a_file_that_fills_most_of_the_memory_is_shared_with_itself(
 def test_of_weights_in_several_files_all_count(
     tmp_path: Path, copied: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tensors = tiny_tensors(vocabulary=12288, layers=2, width=256)
+    tensors = tiny_tensors(vocabulary=16384, layers=2, width=256)
     (tmp_path / "tokenizer.json").write_bytes((DEFAULT_FOLDER / "tokenizer.json").read_bytes())
     names = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(tensors)}
     for part in set(names.values()):
