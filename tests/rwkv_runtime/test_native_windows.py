@@ -29,7 +29,7 @@ SHAPES = {"usual": (64, 16, 3), "odd heads": (66, 22, 2), "one head": (96, 96, 2
 DTYPES = ["fp32", "bf16", "int8", "int4"]
 MIXED = [("int8", "bf16"), ("int4", "fp32")]
 """Precisions between whose matrices rows are of one type."""
-WITHOUT = {("odd heads", "int8"), ("odd heads", "int4")}
+WITHOUT = (("odd heads", "int8"), ("odd heads", "int4"))
 """Rows of 66 steps, or of none of int4's groups, fill no whole words."""
 
 
