@@ -125,20 +125,17 @@ class Plan:
 
     def computed_by(self, operations: Operations, kind: str = "cpu") -> Plan:
         """The same plan with these operations for what lies on a kind of device: cpu, cuda."""
-        parts = (
-            dataclasses.replace(part, placement=dataclasses.replace(part.placement, operations=operations))
-            if part.placement.device.type == kind
-            else part
-            for part in self.parts
+        return self._placed(
+            lambda place: dataclasses.replace(place, operations=operations) if place.device.type == kind else place
         )
-        return Plan(tuple(parts), self.name)
 
     def unshared(self) -> Plan:
         """The same plan with a copy of all weights for this process alone."""
-        parts = (
-            dataclasses.replace(part, placement=dataclasses.replace(part.placement, shared=False))
-            for part in self.parts
-        )
+        return self._placed(lambda place: dataclasses.replace(place, shared=False))
+
+    def _placed(self, change: Callable[[Placement], Placement]) -> Plan:
+        """The same parts in other places."""
+        parts = (dataclasses.replace(part, placement=change(part.placement)) for part in self.parts)
         return Plan(tuple(parts), self.name)
 
     def placements(self, layers: int) -> list[Placement]:

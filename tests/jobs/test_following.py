@@ -196,7 +196,7 @@ def test_a_finished_run_follows_on_from_where_its_documents_stood(project: Proje
     said = follow(project, lambda: wait(lambda: len(live(project)) > rows), "--json")
 
     assert (said.code, "read anew" in said.err) == (75, begun != "followed"), said.err
-    assert (said.data["tokens_fed"] < 2000) == (begun == "followed")  # of 3,008
+    assert (said.data["tokens_fed"] < 1600) == (begun == "followed")  # three windows of 512, of 3,008 tokens
     assert close(project).code == 0
     fresh = project.folder / "fresh"
     assert close(project, "-o", str(fresh)).code == 0

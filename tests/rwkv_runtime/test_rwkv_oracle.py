@@ -134,9 +134,11 @@ def test_the_shipped_model_is_that_of_the_rwkv_package_at_once_and_token_by_toke
     model = rwkv_runtime.load()
     stored = load_file(Path(rwkv_runtime.__file__).parent / "default" / "model.safetensors")
     scales = {name.removesuffix(".scale"): z for name, z in stored.items() if name.endswith(".scale")}
-    rows = {name: (z.float() * scales[name][:, None]).bfloat16() if name in scales else z for name, z in stored.items()}
-    tensors = {name: z.float() for name, z in rows.items() if not name.startswith("embed_head.")}
-    tensors = {name: z for name, z in tensors.items() if not name.endswith(".scale")}
+    tensors = {
+        name: (z.float() * scales[name][:, None]).bfloat16().float() if name in scales else z.float()
+        for name, z in stored.items()
+        if not name.startswith("embed_head.") and not name.endswith(".scale")
+    }
     tokens = tokens_of(200, vocabulary=16384)
     logits, slots = official(tensors, tokens, tmp_path, 200)[200]
     scale = float(np.abs(logits).max())
