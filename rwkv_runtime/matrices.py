@@ -68,6 +68,17 @@ class Matrix(Protocol):
         """
 
 
+class RowProduct(Protocol):
+    """A weight matrix in float32 that gives each row of [n, columns] the same bits, whatever the others are."""
+
+    @property
+    def weight(self) -> Tensor:
+        """[rows, columns]."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Apply to [n, columns]; returns [n, rows]."""
+
+
 class _Shaped:
     """What follows from the one tensor of a matrix that has its shape."""
 
@@ -92,6 +103,22 @@ class _Shaped:
     def nbytes(self) -> int:
         """The memory that it takes, in bytes."""
         return self.weight.nbytes
+
+
+@dataclass(frozen=True)
+class RowByRow:
+    """float32 [rows, columns], applied to each of n rows alone: its bits depend on neither n nor the other rows.
+
+    The product of several rows at a time gives a row other bits for another n.
+    """
+
+    weight: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [n, columns]; returns [n, rows]."""
+        if not len(x):
+            return x.new_empty(0, len(self.weight))
+        return torch.stack([torch.mv(self.weight, row) for row in x.unbind()])
 
 
 @dataclass(frozen=True)

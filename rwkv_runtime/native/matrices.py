@@ -252,6 +252,24 @@ class NativeInt4Matrix:
         return values
 
 
+@dataclass(frozen=True)
+class NativeRows:
+    """As `RowByRow`, by a kernel whose sums have an order of their own however many rows there are.
+
+    That for many rows and that for few have different orders, so one of them takes all.
+    """
+
+    weight: Tensor
+    library: Library
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to [n, columns]; returns [n, rows]."""
+        matrix = PlainMatrix(self.weight)
+        if in_words(self.library, matrix):
+            return multiplied_many(self.library, matrix, x, torch.float32)
+        return torch.cat([multiplied(self.library, matrix, rows) for rows in torch.split(x, FEW_ROWS)])
+
+
 def multipliable(matrix: Matrix) -> bool:
     """Whether a kernel multiplies this matrix with a few vectors."""
     return isinstance(

@@ -23,6 +23,9 @@ from tests.rwkv_runtime.checkpoints import write_gguf
 SIZE = "0.1B"
 KINDS = ("F32", "BF16", "Q8_0", "Q4_0")
 
+Turns = Callable[[Mapping[str, Callable[[], object]]], dict[str, float]]
+"""What times several contestants in turns: their work by name, and the seconds that it takes."""
+
 
 def made(folder: Path) -> tuple[Path, list[Path]]:
     """The .pth and the GGUF files in a folder, written if they are not there (about 1.4 GB in all)."""
@@ -48,21 +51,26 @@ def made(folder: Path) -> tuple[Path, list[Path]]:
     return pth, ggufs
 
 
-def seconds_in_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median of each one's processor time, in seconds, after one round to warm up."""
+def seconds_in_turns(work: Mapping[str, Callable[[], object]], rounds: int, threads: int = 1) -> dict[str, float]:
+    """The median of what each one takes, in seconds, after one round to warm up.
+
+    One thread is measured in processor time, in which other processes on the machine hardly count; several by the
+    clock on the wall, on a machine that does nothing else: threads that wait for each other use processor time too.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, one in work.items():
-            started = time.process_time()
+            started = clock()
             one()
             if number:
-                taken[name].append(time.process_time() - started)
+                taken[name].append(clock() - started)
     return {name: statistics.median(found) for name, found in taken.items()}
 
 
-def facts(bench: str, rounds: int) -> dict[str, Any]:
+def facts(bench: str, rounds: int, threads: int = 1) -> dict[str, Any]:
     """What a line of results begins with."""
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    machine = f"{processor()}, 1 thread, load {os.getloadavg()[0]:.0f}"
+    machine = f"{processor()}, {threads} thread{'s' * (threads > 1)}, load {os.getloadavg()[0]:.0f}"
     begun = {"bench": bench, "commit": head.stdout.strip() or "unknown", "machine": machine}
     return {**begun, "torch": torch.__version__, "rounds": rounds}

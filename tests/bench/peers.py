@@ -1,12 +1,12 @@
-"""Compares prefill and decode with llama.cpp and the `rwkv` package, on the same weights, one thread each.
+"""Compares prefill and decode with llama.cpp and the `rwkv` package, on the same weights and threads.
 
-    python -m tests.bench.peers FOLDER [--dtypes fp32 bf16 int8 int4] [--rounds 5]
+    python -m tests.bench.peers FOLDER [--dtypes fp32 bf16 int8 int4] [--rounds 5] [--threads 1]
 
-FOLDER receives random weights in the shape of RWKV-7 0.1B. Speeds are tokens per second of processor time, so that
-other processes on the machine hardly count; all take turns in every round. llama.cpp (llama-cpp-python) reads the GGUF
-files, the `rwkv` package the .pth in float32, where they are installed. The precisions are first held to float32.
-Beside them stands the ceiling: the large products of a window alone, at the rate of the library that computes them.
-Prints one JSON line.
+FOLDER receives random weights in the shape of RWKV-7 0.1B. All take turns in every round. Of one thread the speeds are
+tokens per second of processor time, so that other processes on the machine hardly count, of several by the wall clock.
+llama.cpp (llama-cpp-python) reads the GGUF files, the `rwkv` package the .pth in float32, where they are installed. The
+precisions are first held to float32. Beside them stands the ceiling: the large products of a window alone, at the rate
+of the library that computes them. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812
 
 import rwkv_runtime
 from rwkv_runtime.synthetic import Shape
-from tests.bench.peer_models import SIZE, facts, made, seconds_in_turns
+from tests.bench.peer_models import SIZE, Turns, facts, made, seconds_in_turns
 
 PROMPT, WRITTEN, LANES, STEPS = 512, 16, 32, 8
 LARGEST_ERROR = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.03, "int4": 0.2}
@@ -42,7 +43,7 @@ class Contestant:
 
 def main() -> int:
     arguments = _arguments()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     pth, ggufs = made(arguments.folder)
     tokens = [(place * 7919 + 13) % 65000 + 1 for place in range(PROMPT)]
     contestants, errors = ours(pth, arguments.dtypes, tokens)
@@ -50,16 +51,19 @@ def main() -> int:
         print(f"{bad[0]} is {errors[bad[0]]:.1e} off; no speed is worth measuring", file=sys.stderr)
         return 1
     if find_spec("llama_cpp"):
-        contestants |= {f"llama.cpp {path.stem.rpartition('-')[2]}": llama(path, tokens) for path in ggufs}
+        kinds = {path.stem.rpartition("-")[2]: path for path in ggufs}
+        contestants |= {f"llama.cpp {kind}": llama(path, tokens, arguments.threads) for kind, path in kinds.items()}
     if find_spec("rwkv"):
         contestants["rwkv package fp32"] = package(pth, tokens)
-    found = measured(contestants, arguments.rounds) | {"ceiling": {"bf16": ceiling(arguments.rounds)}}
-    print(json.dumps({**facts("peers", arguments.rounds), "errors": errors, "tokens_per_processor_second": found}))
+    turns = partial(seconds_in_turns, rounds=arguments.rounds, threads=arguments.threads)
+    found = measured(contestants, turns) | {"ceiling": {"bf16": ceiling(turns)}}
+    unit = "tokens_per_processor_second" if arguments.threads == 1 else "tokens_per_s"
+    print(json.dumps({**facts("peers", arguments.rounds, arguments.threads), "errors": errors, unit: found}))
     return 0
 
 
-def measured(contestants: dict[str, Contestant], rounds: int) -> dict[str, dict[str, float]]:
-    """Tokens a second of processor time of each contestant."""
+def measured(contestants: dict[str, Contestant], turns: Turns) -> dict[str, dict[str, float]]:
+    """Tokens a second of each contestant."""
     kinds = {
         "prefill": (PROMPT, {name: one.prefill for name, one in contestants.items()}),
         "decode": (WRITTEN, {name: one.decode for name, one in contestants.items()}),
@@ -67,12 +71,12 @@ def measured(contestants: dict[str, Contestant], rounds: int) -> dict[str, dict[
     }
     found: dict[str, dict[str, float]] = {name: {} for name in contestants}
     for kind, (count, work) in kinds.items():
-        for name, seconds in seconds_in_turns(work, rounds).items():
+        for name, seconds in turns(work).items():
             found[name][kind] = round(count / seconds, 1)
     return found
 
 
-def ceiling(rounds: int) -> float:
+def ceiling(turns: Turns) -> float:
     """Tokens a second if the large bfloat16 products of a window were all there is to do."""
     shape = Shape.named(SIZE)
     width, rows = shape.width, torch.randn(PROMPT, shape.width).bfloat16()
@@ -86,7 +90,7 @@ def ceiling(rounds: int) -> float:
             F.linear(rows, key)
             F.linear(hidden, value)
 
-    return round(PROMPT / seconds_in_turns({"products": products}, rounds)["products"], 1)
+    return round(PROMPT / turns({"products": products})["products"], 1)
 
 
 def ours(path: Path, dtypes: list[str], tokens: list[int]) -> tuple[dict[str, Contestant], dict[str, float]]:
@@ -117,27 +121,30 @@ def _our_own(model: rwkv_runtime.Model, tokens: list[int]) -> Contestant:
     return Contestant(lambda: model.forward(tokens, model.initial_state()), write, write_many)
 
 
-def llama(path: Path, tokens: list[int]) -> Contestant:
+def llama(path: Path, tokens: list[int], threads: int) -> Contestant:
     """llama.cpp, as its Python package calls it; batches by its C interface."""
     import llama_cpp
 
-    model = llama_cpp.Llama(
-        str(path), n_ctx=8192, n_batch=PROMPT, n_ubatch=PROMPT, n_threads=1, n_threads_batch=1, verbose=False
-    )
+    sizes = {"n_ctx": 8192, "n_batch": PROMPT, "n_ubatch": PROMPT}
+    model = llama_cpp.Llama(str(path), **sizes, n_threads=threads, n_threads_batch=threads, verbose=False)
 
     def prefill() -> None:
         model.reset()
         model.eval(tokens)
 
-    return Contestant(prefill, lambda: [model.eval([token]) for token in range(1, WRITTEN + 1)], _llama_lanes(path))
+    def write() -> None:
+        for token in range(1, WRITTEN + 1):
+            model.eval([token])
+
+    return Contestant(prefill, write, _llama_lanes(path, threads))
 
 
-def _llama_lanes(path: Path) -> Callable[[], object]:
+def _llama_lanes(path: Path, threads: int) -> Callable[[], object]:
     import llama_cpp
 
     options = llama_cpp.llama_context_default_params()
     options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = 8192, LANES, LANES, LANES
-    options.n_threads = options.n_threads_batch = 1
+    options.n_threads = options.n_threads_batch = threads
     weights = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
     context = llama_cpp.llama_init_from_model(weights, options)
     batch, written = llama_cpp.llama_batch_init(LANES, 0, 1), [0]
@@ -175,6 +182,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtypes", nargs="+", default=[*LARGEST_ERROR], choices=list(LARGEST_ERROR))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 

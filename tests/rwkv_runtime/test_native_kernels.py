@@ -21,6 +21,7 @@ from rwkv_runtime.kernels.wkv7 import wkv7_recurrent
 from rwkv_runtime.matrices import PRECISIONS, unpacked_steps
 from rwkv_runtime.native import matrices as native_matrices
 from rwkv_runtime.native.library import INSTRUCTION_SETS, Library, LibraryError
+from rwkv_runtime.native.matrices import NativeRows
 from rwkv_runtime.native.operations import NativeOperations
 from tests.rwkv_runtime.guarded import Guarded
 
@@ -438,6 +439,31 @@ def test_int4_times_one_row_is_the_product_with_the_row_in_int8_by_groups(librar
     weight = (unpacked_steps(plain.packed).double() - 8) * scale + middle
     assert_near(matrix(x), weight @ rounded, within=1e-5)
     assert (matrix(x).double() - weight @ x.double()).norm() <= 0.01 * (weight @ x.double()).norm()
+
+
+@pytest.mark.parametrize(("dtype", "rows"), [("fp32", 1_543), ("bf16", 3_079), ("int8", 6_151), ("int4", 12_295)])
+def test_a_matrix_of_six_mebibytes_gives_one_row_the_same_bits_on_any_number_of_threads(
+    library, dtype, rows, monkeypatch
+):
+    plain, x = PRECISIONS[dtype].keep(Draw(8).vector(rows, 1_024)), Draw(9).vector(1_024)
+    matrix = NativeOperations(library).keep(plain)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(matrix(x))
+    assert torch.isfinite(found[0]).all()
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+@given(count=st.integers(1, 70), rows=st.integers(1, 50), columns=st.integers(1, 90), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=25)
+def test_a_row_of_float32_has_the_bits_that_it_has_alone_and_is_the_product_in_float64(count, rows, columns, seed):
+    x, weight = Draw(seed).vector(count, columns), Draw(seed + 1).vector(rows, columns)
+    for library in LIBRARIES.values():
+        product = NativeRows(weight, library)
+        together = product(x)
+        assert_near(together, x.double() @ weight.double().T, within=1e-5)
+        assert all(torch.equal(product(one[None])[0], row) for one, row in zip(x, together, strict=True))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

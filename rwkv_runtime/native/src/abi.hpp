@@ -239,6 +239,14 @@ constexpr int64_t MOST_LANES = 64;
 // Call work(data, task) for every task below `tasks`, each once, on up to `threads.count` threads.
 void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data);
 
+// As many of the threads as have something to do: for less than this many bytes each, waking them up takes longer than
+// one thread does.
+constexpr int64_t BYTES_OF_A_THREAD = 2 << 20;
+inline Threads busy(const Threads& threads, int64_t bytes) {
+    const int64_t wanted = bytes / BYTES_OF_A_THREAD;
+    return {threads.region, wanted < 1 ? 1 : wanted < threads.count ? wanted : threads.count};
+}
+
 template <class Work>
 void for_each_task(const Threads& threads, int64_t tasks, Work& work) {
     run_tasks(threads, tasks, [](void* data, int64_t task) { (*static_cast<Work*>(data))(task); }, &work);

@@ -40,7 +40,8 @@ struct Decoder7 {
             product(own.output, mixed, added);
             enter(own.norm2, own.ffn_mix, 1, added, call.ffn_shift, call.ffn_shift_after, layer);
             product(own.ffn_key, mixes, hidden);
-            const Elementwise relu = {call.threads, call.lanes * own.ffn_key.rows, hidden, hidden, FLOAT32};
+            const int64_t numbers = call.lanes * own.ffn_key.rows;
+            const Elementwise relu = {busy(call.threads, numbers * sizeof(float)), numbers, hidden, hidden, FLOAT32};
             squared_relu(&relu);
             product(own.ffn_value, hidden, added);
         }
@@ -85,7 +86,8 @@ struct Decoder7 {
         low_rank(own.gate_down, own.gate_up, x_a + rows, g, [](Vec x) { return sigmoid_of(x); });
         if (layer) low_rank(own.blend_down, own.blend_up, x_v, blend, [](Vec x) { return x; });
         const int64_t cells = rows * call.size;
-        const TimeMix7 step = {call.threads, call.lanes, 1, call.heads, call.size, call.lengths, call.memory + layer * cells,
+        const Threads threads = busy(call.threads, cells * sizeof(float));
+        const TimeMix7 step = {threads, call.lanes, 1, call.heads, call.size, call.lengths, call.memory + layer * cells,
                                call.memory_after + layer * cells, r, k, layer ? v : first, layer ? first : nullptr, g, w,
                                a, blend, own.decay_bias, own.rate_bias, own.blend_bias, own.removal_scale, own.key_rate,
                                own.bonus, own.norm_weight, own.norm_bias, mixed, call.decay_scale, call.head_epsilon,

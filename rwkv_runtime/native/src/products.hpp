@@ -299,10 +299,17 @@ inline void multiply_many(const Threads& threads, const Matrix& matrix, int64_t 
     GEMM(&call);
 }
 
+// The bytes of a matrix, or what takes as long: from so many vectors on, multiplying takes longer than reading.
+inline int64_t bytes_to_read(const Matrix& matrix, int64_t lanes) {
+    const int64_t bits = matrix.kind == KIND_FLOAT32 ? 32 : matrix.kind == KIND_BFLOAT16 ? 16 : matrix.kind == KIND_INT8 ? 8 : 4;
+    return matrix.rows * matrix.columns * bits / 8 * (1 + lanes / MANY_LANES);
+}
+
 // As before, of any number of vectors up to MOST_LANES.
-inline void multiply(const Threads& threads, const Matrix& matrix, int64_t lanes, const float* x, float* y,
+inline void multiply(const Threads& given, const Matrix& matrix, int64_t lanes, const float* x, float* y,
                      float* space) {
     const int64_t columns = matrix.columns;
+    const Threads threads = busy(given, bytes_to_read(matrix, lanes));
     if (GEMM && lanes >= MANY_LANES && in_words(matrix)) {
         multiply_many(threads, matrix, lanes, x, y, space);
     } else if (matrix.kind == KIND_BFLOAT16) {
