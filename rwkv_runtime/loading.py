@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from rwkv_runtime import auto_dtype, eos_heads, generations, native, spans, tokenizers, triton, weights
 from rwkv_runtime import strategy as strategies
 from rwkv_runtime.allocator import keep_freed_memory
 from rwkv_runtime.errors import ModelFileError, StrategyError, UnsupportedModelError
 from rwkv_runtime.identity import identify
-from rwkv_runtime.matrices import PRECISIONS
+from rwkv_runtime.matrices import PRECISIONS, RowByRow, RowProduct
 from rwkv_runtime.memory import memory_limit_bytes
 from rwkv_runtime.model import Model
+from rwkv_runtime.native.matrices import NativeRows
 from rwkv_runtime.native.operations import NativeOperations
 from rwkv_runtime.operations import Operations, TorchOperations
 from rwkv_runtime.placement import Plan
@@ -64,7 +69,7 @@ def load(
     network = generations.read(stored, plan)
     trained_head = any(name.startswith(PREFIX) for name in stored.names())
     config = network.config
-    head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size) if trained_head else None
+    head = EmbeddingHead.read(stored, config.n_embd, config.vocab_size, _rows_of(kernels)) if trained_head else None
     eos = eos_heads.read(stored, config.n_embd)
     stored.finish()
     tokenizer = tokenizers.load(identity.tokenizer_path)
@@ -81,6 +86,12 @@ def operations_of(kernels: str) -> Operations:
     if kernels == "native" and library is None:
         raise UnsupportedModelError(f"{native.status().reason}; or use kernels torch")
     return TorchOperations() if library is None else NativeOperations(library)
+
+
+def _rows_of(kernels: str) -> Callable[[Tensor], RowProduct]:
+    """What multiplies the rows of a head, which stays on the CPU."""
+    library = None if kernels == "torch" else native.load()
+    return RowByRow if library is None else partial(NativeRows, library=library)
 
 
 def _computed(plan: Plan, kernels: str) -> Plan:

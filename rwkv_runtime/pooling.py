@@ -6,7 +6,7 @@ Knows nothing of sentences or documents: who sums over what is the caller's busi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rwkv_runtime.errors import ShapeError
+from rwkv_runtime.matrices import RowByRow, RowProduct
 from rwkv_runtime.weights import Weights
 
 if TYPE_CHECKING:
@@ -59,11 +60,25 @@ class SpanPooler(Protocol):
 
 
 @dataclass(frozen=True)
+class Perceptron:
+    """What a head adds that is no linear function of what is summed over a span: down relu(up x + bias)^2."""
+
+    up: RowProduct  # [hidden, D + E]
+    bias: Tensor  # [hidden]
+    down: RowProduct  # [E, hidden]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Apply to [n, D + E]; returns [n, E]."""
+        return self.down(torch.relu(self.up(rows) + self.bias).square())
+
+
+@dataclass(frozen=True)
 class EmbeddingHead:
     """A trained head: gated means of hidden states and of static token vectors, and the last hidden state.
 
     With h = LayerNorm(residual) and g = sigmoid(gate . h), the features of a token are g*h, g*static[token], g and h.
-    A span's vector is w_mean (sum g*h / sum g) + w_last h_last + sum g*static / sum g, scaled to length 1.
+    With m = sum g*h / sum g and s = sum g*static / sum g, a span's vector is w_mean m + w_last h_last + s, and, where
+    the weights have an `mlp`, + mlp.down relu(mlp.up [m | s / |s|] + mlp.up.bias)^2; all of it scaled to length 1.
     `rotation` [E, E] takes a vector into the space of the teacher model it was trained towards, or is None.
     """
 
@@ -72,28 +87,42 @@ class EmbeddingHead:
     gate_weight: Tensor
     gate_bias: Tensor
     static: Tensor  # [vocabulary, E], as stored; rows are cast when they are gathered
-    projection: Tensor  # [E, 2 * D]: w_mean beside w_last
+    projection: RowProduct  # [E, 2 * D]: w_mean beside w_last
     rotation: Tensor | None
+    perceptron: Perceptron | None = None
     name: str = "embed_head"
     layers: tuple[int, ...] = ()
 
     @classmethod
-    def read(cls, weights: Weights, width: int, vocabulary: int) -> EmbeddingHead:
-        """Take the tensors `embed_head.*`. Raises WeightsError if one is missing or misshaped."""
+    def read(
+        cls, weights: Weights, width: int, vocabulary: int, rows: Callable[[Tensor], RowProduct] = RowByRow
+    ) -> EmbeddingHead:
+        """Take the tensors `embed_head.*`, of which `rows` makes products. Raises WeightsError for a missing one.
+
+        It is also raised for one of another shape.
+        """
 
         def take(name: str, *shape: int) -> Tensor:
             return weights.take(PREFIX + name, *shape).float()
 
         size = weights.shape(f"{PREFIX}static.weight")[-1]
-        rotated = f"{PREFIX}rotation" in weights.names()
+        rotated, bent = (f"{PREFIX}{name}" in weights.names() for name in ("rotation", "mlp.up.weight"))
+        hidden = weights.shape(f"{PREFIX}mlp.up.weight")[0] if bent else 0
         return cls(
             norm_weight=take("ln.weight", width),
             norm_bias=take("ln.bias", width),
             gate_weight=take("gate.weight", 1, width),
             gate_bias=take("gate.bias", 1),
             static=weights.take(f"{PREFIX}static.weight", vocabulary, size),
-            projection=torch.cat([take("w_mean.weight", size, width), take("w_last.weight", size, width)], dim=1),
+            projection=rows(torch.cat([take("w_mean.weight", size, width), take("w_last.weight", size, width)], dim=1)),
             rotation=take("rotation", size, size) if rotated else None,
+            perceptron=Perceptron(
+                rows(take("mlp.up.weight", hidden, width + size)),
+                take("mlp.up.bias", hidden),
+                rows(take("mlp.down.weight", size, hidden)),
+            )
+            if bent
+            else None,
         )
 
     @property
@@ -104,7 +133,7 @@ class EmbeddingHead:
     @property
     def feature_size(self) -> int:
         """2 * D + E + 1."""
-        return self.projection.shape[1] + self.dimensions + 1
+        return 2 * self.norm_weight.shape[0] + self.dimensions + 1
 
     def features(self, output: Output, tokens: Sequence[int]) -> Floats:
         """[g*h | g*static | g | h] per token, [T, 2 * D + E + 1]."""
@@ -123,12 +152,12 @@ class EmbeddingHead:
         """Vectors [n, E] of unit length."""
         _check_spans(self, sums, last, counts)
         width, size = self.norm_weight.shape[0], self.dimensions
-        means = sums[:, : width + size] / sums[:, width + size : width + size + 1]
-        inputs = np.concatenate([means[:, :width], last[:, width + size + 1 :]], axis=1).astype(np.float32)
-        vectors = np.empty((len(sums), size), np.float32)
+        means = (sums[:, : width + size] / sums[:, width + size : width + size + 1]).astype(np.float32)
+        mean, static = means[:, :width], means[:, width:]
         with torch.inference_mode():
-            for row, (span, static) in enumerate(zip(inputs, means[:, width:], strict=True)):
-                vectors[row] = _array(self.projection @ torch.from_numpy(span)) + static
+            vectors = _array(self.projection(_joined(mean, last[:, -width:]))) + static
+            if self.perceptron is not None:
+                vectors += _array(self.perceptron(_joined(mean, unit(static))))
         return unit(vectors)
 
 
@@ -183,6 +212,10 @@ def unit(vectors: Floats) -> Floats:
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     scaled: Floats = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
     return scaled
+
+
+def _joined(*columns: Floats) -> Tensor:
+    return torch.from_numpy(np.concatenate(columns, axis=1))
 
 
 def _array(tensor: Tensor) -> Floats:

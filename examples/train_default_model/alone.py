@@ -1,4 +1,4 @@
-"""Texts that stand by themselves: questions and answers, terms, abstracts, words and short phrases.
+"""Texts that stand by themselves: questions and answers, terms, abstracts, words, short phrases and statements.
 
 Sentences of documents are long and know what stood before them; what people search with is short and does not. Knows
 nothing of teachers or tokens.
@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.train_default_model.overlap import EvaluationText
-from examples.train_default_model.sentences import plain
+from examples.train_default_model.sentences import plain, sentences
 
 PAIRS_FOLDER = "train/pairs"
 LONGEST_TEXT = 1_200
 RAREST_WORD = 6
 PHRASE_WORDS = (2, 6)
+CLAUSE_WORDS = (4, 12)
+_BETWEEN_CLAUSES = re.compile(r"[,;:()—–]|\s(?=(?:and|but|because|so|which|who|that|when|while|where|if)\s)")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -86,3 +88,28 @@ def phrases(passages: Iterable[str], count: int, every: int = 40) -> list[str]:
                 found.append(text)
     chooser.shuffle(found)
     return found[:count]
+
+
+def clauses(passages: Iterable[str], count: int, one_in: int = 5) -> list[str]:
+    """Parts of sentences of the text, each once: short statements, such as people compare.
+
+    Of about one passage in so many; from every sentence there at most one clause, half of them as sentences.
+    """
+    chooser, found = random.Random(0), set[str]()
+    for passage in passages:
+        if chooser.randrange(one_in):
+            continue
+        for sentence in sentences(passage):
+            parts = [" ".join(part.split()) for part in _BETWEEN_CLAUSES.split(plain(sentence).rstrip(".!?"))]
+            fitting = [part for part in parts if _is_clause(part)]
+            if fitting:
+                text = chooser.choice(fitting)
+                found.add(text[0].upper() + text[1:] + "." if chooser.random() < 0.5 else text)
+    chosen = sorted(found)
+    chooser.shuffle(chosen)
+    return chosen[:count]
+
+
+def _is_clause(text: str) -> bool:
+    words = len(text.split())
+    return CLAUSE_WORDS[0] <= words <= CLAUSE_WORDS[1] and sum(map(str.isalpha, text)) > 0.75 * len(text)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
+from examples.train_default_model.alone import PAIR_SETS, clauses, pair_texts, phrases, split_words
 from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.shards import Floats, Sentence, write_shard
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
@@ -25,7 +25,7 @@ TEXTS_PER_SHARD = 10_000
 
 @dataclass(frozen=True)
 class AloneSources:
-    """Where texts that stand alone come from: pair sets of `data`, words and phrases of training passages.
+    """Where texts that stand alone come from: pair sets of `data`, words, phrases and clauses of training passages.
 
     Texts of pair sets that share 13 words with one of `kept_apart` are left out.
     """
@@ -35,6 +35,7 @@ class AloneSources:
     kept_apart: Iterable[str]
     words: int
     phrases: int
+    clauses: int = 0
 
 
 def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSources) -> int:
@@ -47,6 +48,7 @@ def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSourc
                 pair_texts(sources.data, apart),
                 split_words(sources.passages, tokenizer.encode, sources.words),
                 phrases(sources.passages, sources.phrases),
+                clauses(sources.passages, sources.clauses) if sources.clauses else (),
             )
         ),
     }

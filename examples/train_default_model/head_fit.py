@@ -37,7 +37,7 @@ def vectors_of(head: SentenceHead, hidden: Tensor, tokens: Tensor, lengths: NDAr
     means = summed(every, hidden) / total
     last = hidden[torch.from_numpy(np.cumsum(lengths) - 1)]
     static = summed(tokens, head.static.weight) / total
-    return means @ head.w_mean.weight.T + last @ head.w_last.weight.T + static
+    return head.vectors(means, static, last)
 
 
 class HeadFit(Fit):
@@ -49,9 +49,11 @@ class HeadFit(Fit):
         self._readings, self._targets = readings, torch.from_numpy(targets)
         head.ln.requires_grad_(requires_grad=False)
         maps = [head.gate.weight, head.gate.bias, head.w_mean.weight, head.w_last.weight]
+        bent = [] if head.mlp is None else [*head.mlp.parameters()]
         groups = [
             {"params": [head.static.weight], "peak": profile.table_rate},
             {"params": maps, "peak": profile.map_rate},
+            {"params": bent, "peak": profile.mlp_rate},
         ]
         super().__init__(NAME, head, torch.optim.Adam(groups, lr=profile.table_rate, fused=True), profile)
 

@@ -18,10 +18,26 @@ def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, NORM_EPS)
 
 
-class SentenceHead(nn.Module):
-    """Gated means over a span of hidden states and of static token vectors, and the last hidden state."""
+class Perceptron(nn.Module):
+    """down relu(up x + bias)^2: what a vector has beyond a linear function of its span. Begins with nothing."""
 
-    def __init__(self, vocabulary: int, width: int, size: int) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[n, outputs] of [n, inputs]."""
+        return torch.relu(rows @ self.up.weight.T + self.up.bias).square() @ self.down.weight.T
+
+
+class SentenceHead(nn.Module):
+    """Gated means over a span of hidden states and of static token vectors, and the last hidden state.
+
+    With `hidden` numbers between its layers, a perceptron adds to their weighted sum what no weighted sum can say.
+    """
+
+    def __init__(self, vocabulary: int, width: int, size: int, hidden: int = 0) -> None:
         super().__init__()
         self.ln = nn.LayerNorm(width)
         self.gate = nn.Linear(width, 1)
@@ -31,6 +47,7 @@ class SentenceHead(nn.Module):
         for layer in (self.w_mean, self.w_last):
             nn.init.normal_(layer.weight, std=2.4e-3)
         self.static = nn.Embedding(vocabulary, size)
+        self.mlp = Perceptron(width + size, hidden, size) if hidden else None
 
     def forward(self, residual: Tensor, tokens: Tensor, spans: Tensor) -> Tensor:
         """Vectors [n, E], not yet of unit length, of spans [n, 3]: row, first token, one behind the last token."""
@@ -42,8 +59,15 @@ class SentenceHead(nn.Module):
         sums = summed[row, end] - summed[row, begin]
         width = hidden.shape[-1]
         means = sums[:, :-1] / sums[:, -1:]
-        last = hidden[row, end - 1]
-        return means[:, :width] @ self.w_mean.weight.T + last @ self.w_last.weight.T + means[:, width:]
+        return self.vectors(means[:, :width], means[:, width:], hidden[row, end - 1])
+
+    def vectors(self, mean: Tensor, static: Tensor, last: Tensor) -> Tensor:
+        """Vectors [n, E] from gated means of hidden states [n, D] and static vectors [n, E], and the last [n, D]."""
+        linear = mean @ self.w_mean.weight.T + last @ self.w_last.weight.T + static
+        if self.mlp is None:
+            return linear
+        bent: Tensor = self.mlp(torch.cat([mean, F.normalize(static, dim=-1)], -1))
+        return linear + bent
 
 
 class PairHead(nn.Module):

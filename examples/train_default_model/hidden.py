@@ -46,9 +46,10 @@ def model_profile(tensors: Mapping[str, Tensor]) -> ModelProfile:
         decay, rate, blend, gate = (tensors[f"blocks.{layers - 1}.att.{kind}1"].shape[1] for kind in "wavg")
         size = tensors["embed_head.static.weight"].shape[1]
         _ = tensors["embed_head.rotation"]
+        mlp = len(tensors.get("embed_head.mlp.up.bias", ()))
     except KeyError as error:
         raise RuntimeError(f"the model has no tensor {error}; start from an RWKV-7 with an embed_head") from error
-    return ModelProfile(layers, heads * head_size, (decay, rate, blend, gate), head_size, size)
+    return ModelProfile(layers, heads * head_size, (decay, rate, blend, gate), head_size, size, mlp)
 
 
 def frozen_network(tensors: Mapping[str, Tensor], kernel_name: str = "native") -> Student:

@@ -161,7 +161,7 @@ class Student(nn.Module):
         self.ln_out = nn.LayerNorm(profile.width)
         self.head = nn.Linear(profile.width, vocabulary, bias=False)
         nn.init.orthogonal_(self.head.weight, gain=0.5 * math.sqrt(max(1.0, vocabulary / profile.width)))
-        self.embed_head = SentenceHead(vocabulary, profile.width, profile.vector_size)
+        self.embed_head = SentenceHead(vocabulary, profile.width, profile.vector_size, profile.mlp)
         self._halves = [(block.before, block.after) for block in layers]
 
     def compile_layers(self) -> None:

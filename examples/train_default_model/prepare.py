@@ -151,6 +151,7 @@ def _write_alone_texts(data: Path, folder: Path, profile: DataProfile) -> int:
         kept_apart=chain(evaluation_texts(data), held_out),
         words=profile.words,
         phrases=profile.phrases,
+        clauses=profile.clauses,
     )
     return write_alone_texts(folder, BpeTokenizer.from_file(folder / TOKENIZER), sources)
 

@@ -13,8 +13,8 @@ class DataProfile:
     """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text.
 
     `text_shards` more are text alone: next tokens are learned from it, and no teacher is asked.
-    `words` and `phrases` are how many of each the teacher is asked for besides sentences and texts of pair sets. With
-    `sources`, it is asked for passages of these alone.
+    `words`, `phrases` and `clauses` are how many of each the teacher is asked for besides sentences and texts of pair
+    sets. With `sources`, it is asked for passages of these alone.
     """
 
     limits: Limits
@@ -27,17 +27,22 @@ class DataProfile:
     taught: Taught = field(default_factory=Taught)
     text_shards: int = 0
     sources: frozenset[str] = frozenset()
+    clauses: int = 0
 
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """The network: `ranks` are the low-rank sizes of decay, rate, value blend and gate."""
+    """The network: `ranks` are the low-rank sizes of decay, rate, value blend and gate.
+
+    The head of sentence vectors has a perceptron with `mlp` hidden numbers, or none.
+    """
 
     layers: int
     width: int
     ranks: tuple[int, int, int, int]
     head_size: int = 64
     vector_size: int = 384
+    mlp: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ PROFILES = {
     ),
     "gpu": Profile(
         DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10, 15_000, 15_000),
-        ModelProfile(8, 384, (64, 64, 32, 128)),
+        ModelProfile(8, 384, (64, 64, 32, 128), mlp=768),
         TrainingProfile(
             kernel="triton",
             rows=(24, 24, 16),
@@ -138,7 +143,7 @@ PROFILES = {
     ),
     "tiny": Profile(
         DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8, text_shards=1),
-        ModelProfile(2, 64, (8, 8, 8, 8)),
+        ModelProfile(2, 64, (8, 8, 8, 8), mlp=16),
         TrainingProfile(
             kernel="chunked",
             rows=(1, 1, 1),
@@ -163,8 +168,8 @@ class HeadProfile:
 
     The static table is first fitted alone for `table_steps` batches. The network reads `parts` stretches of
     `part_steps` steps, of `rows` streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole
-    head: the table at `table_rate`, gate and maps at `map_rate`. The model gets the mean of three heads by `shares`:
-    the one it started from, that with the first table, and the last.
+    head: the table at `table_rate`, gate and maps at `map_rate`, the perceptron at `mlp_rate`. A head without a
+    perceptron gets one with `mlp` hidden numbers.
     """
 
     data: DataProfile
@@ -179,7 +184,8 @@ class HeadProfile:
     table_rate: float
     map_rate: float
     neighbour_weight: float
-    shares: tuple[float, float, float]
+    mlp: int
+    mlp_rate: float
     checkpoint_seconds: float = 60.0
 
 
@@ -198,22 +204,24 @@ HEAD_PROFILES = {
             *(0, 2, 120, 6, 15_000, 15_000),
             Taught(40, 8),
             sources=LONG_TEXTS,
+            clauses=60_000,
         ),
         rows=(3, 3, 2),
         tokens=512,
-        parts=8,
+        parts=24,
         part_steps=50,
         table_steps=500,
         first_table_rate=2e-2,
-        steps=500,
+        steps=900,
         batch=1_024,
         table_rate=1e-2,
         map_rate=4e-3,
         neighbour_weight=0.15,
-        shares=(0.3, 0.3, 0.4),
+        mlp=1_024,
+        mlp_rate=1e-3,
     ),
     "tiny": HeadProfile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8),
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8),
         rows=(1, 1, 1),
         tokens=32,
         parts=2,
@@ -225,7 +233,8 @@ HEAD_PROFILES = {
         table_rate=2e-2,
         map_rate=3e-3,
         neighbour_weight=0.6,
-        shares=(0.3, 0.3, 0.4),
+        mlp=8,
+        mlp_rate=3e-3,
         checkpoint_seconds=0.0,
     ),
 }

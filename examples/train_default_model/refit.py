@@ -1,8 +1,8 @@
 """`python -m examples.train_default_model.refit --start MODEL --data DIR --out RUN`: a better head on the same network.
 
-The vector head of a model (static table, gate, maps) is fitted anew to the teacher's vectors; the network and its
-tokenizer stay as they are, so an hour on one core is enough. Every step writes files in OUT and is skipped where they
-stand: the same command again goes on after a stop.
+The vector head of a model (static table, gate, maps, perceptron) is fitted anew to the teacher's vectors; the network
+and its tokenizer stay as they are, so an hour on one core is enough. Every step writes files in OUT and is skipped
+where they stand: the same command again goes on after a stop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.weights.row_scaled import SUFFIX, split
 
 HEAD_PREFIX = "embed_head."
-SCALED = ("static.weight", "w_mean.weight", "w_last.weight")
+SCALED = ("static.weight", "w_mean.weight", "w_last.weight", "mlp.down.weight")
 SCALE_SAMPLE = 1024
 
 
@@ -98,17 +98,16 @@ def refit(
     prepare(weights, tensors, data, out / "data", profile, embed)
     pool = read_all(out / "data", others)
     write_parts(out / "hidden", network, pool, profile, log_line)
-    begun = evened_start(network.embed_head, pool)
-    with_table = begun | {"static.weight": table_fitted_alone(begun, out / STATIC_TABLE, pool, profile)}
-    network.embed_head.load_state_dict(with_table)
-    fit = HeadFit(network.embed_head.requires_grad_(), read_parts(out / "hidden"), pool.targets, profile)
+    head = with_perceptron(network.embed_head, profile.mlp)
+    begun = evened_start(head, pool)
+    head.load_state_dict(begun | {"static.weight": table_fitted_alone(begun, out / STATIC_TABLE, pool, profile)})
+    fit = HeadFit(head.requires_grad_(), read_parts(out / "hidden"), pool.targets, profile)
     if (out / CHECKPOINT).exists():
         fit.restore(out / CHECKPOINT)
         log_line(f"going on from step {fit.step}")
     fit.run(out, until)
     if fit.step == profile.steps:
-        head = averaged((begun, with_table, fit.head.state_dict()), profile.shares)
-        export(weights, head, out / "model", fit.step)
+        export(weights, fit.head.state_dict(), out / "model", fit.step)
 
 
 def prepare(
@@ -147,10 +146,20 @@ def read_all(folder: Path, others: Sequence[Path] = ()) -> Pool:
     return pool
 
 
+def with_perceptron(head: SentenceHead, hidden: int) -> SentenceHead:
+    """The head, with a perceptron of so many hidden numbers that adds nothing yet, if it has none."""
+    if head.mlp is not None:
+        return head
+    torch.manual_seed(0)
+    wider = SentenceHead(*head.static.weight.shape[:1], len(head.ln.weight), head.static.weight.shape[1], hidden)
+    wider.load_state_dict(head.state_dict(), strict=False)
+    return wider.requires_grad_(requires_grad=False)
+
+
 def evened_start(head: SentenceHead, pool: Pool) -> dict[str, Tensor]:
     """The head's parameters, table and maps scaled so that vectors from the table have a mean length of 8.
 
-    The vectors' directions stay as they are; what is fitted has the same scale, so the two can be averaged.
+    The vectors' directions stay as they are; a step of the optimiser is as large for every model.
     """
     sample = [tokens for tokens, _ in pool.alone[:SCALE_SAMPLE]]
     factor = VECTOR_LENGTH / bag(head.static.weight, sample).norm(dim=-1).mean()
@@ -166,17 +175,6 @@ def table_fitted_alone(begun: Mapping[str, Tensor], path: Path, pool: Pool, prof
     return torch.from_numpy(np.load(path))
 
 
-def averaged(heads: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of heads that have one scale: what is good on the texts fitted on, and on others.
-
-    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022.
-    """
-    return {
-        name: sum((share * head[name] for share, head in zip(shares, heads, strict=True)), torch.zeros(()))
-        for name in heads[0]
-    }
-
-
 def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
     """Write the model with another head: weights in the types that they had, tokenizer, values to test against."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +183,8 @@ def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) 
         if name + SUFFIX in tensors:
             tensors[name], tensors[name + SUFFIX] = split(tensor)
         else:
-            tensors[name] = tensor.to(tensors[name].dtype).contiguous()
+            kept = tensors[name].dtype if name in tensors else torch.bfloat16
+            tensors[name] = tensor.to(kept).contiguous()
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)
     tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)

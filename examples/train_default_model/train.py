@@ -66,7 +66,7 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
         return "static"
     if name.startswith("emb."):
         return "embedding"
-    if "embed_head.w_" in name or "embed_head.gate" in name:
+    if name.startswith(("embed_head.w_", "embed_head.gate", "embed_head.mlp")):
         return "vector head"
     if name.endswith("att.w0"):
         return "decay bias"

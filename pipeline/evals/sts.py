@@ -22,6 +22,7 @@ from pipeline.metrics import minilm
 from pipeline.metrics.bootstrap import estimate_of
 from pipeline.metrics.correlation import spearman
 from rwkv_runtime.engine import Engine
+from rwkv_runtime.matrices import RowByRow
 from rwkv_runtime.state import State
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def _parts(model: Model, firsts: list[str], seconds: list[str]) -> dict[str, NDA
     if head is None:
         return {}
     evenly = replace(head, gate_weight=torch.zeros_like(head.gate_weight), gate_bias=torch.zeros_like(head.gate_bias))
+    nothing = RowByRow(torch.zeros_like(head.projection.weight))
     parts = {
-        "static table alone": replace(evenly, projection=torch.zeros_like(head.projection)),
+        "static table alone": replace(evenly, projection=nothing, perceptron=None),
         "network alone": replace(head, static=torch.zeros_like(head.static)),
     }
     found = {}

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rwkv_runtime
-from examples.train_default_model.alone import PAIR_SETS, pair_texts, phrases, split_words
+from examples.train_default_model.alone import PAIR_SETS, clauses, pair_texts, phrases, split_words
 from examples.train_default_model.corpus import Limits
 from examples.train_default_model.documents import is_permissive
 from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, stored_form
@@ -25,7 +25,7 @@ from examples.train_default_model.model import Student
 from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
-from examples.train_default_model.refit import averaged, evened_start, main, read_all, refit
+from examples.train_default_model.refit import evened_start, main, read_all, refit, with_perceptron
 from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.static_table import bag
@@ -82,7 +82,8 @@ def test_the_network_is_the_one_it_started_from_and_the_head_another(start, fitt
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     changed.discard("embed_head.gate.bias")  # a few steps may move it by less than its type can hold
-    assert changed == {f"embed_head.{part}.weight" for part in ("static", "gate", "w_mean", "w_last")}
+    parts = ("static.weight", "gate.weight", "w_mean.weight", "w_last.weight", "mlp.up.weight", "mlp.down.weight")
+    assert changed - {"embed_head.mlp.up.bias"} == {f"embed_head.{part}" for part in parts}
     assert (start / TOKENIZER).read_bytes() == (fitted / "model" / TOKENIZER).read_bytes()
 
 
@@ -167,17 +168,41 @@ def test_shards_of_an_earlier_preparation_are_read_with_the_tokens_of_this_model
     assert len(both.alone) == len(alone.alone) + 2
 
 
-def test_an_average_has_the_directions_of_the_heads_that_it_is_made_of(start, fitted):
+def test_an_evened_head_has_the_directions_of_the_one_before_and_a_table_of_one_length(start, fitted):
     network, pool = frozen_network(load_file(start / WEIGHTS)), read_all(fitted / "data")
     head = network.embed_head
-    begun = evened_start(head, pool)
-    scaled = SentenceHead(len(head.static.weight), 64, 384)
-    scaled.load_state_dict(averaged((begun, begun, begun), (0.3, 0.3, 0.4)))
+    scaled = SentenceHead(len(head.static.weight), 64, 384, 16)
+    scaled.load_state_dict(evened_start(head, pool))
     hidden, tokens = torch.randn(9, 64), torch.arange(9)
     first, second = (vectors_of(one, hidden, tokens, np.array([4, 5])) for one in (head, scaled))
     torch.testing.assert_close(*(torch.nn.functional.normalize(one, dim=-1) for one in (first, second)))
     sample = bag(scaled.static.weight, [one for one, _ in pool.alone])
     assert sample.norm(dim=-1).mean().item() == pytest.approx(8, rel=1e-3)
+
+
+def test_a_head_without_a_perceptron_gets_one_that_changes_nothing_yet_and_another_keeps_its_own():
+    torch.manual_seed(2)
+    head = SentenceHead(50, 16, 384)
+    wider = with_perceptron(head, 8)
+    assert wider.mlp is not None and len(wider.mlp.up.bias) == 8
+    hidden, tokens, lengths = torch.randn(9, 16), torch.arange(9), np.array([4, 5])
+    assert torch.equal(*(vectors_of(one, hidden, tokens, lengths) for one in (head, wider)))
+    assert with_perceptron(wider, 4) is wider
+
+
+def test_a_model_whose_head_has_no_perceptron_is_exported_with_the_one_that_was_fitted(start, data, tmp_path):
+    tensors = {name: one for name, one in load_file(start / WEIGHTS).items() if ".mlp." not in name}
+    (tmp_path / "plain").mkdir()
+    for name in (TOKENIZER, CONFIG):
+        (tmp_path / "plain" / name).write_bytes((start / name).read_bytes())
+    save_file(tensors, tmp_path / "plain" / WEIGHTS)
+    begun = rwkv_runtime.load(tmp_path / "plain").embedding_head
+    assert begun is not None and begun.perceptron is None
+    refit(str(tmp_path / "plain"), data, tmp_path / "out", TINY, fake_teacher)
+    found = rwkv_runtime.load(tmp_path / "out" / "model").embedding_head
+    assert found is not None and found.perceptron is not None
+    assert found.perceptron.up.weight.shape == (TINY.mlp, 64 + 384)
+    assert found.perceptron.down.weight.abs().max() > 0
 
 
 def test_a_model_without_a_head_is_refused_in_one_line(start, data, tmp_path, capsys):
@@ -193,7 +218,7 @@ def test_a_model_without_a_head_is_refused_in_one_line(start, data, tmp_path, ca
 def made_up() -> tuple[SentenceHead, Readings, np.ndarray]:
     """A head, readings of 40 spans, and targets that a head can learn: a linear function of the first token's."""
     torch.manual_seed(1)
-    head = SentenceHead(50, 16, 384)
+    head = SentenceHead(50, 16, 384, 8)
     torch.nn.init.normal_(head.static.weight, std=0.1)
     torch.nn.init.normal_(head.gate.weight)
     generator = np.random.default_rng(0)
@@ -221,7 +246,7 @@ def test_a_fit_comes_nearer_to_the_teacher_and_after_a_stop_goes_on_to_the_same_
     begun = {name: one.clone() for name, one in head.state_dict().items()}
 
     def fit() -> HeadFit:
-        head = SentenceHead(50, 16, 384)
+        head = SentenceHead(50, 16, 384, 8)
         head.load_state_dict(begun)
         return HeadFit(head, readings, targets, TINY)
 
@@ -265,6 +290,15 @@ def test_phrases_are_runs_of_words_of_the_text():
     found = phrases([text], 6)
     assert len(found) == 6 == len(set(found))
     assert all(phrase in " ".join(text.split()) and 2 <= len(phrase.split()) <= 6 for phrase in found)
+
+
+def test_clauses_are_short_parts_of_sentences_and_half_of_them_are_written_as_sentences():
+    text = "The old harbour was quiet, but two fishermen mended a net. Nobody came. He left when it began to rain."
+    parts = {"The old harbour was quiet", "but two fishermen mended a net", "when it began to rain"}
+    found = clauses([text] * 40, 99, one_in=1)
+    assert set(found) == parts | {part[0].upper() + part[1:] + "." for part in parts}
+    many = clauses([text] * 50, 2, one_in=3)
+    assert len(many) == len(set(many)) == 2
 
 
 def test_a_source_of_many_works_may_give_a_multiple():

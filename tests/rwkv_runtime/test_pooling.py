@@ -12,7 +12,7 @@ from rwkv_runtime.errors import ShapeError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.pooling import EmbeddingHead, MeanPooler, SpanPooler, choose
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tokens_of
+from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tiny_perceptron, tokens_of
 
 TOKENS = tokens_of(60)
 
@@ -22,9 +22,19 @@ def model() -> Model:
     return tiny_model(head=True)
 
 
-@pytest.fixture(params=["embed_head", "mean"])
-def pooler(request, model) -> SpanPooler:
-    return choose(request.param, model.embedding_head, model.config.n_embd)
+def numbers(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name.removeprefix("embed_head."): one.double().numpy() for name, one in tensors.items()}
+
+
+@pytest.fixture(scope="module")
+def bent() -> EmbeddingHead:
+    """A head with a perceptron."""
+    return EmbeddingHead.read(Weights("tiny", tiny_head() | tiny_perceptron()), 64, 257)
+
+
+@pytest.fixture(params=["embed_head", "bent", "mean"])
+def pooler(request, model, bent) -> SpanPooler:
+    return bent if request.param == "bent" else choose(request.param, model.embedding_head, model.config.n_embd)
 
 
 def features_of(model: Model, pooler: SpanPooler, cuts: list[int]) -> np.ndarray:
@@ -56,18 +66,23 @@ def test_a_span_cut_anywhere_has_the_same_vector(model, cuts, span):
         np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-6)
 
 
-def test_vectors_of_the_head_are_those_of_its_formula(model):
-    w = {name.removeprefix("embed_head."): z.double().numpy() for name, z in tiny_head().items()}
+@pytest.mark.parametrize("has_perceptron", [False, True])
+def test_vectors_of_the_head_are_those_of_its_formula(model, bent, has_perceptron):
+    w = numbers(tiny_head())
     x = model.forward(TOKENS, model.initial_state()).residual.double().numpy()
     h = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * w["ln.weight"] + w["ln.bias"]
     g = 1 / (1 + np.exp(-(h @ w["gate.weight"][0] + w["gate.bias"])))[:, None]
     e = w["static.weight"][TOKENS]
     span = slice(7, 23)
-    z = w["w_mean.weight"] @ ((g * h)[span].sum(0) / g[span].sum()) + w["w_last.weight"] @ h[22]
-    z += (g * e)[span].sum(0) / g[span].sum()
+    mean, static = ((g * one)[span].sum(0) / g[span].sum() for one in (h, e))
+    z = w["w_mean.weight"] @ mean + w["w_last.weight"] @ h[22] + static
+    if has_perceptron:
+        p = numbers(tiny_perceptron())
+        inner = p["mlp.up.weight"] @ np.concatenate([mean, static / np.linalg.norm(static)]) + p["mlp.up.bias"]
+        z += p["mlp.down.weight"] @ np.maximum(inner, 0) ** 2
 
-    head = choose("auto", model.embedding_head, 64)
-    assert head is model.embedding_head
+    head = bent if has_perceptron else choose("auto", model.embedding_head, 64)
+    assert has_perceptron or head is model.embedding_head
     vector = vectors_of(head, features_of(model, head, []), [(7, 23)])[0]
     np.testing.assert_allclose(vector, z / np.linalg.norm(z), atol=1e-5)
 
@@ -119,5 +134,9 @@ def test_a_head_is_read_strictly():
     head = EmbeddingHead.read(weights, 64, 257)
     weights.finish()
     assert head.rotation is not None and head.rotation.shape == (24, 24)
+    assert head.perceptron is None
+    with pytest.raises(WeightsError, match=r"embed_head\.mlp\.down\.weight"):
+        wrong = {"embed_head.mlp.down.weight": torch.zeros(24, 41)}
+        EmbeddingHead.read(Weights("tiny", tiny_head() | tiny_perceptron() | wrong), 64, 257)
     with pytest.raises(WeightsError, match=r"embed_head\.w_last\.weight"):
         EmbeddingHead.read(Weights("tiny", tiny_head() | {"embed_head.w_last.weight": torch.zeros(2, 2)}), 64, 257)

@@ -78,6 +78,17 @@ def tiny_tensors(
     return tensors
 
 
+def tiny_perceptron(*, width: int = 64, dimensions: int = 24, hidden: int = 40, seed: int = 3) -> dict[str, Tensor]:
+    """What an embedding head has besides, if it has a perceptron."""
+    draw = Draw(seed)
+    layers = {
+        "up.weight": draw.matrix(hidden, width + dimensions, gain=2.0),
+        "up.bias": draw.normal(hidden),
+        "down.weight": draw.matrix(dimensions, hidden, gain=2.0),
+    }
+    return {f"embed_head.mlp.{name}": tensor for name, tensor in layers.items()}
+
+
 def tiny_head(*, vocabulary: int = 257, width: int = 64, dimensions: int = 24, seed: int = 2) -> dict[str, Tensor]:
     """The tensors of an embedding head."""
     draw = Draw(seed)
