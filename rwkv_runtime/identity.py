@@ -17,7 +17,7 @@ from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-DEFAULT_FINGERPRINT = "5c7fc1bed66a09b7b26ce90b024526ab9732e10f5b5e133ac27a4248978422dc"
+DEFAULT_FINGERPRINT = "9d4ca2d2553aa03cb8a7abe68ab91791ac29658d3cee27e0fa53bd19fc32cede"
 """Of the model that this version ships."""
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"

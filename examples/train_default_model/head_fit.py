@@ -44,11 +44,16 @@ class HeadFit(Fit):
     """The fit of a head to the vectors of a teacher."""
 
     def __init__(self, head: SentenceHead, readings: Readings, targets: NDArray[np.float16], profile: HeadProfile):
-        """`targets` [m, E] of unit length are the teacher's. Nothing is fitted yet; the head's norm stays as it is."""
+        """`targets` [m, E] of unit length are the teacher's. Nothing is fitted yet.
+
+        The head's norm and gate stay as they are: fitted further, the gate gains on texts such as were fitted to and
+        loses on short ones that stand alone.
+        """
         self.head, self.profile = head, profile
         self._readings, self._targets = readings, torch.from_numpy(targets)
         head.ln.requires_grad_(requires_grad=False)
-        maps = [head.gate.weight, head.gate.bias, head.w_mean.weight, head.w_last.weight]
+        head.gate.requires_grad_(requires_grad=False)
+        maps = [head.w_mean.weight, head.w_last.weight]
         bent = [] if head.mlp is None else [*head.mlp.parameters()]
         groups = [
             {"params": [head.static.weight], "peak": profile.table_rate},

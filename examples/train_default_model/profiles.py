@@ -168,8 +168,9 @@ class HeadProfile:
 
     The static table is first fitted alone for `table_steps` batches. The network reads `parts` stretches of
     `part_steps` steps, of `rows` streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole
-    head: the table at `table_rate`, gate and maps at `map_rate`, the perceptron at `mlp_rate`. A head without a
-    perceptron gets one with `mlp` hidden numbers.
+    head: the table at `table_rate`, the maps at `map_rate`, the perceptron at `mlp_rate`. A head without a perceptron
+    gets one with `mlp` hidden numbers. The model gets the gate times `gate_share`, which makes the means more even, and
+    the maps and the perceptron times `network_share`.
     """
 
     data: DataProfile
@@ -186,6 +187,8 @@ class HeadProfile:
     neighbour_weight: float
     mlp: int
     mlp_rate: float
+    gate_share: float
+    network_share: float
     checkpoint_seconds: float = 60.0
 
 
@@ -206,19 +209,21 @@ HEAD_PROFILES = {
             sources=LONG_TEXTS,
             clauses=60_000,
         ),
-        rows=(3, 3, 2),
+        rows=(3, 2, 5),
         tokens=512,
         parts=24,
         part_steps=50,
         table_steps=500,
         first_table_rate=2e-2,
-        steps=900,
+        steps=1_500,
         batch=1_024,
-        table_rate=1e-2,
+        table_rate=5e-3,
         map_rate=4e-3,
         neighbour_weight=0.15,
         mlp=1_024,
         mlp_rate=1e-3,
+        gate_share=0.5,
+        network_share=0.8,
     ),
     "tiny": HeadProfile(
         DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8),
@@ -235,6 +240,8 @@ HEAD_PROFILES = {
         neighbour_weight=0.6,
         mlp=8,
         mlp_rate=3e-3,
+        gate_share=0.5,
+        network_share=0.8,
         checkpoint_seconds=0.0,
     ),
 }

@@ -1,6 +1,6 @@
 """`python -m examples.train_default_model.refit --start MODEL --data DIR --out RUN`: a better head on the same network.
 
-The vector head of a model (static table, gate, maps, perceptron) is fitted anew to the teacher's vectors; the network
+The vector head of a model (static table, maps, perceptron) is fitted anew to the teacher's vectors; the network
 and its tokenizer stay as they are, so an hour on one core is enough. Every step writes files in OUT and is skipped
 where they stand: the same command again goes on after a stop.
 """
@@ -47,6 +47,8 @@ from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.weights.row_scaled import SUFFIX, split
 
 HEAD_PREFIX = "embed_head."
+GATE = ("gate.weight", "gate.bias")
+OF_THE_NETWORK = ("w_mean.weight", "w_last.weight", "mlp.down.weight")
 SCALED = ("static.weight", "w_mean.weight", "w_last.weight", "mlp.down.weight")
 SCALE_SAMPLE = 1024
 
@@ -107,7 +109,7 @@ def refit(
         log_line(f"going on from step {fit.step}")
     fit.run(out, until)
     if fit.step == profile.steps:
-        export(weights, fit.head.state_dict(), out / "model", fit.step)
+        export(weights, shrunk(fit.head.state_dict(), profile), out / "model", fit.step)
 
 
 def prepare(
@@ -173,6 +175,12 @@ def table_fitted_alone(begun: Mapping[str, Tensor], path: Path, pool: Pool, prof
         rate = profile.first_table_rate
         np.save(path, train_table(table, pool, profile.table_steps, profile.batch, learning_rate=rate))
     return torch.from_numpy(np.load(path))
+
+
+def shrunk(head: Mapping[str, Tensor], profile: HeadProfile) -> dict[str, Tensor]:
+    """The head with less weight on what the network says: of that, less holds for texts unlike those fitted on."""
+    shares = dict.fromkeys(GATE, profile.gate_share) | dict.fromkeys(OF_THE_NETWORK, profile.network_share)
+    return {name: shares.get(name, 1.0) * one for name, one in head.items()}
 
 
 def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
