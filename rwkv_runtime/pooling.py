@@ -97,9 +97,9 @@ class EmbeddingHead:
     def read(
         cls, weights: Weights, width: int, vocabulary: int, rows: Callable[[Tensor], RowProduct] = RowByRow
     ) -> EmbeddingHead:
-        """Take the tensors `embed_head.*`, of which `rows` makes products. Raises WeightsError for a missing one.
+        """Take the tensors `embed_head.*`, of which `rows` makes products.
 
-        It is also raised for one of another shape.
+        Raises WeightsError if one is missing or misshaped.
         """
 
         def take(name: str, *shape: int) -> Tensor:

@@ -46,8 +46,7 @@ class HeadFit(Fit):
     def __init__(self, head: SentenceHead, readings: Readings, targets: NDArray[np.float16], profile: HeadProfile):
         """`targets` [m, E] of unit length are the teacher's. Nothing is fitted yet.
 
-        The head's norm and gate stay as they are: fitted further, the gate gains on texts such as were fitted to and
-        loses on short ones that stand alone.
+        The head's norm and gate stay as they are: a gate that is fitted too grows and gains next to nothing.
         """
         self.head, self.profile = head, profile
         self._readings, self._targets = readings, torch.from_numpy(targets)

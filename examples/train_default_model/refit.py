@@ -101,7 +101,7 @@ def refit(
     pool = read_all(out / "data", others)
     write_parts(out / "hidden", network, pool, profile, log_line)
     head = with_perceptron(network.embed_head, profile.mlp)
-    begun = evened_start(head, pool)
+    begun = with_whole_gate(evened_start(head, pool), gate_share(weights))
     head.load_state_dict(begun | {"static.weight": table_fitted_alone(begun, out / STATIC_TABLE, pool, profile)})
     fit = HeadFit(head.requires_grad_(), read_parts(out / "hidden"), pool.targets, profile)
     if (out / CHECKPOINT).exists():
@@ -109,7 +109,7 @@ def refit(
         log_line(f"going on from step {fit.step}")
     fit.run(out, until)
     if fit.step == profile.steps:
-        export(weights, shrunk(fit.head.state_dict(), profile), out / "model", fit.step)
+        export(weights, shrunk(fit.head.state_dict(), profile), out / "model", fit.step, profile.gate_share)
 
 
 def prepare(
@@ -153,8 +153,9 @@ def with_perceptron(head: SentenceHead, hidden: int) -> SentenceHead:
     if head.mlp is not None:
         return head
     torch.manual_seed(0)
-    wider = SentenceHead(*head.static.weight.shape[:1], len(head.ln.weight), head.static.weight.shape[1], hidden)
-    wider.load_state_dict(head.state_dict(), strict=False)
+    vocabulary, size = head.static.weight.shape
+    wider = SentenceHead(vocabulary, len(head.ln.weight), size, hidden)
+    wider.load_state_dict(wider.state_dict() | head.state_dict())
     return wider.requires_grad_(requires_grad=False)
 
 
@@ -177,13 +178,24 @@ def table_fitted_alone(begun: Mapping[str, Tensor], path: Path, pool: Pool, prof
     return torch.from_numpy(np.load(path))
 
 
+def gate_share(weights: Path) -> float:
+    """What part of its gate a model has kept: that of a head that was fitted before, else all of it."""
+    described = json.loads(weights.with_name(CONFIG).read_text("utf-8"))
+    return float(described.get("head", {}).get("gate_share", 1.0))
+
+
+def with_whole_gate(head: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The head with the gate of which it has kept a part."""
+    return {name: one / share if name in GATE else one for name, one in head.items()}
+
+
 def shrunk(head: Mapping[str, Tensor], profile: HeadProfile) -> dict[str, Tensor]:
     """The head with less weight on what the network says: of that, less holds for texts unlike those fitted on."""
     shares = dict.fromkeys(GATE, profile.gate_share) | dict.fromkeys(OF_THE_NETWORK, profile.network_share)
     return {name: shares.get(name, 1.0) * one for name, one in head.items()}
 
 
-def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) -> None:
+def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int, kept_of_gate: float) -> None:
     """Write the model with another head: weights in the types that they had, tokenizer, values to test against."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = load_file(weights)
@@ -199,7 +211,11 @@ def export(weights: Path, head: Mapping[str, Tensor], folder: Path, steps: int) 
     loaded = as_loaded(tensors)
     save_file(reference_values(loaded, model_profile(loaded), tokenizer), folder / REFERENCE)
     described = json.loads(weights.with_name(CONFIG).read_text("utf-8"))
-    described["head"] = {"fitted on the network of": sha256_of(weights), "steps": steps}
+    described["head"] = {
+        "fitted on the network of": sha256_of(weights),
+        "steps": steps,
+        "gate_share": kept_of_gate,
+    }
     described["sha256"] = {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
 

@@ -256,7 +256,7 @@ class NativeInt4Matrix:
 class NativeRows:
     """As `RowByRow`, by a kernel whose sums have an order of their own however many rows there are.
 
-    That for many rows and that for few have different orders, so one of them takes all.
+    That for many rows and that for few have different orders, so one of them takes all, be torch's faster or not.
     """
 
     weight: Tensor
@@ -265,7 +265,7 @@ class NativeRows:
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to [n, columns]; returns [n, rows]."""
         matrix = PlainMatrix(self.weight)
-        if in_words(self.library, matrix):
+        if self.library.has_products_of_many:
             return multiplied_many(self.library, matrix, x, torch.float32)
         return torch.cat([multiplied(self.library, matrix, rows) for rows in torch.split(x, FEW_ROWS)])
 

@@ -25,7 +25,7 @@ from examples.train_default_model.model import Student
 from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
-from examples.train_default_model.refit import evened_start, main, read_all, refit, with_perceptron
+from examples.train_default_model.refit import evened_start, main, read_all, refit, shrunk, with_perceptron
 from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.static_table import bag
@@ -108,7 +108,7 @@ def test_a_head_is_stored_in_the_form_that_the_weights_have(start, tmp_path, for
         (tmp_path / name).write_bytes((start / name).read_bytes())
     save_file(form(tensors) | {ROTATION_NAME: rotation}, tmp_path / WEIGHTS)
     head = {name: 1.1 * one for name, one in frozen_network(load_file(start / WEIGHTS)).embed_head.state_dict().items()}
-    refit_export(tmp_path / WEIGHTS, head, tmp_path / "model", 1)
+    refit_export(tmp_path / WEIGHTS, head, tmp_path / "model", 1, 1.0)
     before, after = (load_file(folder / WEIGHTS) for folder in (tmp_path, tmp_path / "model"))
     assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in before.items()}
     found = rwkv_runtime.load(tmp_path / "model").embedding_head
@@ -190,6 +190,22 @@ def test_a_head_without_a_perceptron_gets_one_that_changes_nothing_yet_and_anoth
     hidden, tokens, lengths = torch.randn(9, 16), torch.arange(9), np.array([4, 5])
     assert torch.equal(*(vectors_of(one, hidden, tokens, lengths) for one in (head, wider)))
     assert with_perceptron(wider, 4) is wider
+
+
+def test_of_a_fitted_head_the_model_gets_a_part_of_the_gate_and_of_what_comes_from_the_network():
+    torch.manual_seed(3)
+    head = SentenceHead(50, 16, 384, 8).state_dict()
+    shares = {name: (after / head[name]).nanmean().item() for name, after in shrunk(head, TINY).items()}
+    halved = {"gate.weight", "gate.bias"}  # zeros here: a mean of nothing
+    assert {name for name, share in shares.items() if share != share} == halved | {"mlp.down.weight", "ln.bias"}
+    assert shares["w_mean.weight"] == shares["w_last.weight"] == pytest.approx(TINY.network_share)
+    assert all(shares[name] == 1 for name in ("static.weight", "mlp.up.weight", "mlp.up.bias", "ln.weight"))
+
+
+def test_a_head_that_is_fitted_a_second_time_keeps_as_much_of_its_gate_as_after_the_first(fitted, data, tmp_path):
+    refit(str(fitted / "model"), data, tmp_path, TINY, fake_teacher)
+    first, second = (load_file(folder / "model" / WEIGHTS) for folder in (fitted, tmp_path))
+    torch.testing.assert_close(second["embed_head.gate.weight"], first["embed_head.gate.weight"], rtol=1e-2, atol=0)
 
 
 def test_a_model_whose_head_has_no_perceptron_is_exported_with_the_one_that_was_fitted(start, data, tmp_path):

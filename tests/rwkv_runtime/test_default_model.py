@@ -90,6 +90,19 @@ def test_the_embedding_and_the_head_stay_as_they_are_stored(model):
     assert network.layers[0].time_mix.key.precision == "fp32"
 
 
+def test_vectors_are_the_same_with_and_without_native_kernels():
+    spans = [(0, 9), (9, 40), (3, 33)]
+    found = []
+    for kernels in ("auto", "torch"):
+        model = rwkv_runtime.load("default", kernels=kernels)
+        tokens, head = list(range(100, 140)), model.embedding_head
+        assert head is not None and head.perceptron is not None
+        features = head.features(model.forward(tokens, model.initial_state()), tokens)
+        sums, last = np.stack([features[a:b].sum(0) for a, b in spans]), np.stack([features[b - 1] for _, b in spans])
+        found.append(head.finish(sums, last, np.array([b - a for a, b in spans])))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 def test_importing_the_package_loads_no_torch():
     code = "import sys, rwkv_runtime; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -18,7 +18,7 @@ from rwkv_runtime import native
 from rwkv_runtime.kernels.wkv4 import EMPTY, Sums, wkv4_recurrent
 from rwkv_runtime.kernels.wkv6 import wkv6_recurrent
 from rwkv_runtime.kernels.wkv7 import wkv7_recurrent
-from rwkv_runtime.matrices import PRECISIONS, unpacked_steps
+from rwkv_runtime.matrices import PRECISIONS, PlainMatrix, unpacked_steps
 from rwkv_runtime.native import matrices as native_matrices
 from rwkv_runtime.native.library import INSTRUCTION_SETS, Library, LibraryError
 from rwkv_runtime.native.matrices import NativeRows
@@ -455,13 +455,37 @@ def test_a_matrix_of_six_mebibytes_gives_one_row_the_same_bits_on_any_number_of_
     assert all(torch.equal(one, found[0]) for one in found)
 
 
-@given(count=st.integers(1, 70), rows=st.integers(1, 50), columns=st.integers(1, 90), seed=st.integers(0, 9))
+@pytest.mark.parametrize(("rows", "asked"), [(1_000, []), (1_100, [2]), (1_600, [3]), (4_000, [5])])
+def test_a_vector_gets_a_thread_for_every_two_mebibytes_of_its_matrix(library, rows, asked, monkeypatch):
+    counts: list[int] = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def region(work: int, data: int, count: int, _flags: int) -> None:
+        counts.append(count)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)(data)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(library, "_region", ctypes.cast(region, ctypes.c_void_p).value)
+    weight, x = Draw(1).vector(rows, 1_024), Draw(2).vector(1_024)
+    assert_near(native_matrices.multiplied(library, PlainMatrix(weight), x), weight.double() @ x.double(), within=1e-5)
+    assert counts == asked
+
+
+@pytest.mark.parametrize("has_faster_torch", [False, True])
+@given(count=st.integers(0, 70), rows=st.integers(1, 50), columns=st.integers(1, 90), seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=25)
-def test_a_row_of_float32_has_the_bits_that_it_has_alone_and_is_the_product_in_float64(count, rows, columns, seed):
+def test_a_row_of_float32_has_the_bits_that_it_has_alone_and_is_the_product_in_float64(
+    has_faster_torch, count, rows, columns, seed
+):
     x, weight = Draw(seed).vector(count, columns), Draw(seed + 1).vector(rows, columns)
-    for library in LIBRARIES.values():
+    for name in LIBRARIES:
+        library = native.load(name)
+        assert library is not None
+        if has_faster_torch:  # as on processors with AMX
+            library.multiplies_many = False
         product = NativeRows(weight, library)
         together = product(x)
+        assert together.shape == (count, rows)
         assert_near(together, x.double() @ weight.double().T, within=1e-5)
         assert all(torch.equal(product(one[None])[0], row) for one, row in zip(x, together, strict=True))
 
