@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rwkv_runtime import generations, native
+from rwkv_runtime import generations
 from rwkv_runtime.errors import UnsupportedModelError
-from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
 from rwkv_runtime.native.library import LARGEST_HEAD
-from rwkv_runtime.native.operations import NativeOperations
 from rwkv_runtime.native.whole7 import Step7
-from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.weights import Weights
 from tests.rwkv_runtime.tiny import ByteTokenizer, plan_of, tiny_tensors
 
@@ -56,8 +53,8 @@ def test_a_head_beyond_what_the_kernels_hold_is_refused_for_single_tokens_too():
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
 def test_a_step_of_many_lanes_is_to_the_bit_that_of_each_alone_and_leaves_those_without_a_token(dtype):
-    plan = Plan.uniform(CPU, PRECISIONS[dtype]).computed_by(NativeOperations(native.load()))
-    model = Model(generations.read(Weights("tiny", tiny_tensors()), plan), ByteTokenizer(), "tiny")
+    network = generations.read(Weights("tiny", tiny_tensors()), plan_of("native", dtype))
+    model = Model(network, ByteTokenizer(), "tiny")
     prompts = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14], [15]]
     tokens = [20, None, 21, 22, 23]
     states = [model.forward(prompt, model.initial_state()).state for prompt in prompts]
