@@ -22,6 +22,7 @@ from rwkv_runtime.identity import identify
 from rwkv_runtime.matrices import PRECISIONS, RowByRow, RowProduct
 from rwkv_runtime.memory import memory_limit_bytes
 from rwkv_runtime.model import Model
+from rwkv_runtime.native.library import Library
 from rwkv_runtime.native.matrices import NativeRows
 from rwkv_runtime.native.operations import NativeOperations
 from rwkv_runtime.operations import Operations, TorchOperations
@@ -80,7 +81,7 @@ def load(
 
 def operations_of(kernels: str) -> Operations:
     """What computes between the matrices: "native", "torch", or "auto". Raises UnsupportedModelError."""
-    library = None if kernels == "torch" else native.load()
+    library = _library_of(kernels)
     if kernels not in KERNELS:
         raise UnsupportedModelError(f"kernels {kernels!r} are not known; use {', '.join(KERNELS)}")
     if kernels == "native" and library is None:
@@ -88,9 +89,14 @@ def operations_of(kernels: str) -> Operations:
     return TorchOperations() if library is None else NativeOperations(library)
 
 
+def _library_of(kernels: str) -> Library | None:
+    """The native kernels, where they are wanted and were built."""
+    return None if kernels == "torch" else native.load()
+
+
 def _rows_of(kernels: str) -> Callable[[Tensor], RowProduct]:
     """What multiplies the rows of a head, which stays on the CPU."""
-    library = None if kernels == "torch" else native.load()
+    library = _library_of(kernels)
     return RowByRow if library is None else partial(NativeRows, library=library)
 
 

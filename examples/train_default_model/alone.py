@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.train_default_model.overlap import EvaluationText
-from examples.train_default_model.sentences import plain, sentences
+from examples.train_default_model.sentences import is_mostly_letters, plain, sentences
 
 PAIRS_FOLDER = "train/pairs"
 LONGEST_TEXT = 1_200
@@ -84,7 +84,7 @@ def phrases(passages: Iterable[str], count: int, every: int = 40) -> list[str]:
         for block in range(0, len(words), every):
             start, length = block + chooser.randrange(every), chooser.randint(*PHRASE_WORDS)
             text = plain(" ".join(words[start : start + length]))
-            if len(text.split()) >= PHRASE_WORDS[0] and sum(map(str.isalpha, text)) > 0.7 * len(text):
+            if len(text.split()) >= PHRASE_WORDS[0] and is_mostly_letters(text, 0.7):
                 found.append(text)
     chooser.shuffle(found)
     return found[:count]
@@ -112,4 +112,4 @@ def clauses(passages: Iterable[str], count: int, one_in: int = 5) -> list[str]:
 
 def _is_clause(text: str) -> bool:
     words = len(text.split())
-    return CLAUSE_WORDS[0] <= words <= CLAUSE_WORDS[1] and sum(map(str.isalpha, text)) > 0.75 * len(text)
+    return CLAUSE_WORDS[0] <= words <= CLAUSE_WORDS[1] and is_mostly_letters(text, 0.75)

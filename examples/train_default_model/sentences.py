@@ -47,5 +47,10 @@ def is_teachable(text: str, longest_words: int) -> bool:
     return (
         len(text) <= _LONGEST_TARGET
         and _FEWEST_WORDS <= len(text.split()) <= longest_words
-        and sum(map(str.isalpha, text)) > 0.5 * len(text)
+        and is_mostly_letters(text, 0.5)
     )
+
+
+def is_mostly_letters(text: str, share: float) -> bool:
+    """Whether more than this share of the characters are letters."""
+    return sum(map(str.isalpha, text)) > share * len(text)
