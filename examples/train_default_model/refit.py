@@ -49,7 +49,7 @@ from rwkv_runtime.weights.row_scaled import SUFFIX, split
 HEAD_PREFIX = "embed_head."
 GATE = ("gate.weight", "gate.bias")
 OF_THE_NETWORK = ("w_mean.weight", "w_last.weight", "mlp.down.weight")
-SCALED = ("static.weight", "w_mean.weight", "w_last.weight", "mlp.down.weight")
+SCALED = ("static.weight", *OF_THE_NETWORK)
 SCALE_SAMPLE = 1024
 
 
