@@ -9,16 +9,18 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
+from jobs.manifest import document_id
 from jobs.models import model_errors
 from jobs.run import RunResult, open_run
 from jobs.run_directory import RunDirectory
 from jobs.spec import load_resolved
-from pipeline.documents import DocumentRef
+from pipeline.documents import Document, DocumentRef
 from pipeline.durable import Disk
 from pipeline.errors import DocumentError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from rwkv_runtime.state import State
 
 _STATE_SUFFIX: Final = ".arrow"
+_END_STATE: Final = ".end.arrow"
 _WINDOW: Final = 512
 
 
@@ -56,12 +59,34 @@ class Asked:
             return lines_of_table(self.result.table("vectors"), None, self.task.name)
         return lines_of_table(self.result.table("sentences"), self.doc_id)
 
-    def states(self, model: Model) -> dict[str, State]:
-        """The end states that the run has kept. Raises JobError (exit 7) through `model_errors`."""
+    def states(self, model: Model) -> KeptStates:
+        """The end states that the run has kept."""
+        return KeptStates(self.result.path / "states", model)
+
+
+@dataclass(frozen=True)
+class KeptStates(Mapping[str, "State"]):
+    """The states behind the last tokens of documents, by their ids; each is read from its file when it is asked for.
+
+    Of a run over many documents a question needs those of a few. Raises JobError (exit 7) through `model_errors`.
+    """
+
+    folder: Path
+    model: Model
+
+    def __getitem__(self, doc_id: str) -> State:
         from rwkv_runtime.state import State
 
-        paths = sorted((self.result.path / "states").glob(f"{self.doc_id or '*'}.end{_STATE_SUFFIX}"))
-        return {path.name.removesuffix(f".end{_STATE_SUFFIX}"): State.from_arrow(path, model) for path in paths}
+        path = self.folder / f"{doc_id}{_END_STATE}"
+        if not path.exists():
+            raise KeyError(doc_id)
+        return State.from_arrow(path, self.model)
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name.removesuffix(_END_STATE) for path in sorted(self.folder.glob(f"*{_END_STATE}")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def search_run(path: Path, text: str, top: int, task: str | None = None) -> list[dict[str, Any]]:
@@ -137,14 +162,24 @@ def _ask_document(path: Path, question: str, source: str, state: Path | None, co
         from pipeline.formats import open_document
         from pipeline.text_store import TextStore
 
-        document = open_document(reference(path), TextStore(Path(scratch), Disk()))
+        store = TextStore(Path(scratch), Disk())
+        opened = [open_document(ref, store) for ref in references(path)]
+        if state is not None and len(opened) > 1:
+            raise usage_error(
+                "ASK", f"holds {len(opened)} documents, and a state is of one; leave --state out", str(path)
+            )
         model = _load(source, None)
-        facts = document.facts
-        row = {"source_uri": str(path), "language": facts.language, "title": facts.title}
-        documents = {document.ref.doc_id: row}
-        reading = _reading(model, document.ref.doc_id, state)
-        answer = ask(lines_of_document(document, model.tokenizer), question, reading, _languages(documents))
+        documents = {document.ref.doc_id: _row(document) for document in opened}
+        reading = _reading(model, opened[0].ref.doc_id, state)
+        lines = chain.from_iterable(lines_of_document(document, model.tokenizer) for document in opened)
+        answer = ask(lines, question, reading, _languages(documents))
         return _narrowed(_answer(answer, documents), answer, reading, copy)
+
+
+def _row(document: Document) -> dict[str, Any]:
+    """What `documents` would say of a document."""
+    facts = document.facts
+    return {"source_uri": document.ref.uri, "language": facts.language, "title": facts.title}
 
 
 def _check_writes(source: str, copy: bool) -> None:
@@ -189,7 +224,7 @@ def _open(path: Path, task: str | None = "") -> Asked:
         what = "sentences" if not task else f"task {task!r} of type embed; there are {[one.name for one in known]}"
         message = f"the run has no {what}; add a task of type embed to its job and run it anew"
         raise JobError("RUN-NO-TABLE", message, exit_code=ExitCode.USAGE, where=str(path))
-    return Asked(result, spec.model.source, info.model_fp, fitting[0])
+    return Asked(result, spec.model.location, info.model_fp, fitting[0])
 
 
 def _of_state(path: Path) -> Asked:
@@ -221,6 +256,25 @@ def _engine(model: Model, task: EmbedTask | None = None) -> Engine:
         return Engine(model, window=_WINDOW, lanes=1, pooling=task.pooler if task else "auto")
     pooler = profiles.read(Path(task.profile), task.profile_sha256).pooler(model)
     return Engine(model, window=_WINDOW, lanes=1, pooling=pooler)
+
+
+def references(path: Path) -> list[DocumentRef]:
+    """The documents in a file: the file itself, or its records, rows, messages or members. Raises DocumentError."""
+    from pipeline.formats import members
+
+    whole = reference(path)
+    found = members(whole.reader, whole.path, whole.options)
+    parts = [
+        replace(
+            whole,
+            doc_id=document_id(whole.uri, member.name),
+            uri=f"{whole.uri}#{member.name}",
+            size=member.size,
+            options=dict(member.options),
+        )
+        for member in found or ()
+    ]
+    return parts or [whole]  # reading one that holds nothing says so
 
 
 def reference(path: Path) -> DocumentRef:

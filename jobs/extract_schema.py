@@ -176,8 +176,9 @@ def from_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     A property's `format`, `type`, `enum` and `pattern` say how it is found; `x-unspool`, a mapping, says the rest in
     our own words. Arrays have many values, others one. Nested objects become fields with dots in their names.
     """
-    known = {**schema.get("definitions", {}), **schema.get("$defs", {})}
-    fields = [field for name, given in schema["properties"].items() for field in _fields_of(name, given, known, 0)]
+    known = {**_mapping(schema, "definitions"), **_mapping(schema, "$defs")}
+    properties = _mapping(schema, "properties")
+    fields = [field for name, given in properties.items() for field in _fields_of(name, given, known, 0)]
     return {"description": str(schema.get("description") or schema.get("title") or ""), "fields": fields}
 
 
@@ -188,27 +189,37 @@ def _fields_of(name: str, given: Any, known: Mapping[str, Any], depth: int) -> l
     if depth > _DEEPEST:
         raise problem("value", f"the property {name!r} is nested in itself; name the fields that are wanted")
     if "properties" in item:
-        nested = ((f"{name}.{inner}", value) for inner, value in item["properties"].items())
+        nested = ((f"{name}.{inner}", value) for inner, value in _mapping(item, "properties").items())
         fields = [field for inner, value in nested for field in _fields_of(inner, value, known, depth + 1)]
         return [field | {"cardinality": "many"} for field in fields] if is_list else fields
     field: dict[str, Any] = {"name": name, "cardinality": "many" if is_list else "one"}
     field["description"] = own.get("description") or item.get("description") or name.replace("_", " ")
-    return [field | _found_by(name, item) | own.get(_SCHEMA_TYPE, {})]
+    return [field | _found_by(name, item) | _mapping(own, _SCHEMA_TYPE)]
 
 
-def _resolved(name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+def _mapping(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What stands under a key, nothing if it is not there."""
+    found = schema.get(key, {})
+    if not isinstance(found, dict):
+        raise problem("expected", f"a mapping under {key!r}, found {found!r}")
+    return found
+
+
+def _resolved(name: str, given: Any, known: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """What a schema says once references are followed and what may be missing is taken as there."""
+    if depth > _DEEPEST:
+        raise problem("value", f"the references of the property {name!r} lead nowhere; name what they mean")
     if not isinstance(given, dict):
         raise problem("expected", f"a schema for the property {name!r}, found {given!r}")
     for key in ("anyOf", "oneOf", "allOf"):
         choices = [one for one in given.get(key, ()) if isinstance(one, dict) and one.get("type") != "null"]
         if choices:
-            return _resolved(name, choices[0], known) | {k: v for k, v in given.items() if k != key}
+            return _resolved(name, choices[0], known, depth + 1) | {k: v for k, v in given.items() if k != key}
     if "$ref" in given:
         target = known.get(str(given["$ref"]).rpartition("/")[2])
         if target is None:
             raise problem("value", f"{given['$ref']!r} of the property {name!r} is nowhere in the schema")
-        return _resolved(name, target, known) | {k: v for k, v in given.items() if k != "$ref"}
+        return _resolved(name, target, known, depth + 1) | {k: v for k, v in given.items() if k != "$ref"}
     if isinstance(given.get("type"), list):
         return given | {"type": next((one for one in given["type"] if one != "null"), "string")}
     return given

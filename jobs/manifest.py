@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MAGIC: Final = re.compile(r"[*?[]")
 _SPECIAL: Final = re.compile(r"[\\\[\]^&~|]")  # what means more inside […] of a regular expression than in a pattern
 _NOT_HIDDEN: Final = r"(?!\.)"
+_RUN_DIRECTORY: Final = {"run.json", "ledger", "inputs"}
+"""What every run directory holds."""
 
 
 @dataclass(frozen=True)
@@ -326,11 +328,17 @@ def _matching(pattern: str) -> Iterator[str]:
 
 
 def _walk(top: str, deepest: int | None, hidden: bool) -> Iterator[tuple[str, str]]:
-    """The regular files below a folder: absolute path, and path relative to `top`."""
+    """The regular files below a folder: absolute path, and path relative to `top`.
+
+    Run directories below it are passed over: what a run has written is nothing that another, or itself, is to read.
+    """
     pending = [(top, "", 1)]
     while pending:
         folder, prefix, depth = pending.pop()
-        for entry in _listed(folder):
+        entries = _listed(folder)
+        if prefix and {entry.name for entry in entries} >= _RUN_DIRECTORY:
+            continue
+        for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if (hidden or not entry.name.startswith(".")) and (deepest is None or depth < deepest):
                     pending.append((entry.path, f"{prefix}{entry.name}/", depth + 1))

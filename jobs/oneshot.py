@@ -182,9 +182,25 @@ def _document(source: str, folder: Path, begun: bytes) -> Path:
         path = Path(source).absolute()
         if not path.is_file():
             raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for stdin", source)
-        return path
+        return path if _is_utf8(str(path)) else _linked(path, folder)
     with storage_errors(folder):
         return standard_input.keep(folder, Disk(flush=lambda descriptor: None), begun=begun)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    """A link to a file under a name that a job file can hold, with the end that tells its format."""
+    with storage_errors(folder):
+        link = folder / ("document" + (path.suffix if _is_utf8(path.suffix) else ""))
+        link.symlink_to(path)
+    return link
 
 
 def _job(shot: OneShot, path: Path, folder: Path) -> Path:

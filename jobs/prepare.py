@@ -263,8 +263,9 @@ def _info(job: Job) -> RunInfo:
 def _remove(directory: RunDirectory) -> None:
     """Remove a whole run. It loses its name first, so that a crash leaves no half of a run behind under it."""
     with directory.lock(), storage_errors(directory.path):
-        aside = directory.path.with_name(f"{directory.path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
-        directory.disk.rename(directory.path, aside)
+        path = Path(os.path.realpath(directory.path))  # a link to a folder on a larger disk stays a link to there
+        aside = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+        directory.disk.rename(path, aside)
         directory.disk.remove_tree(aside)
 
 
@@ -289,10 +290,11 @@ def changes_since_start(run: Run, entries: Sequence[ManifestEntry]) -> tuple[str
         raise JobError("RUN-OTHER-SPEC", message, exit_code=ExitCode.OTHER_SPEC, where=str(directory.path))
     new = len(now.keys() - {entry.doc_id for entry in entries})
     if new:
-        notes.append(f"{new} new file(s) match the inputs; `unspool resume --refresh-inputs` reads them too")
+        notes.append(f"{new} new file(s) match the inputs; `--refresh-inputs` reads them too")
     changed = [entry.uri for entry in entries if entry.doc_id in now and differs(entry, now[entry.doc_id])]
     if changed:
-        notes.append(f"{len(changed)} input(s) have changed since the run was started, the first is {changed[0]}")
+        message = f"{len(changed)} input(s) have changed since the run was started, the first is {changed[0]}"
+        notes.append(f"{message}; `--refresh-inputs` reads them again")
     old = {key: value for key, value in directory.info.versions.items() if versions().get(key) != value}
     notes.extend(f"{name} was {was}, now {versions().get(name, 'missing')}" for name, was in sorted(old.items()))
     return tuple(notes)

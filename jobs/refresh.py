@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from jobs.errors import usage_error
 from jobs.growth import read_on
@@ -17,6 +18,8 @@ from jobs.manifest import ManifestEntry, write_manifest
 from jobs.prepare import Run, differs, list_inputs, stale_documents
 from jobs.records import Invalidate
 from pipeline.documents import FOLLOW
+
+_PLACE: Final = frozenset({"start", "end", "line", "number"})
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ def retry(ledger: RunLedger, manifest: Sequence[ManifestEntry], documents: Seque
 
 
 def _is_to_be_read_anew(now: ManifestEntry, then: ManifestEntry, view: LedgerView, stale: set[str]) -> bool:
-    """A finished document is read again if its content is another; one that is not yet read, as it is now."""
+    """A finished document is read again if its content is another or is to be read in another way; one that is not yet
+    read, as it is now."""
     if view.finished(now.doc_id) is None or now.doc_id in view.quarantined:
         return differs(then, now)
-    return now.uri in stale
+    return now.uri in stale or _way(then) != _way(now)
+
+
+def _way(entry: ManifestEntry) -> dict[str, str]:
+    """How a document is read: its options without the place it has in its file."""
+    return {key: value for key, value in entry.options.items() if key not in _PLACE}

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from pipeline.work import WorkerSpec
 
-_VERIFIED_ON_RESUME: Final = 64
+_LOOKED_AT: Final = 64
 LANES_ON_GPU: Final = 8
 
 
@@ -111,13 +111,19 @@ class RunResult:
         return ds.dataset(folder, format="parquet")
 
 
-def run_job(path: str | Path, overrides: Sequence[str] = (), options: RunOptions | None = None) -> RunResult:
-    """Run a job file, or resume it where it stands. `overrides` are `--set` texts. Raises JobError."""
+def run_job(
+    path: str | Path, overrides: Sequence[str] = (), options: RunOptions | None = None, refresh: bool = False
+) -> RunResult:
+    """Run a job file, or resume it where it stands. `overrides` are `--set` texts.
+
+    With `refresh`, a run that is there also reads what the job names now and did not when it began, and what has
+    changed. Raises JobError.
+    """
     options = options or RunOptions(progress="none")
     with _stoppable(options) as signals:
         job = load_job(Path(path), overrides)
         with disk_for(job.spec, Faults.parse(options.faults)) as disk:
-            return _execute(open_or_create(job, disk), options, signals)
+            return _execute(open_or_create(job, disk), options, signals, _refreshed if refresh else None)
 
 
 def resume_run(
@@ -198,11 +204,11 @@ def _execute(run: Run, options: RunOptions, signals: Signals, asked: Asked | Non
         reason = FOLLOWING if follows(run.job) else "start" if run.is_new else "resume"
         owner = Epoch.of_this_process(reason, versions())
         ledger = RunLedger.take_over(view, directory.disk, directory.torn_records, owner, directory.reserve)
-        _invalidate_damaged(directory, ledger, list(ledger.view.done.values())[-_VERIFIED_ON_RESUME:], say)
+        _invalidate_damaged(directory, ledger, _looked_at(ledger.view), say)
         _note_spec(run, ledger, say)
-        _try_again(ledger, say)
-        for line in asked(run, ledger, manifest) if asked else ():
+        for line in asked(run, ledger, manifest) if asked else ():  # first: what cannot be done changes nothing
             say(line)
+        _try_again(ledger, say)
         manifest = frozen_inputs(run)
         _collect_garbage(directory, manifest, ledger)
         to = run.job.spec.output.publish
@@ -241,6 +247,15 @@ def _invalidate_damaged(
         say(f"warning: {len(damaged)} finished document(s) have damaged parts and are read again: {first}")
         ledger.commit(Invalidate(tuple(sorted(damaged)), first))
     return bool(damaged)
+
+
+def _looked_at(view: LedgerView) -> list[Finished]:
+    """The documents whose parts are looked at before a run goes on: the last ones and those that have failed.
+
+    Of a run that is finished, all: nothing will read them later, as the end of any other does.
+    """
+    done = list(view.done.values())
+    return [*(record.document for record in view.quarantined.values()), *(done if view.final else done[-_LOOKED_AT:])]
 
 
 def _note_spec(run: Run, ledger: RunLedger, say: Callable[[str], None]) -> None:
@@ -480,6 +495,8 @@ def lanes_of(spec: JobSpec) -> int:
 def _display(options: RunOptions) -> Display:
     if options.progress == "none":
         return NoDisplay(Console(quiet=True))
+    if options.progress == "silent":
+        return NoDisplay(options.console)
     if options.progress == "plain" or not options.console.is_terminal:
         return PlainDisplay(options.console)
     return LiveDisplay(options.console)

@@ -84,7 +84,7 @@ class RunDirectory:
         run = cls(path, disk, info)
         with storage_errors(path):
             if not path.is_dir():  # it may be a link to a folder on a larger disk
-                disk.make_folder(path)
+                disk.make_folder(Path(os.path.realpath(path)))
             _refuse_strangers(path)
             run._check_disk()
             try:

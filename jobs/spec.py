@@ -67,7 +67,7 @@ def load_spec(path: Path, overrides: Sequence[str] = (), environment: Mapping[st
     for text in overrides:
         draft.override(text)
     folder = Path(os.path.abspath(path)).parent
-    _include_schemas(draft, folder)
+    _include_schemas(draft, folder, environment)
     filled = _fill(draft, environment)
     _seal_profiles(draft, filled, folder)
     _include_prompts(draft, filled, folder)
@@ -101,13 +101,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _include_schemas(draft: Draft, folder: Path) -> None:
+def _include_schemas(draft: Draft, folder: Path, environment: Mapping[str, str]) -> None:
     """Read the files that `extract` tasks name as their schemas; a path is relative to the job file."""
     tasks = draft.data.get("tasks")
     for index in range(len(tasks) if isinstance(tasks, list) else 0):
         way = ("tasks", index, "schema")
         path = draft.at(way)
         if isinstance(path, str) and draft.at(("tasks", index, "type")) == "extract":
+            path = _substituted(path, draft, way, environment)
             draft.include(way, shipped.path_of(path) if path in shipped.names() else folder / path)
 
 
@@ -169,10 +170,9 @@ def _fill(draft: Draft, environment: Mapping[str, str]) -> _Filled:
         if not isinstance(value, str) or "${" not in value:
             return value
         try:
-            filled = _VARIABLE.sub(lambda found: _variable(found, environment), value)
-        except KeyError as missing:
-            message = f"{dotted(way)}: {missing.args[0]}"
-            problems.append(usage_error("SPEC-VARIABLE", message, draft.value_spot(way).where))
+            filled = _substituted(value, draft, way, environment)
+        except JobError as problem:
+            problems.append(problem)
             return value
         if filled.replace("${", "$${") != value:  # else it is written back as it stood in any case
             written[way] = value
@@ -182,6 +182,15 @@ def _fill(draft: Draft, environment: Mapping[str, str]) -> _Filled:
     if problems:
         raise together(problems)
     return _Filled(data, written)
+
+
+def _substituted(value: str, draft: Draft, way: Steps, environment: Mapping[str, str]) -> str:
+    """The text at a place with its variables filled in. Raises JobError (exit 2) for one that is not there."""
+    try:
+        return _VARIABLE.sub(lambda found: _variable(found, environment), value)
+    except KeyError as missing:
+        message = f"{dotted(way)}: {missing.args[0]}"
+        raise usage_error("SPEC-VARIABLE", message, draft.value_spot(way).where) from None
 
 
 def _variable(found: re.Match[str], environment: Mapping[str, str]) -> str:

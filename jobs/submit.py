@@ -68,9 +68,7 @@ def needs_of(job: Job) -> Needs:
     spec = job.spec
     gpu = spec.model.device.startswith("cuda")
     workers = 1 if gpu or spec.run.workers == 0 else AUTO_WORKERS if spec.run.workers == "auto" else spec.run.workers
-    weights = job.model.weights_path
-    size = sum(path.stat().st_size for path in weights.rglob("*")) if weights.is_dir() else weights.stat().st_size
-    return Needs(workers, max(2, math.ceil(3 * size / _GIB + 0.5)), gpu)
+    return Needs(workers, max(2, math.ceil(3 * job.model.weights_bytes / _GIB + 0.5)), gpu)
 
 
 def manifest(kind: str, request: Request) -> str:

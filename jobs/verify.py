@@ -24,12 +24,12 @@ from pipeline.parts import STATES
 
 
 def verify(run: RunDirectory) -> list[str]:
-    """Every difference between what the run says and what is there, one line each. Empty: all is well."""
-    try:
-        view = RunLedger.read(run.ledger)
-        manifest = read_manifests(run.manifests() or [run.manifest])
-    except JobError as error:
-        return [str(error)]
+    """Every difference between what the run says and what is there, one line each. Empty: all is well.
+
+    Raises JobError (exit 6) if the ledger or the manifest cannot be read: then nobody knows what is to be there.
+    """
+    view = RunLedger.read(run.ledger)
+    manifest = read_manifests(run.manifests() or [run.manifest])
     documents = [document for entry in manifest if (document := view.finished(entry.doc_id))]
     growing = [Finished(rows.doc_id, "following", rows.parts) for rows in view.growing.values()]
     damaged = damaged_documents(run, [*documents, *growing])

@@ -40,6 +40,7 @@ _NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_C
 # What link() says where hard links do not exist (exFAT, some FUSE and SMB mounts).
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _HASH_BLOCK: Final = 1 << 20
+_ZEROS: Final = 1 << 20
 _POISONS: Final = "documents="
 _SENT: Final = MappingProxyType({"kill": signal.SIGKILL, "stop": signal.SIGSTOP})
 
@@ -215,7 +216,7 @@ class Disk:
             return
         try:
             with _named(path):
-                os.posix_fallocate(descriptor, 0, size)
+                _allocate(descriptor, size)
         except BaseException:
             _unlink(path)
             raise
@@ -410,6 +411,17 @@ def _temporary_name(path: Path) -> Path:
 def _write_all(descriptor: int, view: memoryview) -> None:
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Have an empty file take up `size` bytes. Systems that cannot be asked for it (macOS) are given zeros to keep."""
+    allocate = getattr(os, "posix_fallocate", None)
+    if allocate is not None:
+        allocate(descriptor, 0, size)
+        return
+    zeros = bytes(_ZEROS)
+    for begin in range(0, size, _ZEROS):
+        os.write(descriptor, zeros[: size - begin])
 
 
 def _unlink(path: Path) -> None:

@@ -16,7 +16,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change an option of the job: tasks.gist.max_sentences=3.")
 ]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="The model: `default` or a path.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run directory to use.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="The run directory to use, or its store.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Ray workers; 0 reads in this process.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Read only the first N documents.")]
 Source = Annotated[str, typer.Argument(help="The model: `default`, a file or a folder.", metavar="FILE")]
@@ -24,6 +24,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on st
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say when each document is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress display.")]
+RefreshInputs = Annotated[
+    bool, typer.Option("--refresh-inputs", help="Also read files that are new, and again those that have changed.")
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first document that fails.")]
 
 

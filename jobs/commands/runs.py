@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from jobs.commands.options import (
     Output,
     Overrides,
     Quiet,
+    RefreshInputs,
     RunPath,
     Verbose,
     Workers,
@@ -59,6 +61,7 @@ def run(
     verbose: Verbose = False,
     no_progress: NoProgress = False,
     fail_fast: FailFast = False,
+    refresh: RefreshInputs = False,
 ) -> None:
     """Run a job; the same command again resumes it."""
     texts = _overrides(overrides, model, output, workers, limit)
@@ -67,7 +70,7 @@ def run(
         return
     from jobs.run import run_job
 
-    _finish(run_job(job, texts, _options(quiet, verbose, no_progress, fail_fast)), as_json, quiet)
+    _finish(run_job(job, texts, _options(quiet, verbose, no_progress, fail_fast), refresh), as_json, quiet)
 
 
 def resume(
@@ -78,9 +81,7 @@ def resume(
     verbose: Verbose = False,
     no_progress: NoProgress = False,
     fail_fast: FailFast = False,
-    refresh: Annotated[
-        bool, typer.Option("--refresh-inputs", help="Also read files that are new, and again those that have changed.")
-    ] = False,
+    refresh: RefreshInputs = False,
 ) -> None:
     """Continue a run directory with the job that it was started with."""
     from jobs.run import resume_run
@@ -211,7 +212,7 @@ def schema() -> None:
 
 
 def _overrides(
-    texts: list[str] | None, model: str | None, output: Path | None, workers: int | None, limit: int | None
+    texts: list[str] | None, model: str | None, output: str | None, workers: int | None, limit: int | None
 ) -> list[str]:
     """The `--set` texts that stand for the short options. Paths given here are relative to where the user stands."""
     from jobs.spec import override
@@ -221,7 +222,7 @@ def _overrides(
         is_path = model != "default" and "://" not in model
         found.append(override("model.source", str(Path(model).absolute()) if is_path else model))
     if output is not None:
-        found.append(override("output.path", str(output.absolute())))
+        found.append(override("output.path", output if "://" in output else str(Path(output).absolute())))
     if workers is not None:
         found.append(override("run.workers", workers))
     if limit is not None:
@@ -253,7 +254,7 @@ def _finish(result: Any, as_json: bool, quiet: bool) -> None:
             for text in one_row_of_each(result):
                 say(text)
     if result.exit_code is ExitCode.INTERRUPTED:
-        complain(f"interrupted after a checkpoint; run again to resume {result.path}")
+        complain(f"interrupted after a checkpoint; to go on: unspool resume {shlex.quote(str(result.path))}")
     raise typer.Exit(int(result.exit_code))
 
 

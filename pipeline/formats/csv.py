@@ -86,7 +86,11 @@ class Table:
         self._lines = _Lines(file, encoding, byte)
         first = next(self._lines, "")
         delimiter = max(_DELIMITERS, key=first.count)
-        header = next(csv.reader([first], delimiter=delimiter), [])
+        try:
+            header = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error as error:
+            message = f"the header is no row of a table: {error}; save the file with other line ends"
+            raise DocumentError("parse", "parse_error", message) from error
         self.options = {**options, "encoding": encoding, "delimiter": delimiter, **_columns(header, options)}
         """What a row of it is read with."""
         self._id_column = _column(header, options.get("id_key"))

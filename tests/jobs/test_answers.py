@@ -359,3 +359,29 @@ def test_a_document_that_cannot_be_read_ends_with_its_reason(tmp_path: Path) -> 
     assert (said.code, said.out) == (3, "")
     assert "empty" in said.err and said.err.count("\n") == 1
     assert unspool("summarize", str(tmp_path / "missing.txt")).code == 2
+
+
+def test_a_file_of_many_documents_is_asked_as_all_of_them(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    records.write_text("".join(json.dumps({"text": text}) + "\n" for text in (prose(9), KEY, OTHER)), "utf-8")
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("other.txt", prose(9))
+        archive.writestr("key.txt", KEY)
+
+    for path, name in ((records, "records.jsonl#2"), (tmp_path / "texts.zip", "texts.zip#key.txt")):
+        found = unspool("ask", str(path), QUESTION, "--json").data
+        assert "376" in found["answer"] and found["citation"]["document"].endswith(name)
+
+
+def test_a_state_is_of_one_document_and_not_of_many(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text(json.dumps({"text": KEY}) + "\n" + json.dumps({"text": OTHER}), "utf-8")
+    state = next((project.out / "states").glob("*.end.arrow"))
+    said = unspool("ask", str(tmp_path / "records.jsonl"), QUESTION, "--state", str(state))
+    assert (said.code, "holds 2 documents" in said.err) == (2, True)
+
+
+def test_a_document_whose_name_is_not_utf8_is_extracted_like_any_other(project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.txt"
+    path.write_bytes(document(project).read_bytes())
+    said = unspool("extract", str(path), "--json", "-q")
+    assert (said.code, len(said.data)) == (0, 2), said.err

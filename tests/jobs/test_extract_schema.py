@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -142,3 +143,19 @@ def test_a_quote_that_does_not_stand_at_its_span_is_found(finished: Project, mon
 
     monkeypatch.setattr(module, "_column_rows", wrong)
     assert any("does not stand at its span" in line for line in verify(run))
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("{properties: [total, date]}", "a mapping under 'properties'"),
+        ("{properties: {total: {type: string, x-unspool: }}}", "a mapping under 'x-unspool'"),
+        ("{$defs: [a], properties: {total: {type: string}}}", "a mapping under '$defs'"),
+        ("{$defs: {a: {$ref: '#/$defs/a'}}, properties: {total: {$ref: '#/$defs/a'}}}", "lead nowhere"),
+        ("{properties: {item: {properties: [total]}}}", "a mapping under 'properties'"),
+    ],
+)
+def test_a_json_schema_that_is_none_is_refused_in_one_line(tmp_path: Path, schema: str, message: str) -> None:
+    with pytest.raises(JobError, match=re.escape(message)) as caught:
+        load_spec(job(tmp_path, schema))
+    assert str(caught.value).count("\n") == 0

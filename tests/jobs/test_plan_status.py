@@ -245,3 +245,9 @@ def test_the_plan_and_the_run_refuse_the_same_job_over_a_run_of_another(project:
 
     assert (planned.code, planned.err) == (ran.code, ran.err)
     assert planned.code == 4
+
+
+def test_an_output_may_be_named_by_the_address_of_a_store(project: Project) -> None:
+    short = unspool("plan", str(project.job), "--json", "-o", "s3://bucket/run")
+    long = unspool("plan", str(project.job), "--json", "--set", "output.path=s3://bucket/run")
+    assert short == long and "s3:/bucket" not in short.out + short.err

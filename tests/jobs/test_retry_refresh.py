@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -166,3 +167,82 @@ def test_documents_that_lie_within_a_file_have_changed_only_when_the_file_has(tm
     (docs / "notes.jsonl").write_text('{"text": "Rain falls."}\n{"text": "Lamps burn soon."}\n', "utf-8")
     edited = again(project, "resume")
     assert (edited.code, "1 input(s) have changed since they were read" in edited.err) == (3, True), edited.err
+
+
+def test_a_job_that_names_more_than_it_did_reads_it_when_the_inputs_are_refreshed(project: Project) -> None:
+    project.write_job(**json.loads(project.job.read_text("utf-8")) | {"output": {"path": "few"}, "limit": 1})
+    assert project.run().code == 3  # the first is the empty one
+    project.write_job(**json.loads(project.job.read_text("utf-8")) | {"limit": None})
+
+    left = project.run()
+    read = project.run("--refresh-inputs")
+
+    assert "2 new file(s) match the inputs; `--refresh-inputs` reads them too" in left.err
+    assert "2 new file(s) are read too" in read.err
+    rows = pq.read_table(project.folder / "few" / "output" / "documents").to_pylist()
+    assert {row["source_uri"] for row in rows} == {"docs/empty.txt", "docs/first.txt", "docs/second.txt"}
+
+
+def test_documents_that_are_to_be_read_in_another_way_are_read_again_when_the_inputs_are_refreshed(
+    project: Project,
+) -> None:
+    project.document("second.txt", "Übergabe am Montag. ".encode("cp1252") * 9)
+    assert again(project, "resume", "--refresh-inputs").code == 3
+    project.write_job(
+        **json.loads(project.job.read_text("utf-8")) | {"inputs": [{"path": "docs/*", "encoding": "cp1251"}]}
+    )
+
+    said = project.run("--refresh-inputs")
+
+    assert "file(s) have changed and are read again" in said.err
+    assert documents(project) == fresh(project)
+
+
+def test_a_retry_that_is_refused_leaves_the_run_finished(project: Project) -> None:
+    (project.folder / "docs" / "gone.txt").symlink_to("nowhere")
+    assert again(project, "resume", "--refresh-inputs").code == 3
+
+    assert again(project, "retry", "--doc", "docs/third.txt").code == 2
+
+    assert unspool("export", str(project.out), "--to", "csv", "-o", str(project.folder / "rows")).code == 0
+
+
+def test_what_verify_finds_in_a_finished_run_is_made_again_by_resuming_it(project: Project) -> None:
+    for part in (project.out / "parts" / "failures").rglob("*.parquet"):
+        part.unlink()
+    assert unspool("verify", str(project.out)).code == 6
+
+    assert again(project, "resume").code == 3
+
+    assert unspool("verify", str(project.out)).code == 0
+
+
+def test_a_run_over_a_pattern_that_reaches_into_it_does_not_read_what_it_wrote(project: Project) -> None:
+    project.document("notes.md", prose(3, 7))
+    project.write_job(
+        **json.loads(project.job.read_text("utf-8"))
+        | {"inputs": [{"path": "**/*.md"}], "output": {"path": "docs/out/first"}}
+    )
+    assert project.run().code == 0  # it writes docs/out/first/output/README.md
+    project.document("more.md", prose(3, 8))
+
+    said = project.run("--refresh-inputs")
+    other = project.run("-o", str(project.folder / "docs" / "out" / "second"))
+
+    assert (said.code, other.code) == (0, 0), said.err + other.err
+    for run in ("first", "second"):
+        rows = pq.read_table(project.folder / "docs" / "out" / run / "output" / "documents").to_pylist()
+        assert {row["source_uri"] for row in rows} == {"docs/more.md", "docs/notes.md"}
+
+
+def test_a_run_that_is_started_over_stays_where_its_link_leads(project: Project) -> None:
+    disk = project.folder / "larger"
+    disk.mkdir()
+    linked = project.folder / "linked"
+    linked.symlink_to(disk)
+
+    first = project.run("-o", str(linked))
+    second = project.run("-o", str(linked), "--set", "output.mode=overwrite")
+
+    assert (first.code, second.code) == (3, 3), second.err
+    assert linked.is_symlink() and (disk / "run.json").exists()

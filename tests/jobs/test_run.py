@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from itertools import pairwise
@@ -12,10 +13,12 @@ import duckdb
 import polars
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import jobs
 from jobs.errors import ExitCode, JobError
-from jobs.run import RunOptions
+from jobs.progress import Tally
+from jobs.run import RunOptions, _display
 from pipeline.durable import TEMPORARY
 from pipeline.tables import unit_vectors
 from rwkv_runtime import State, load
@@ -361,7 +364,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_with_the_same_bytes(tmp_p
     said = finish(process)
 
     assert (said.code, said.data["exit_code"]) == (75, 75)
-    assert "interrupted after a checkpoint; run again to resume" in said.err
+    assert "interrupted after a checkpoint; to go on: unspool resume" in said.err
     now = unspool("status", str(project.out), "--json").data
     assert (now["state"], now["done"], [document["uri"] for document in now["open"]]) == ("stopped", 0, ["docs/a.txt"])
     assert not (project.out / "output").exists()
@@ -450,3 +453,12 @@ def test_a_damaged_part_of_a_finished_run_is_mended_by_running_again(project: Pr
 def test_the_faults_that_tests_ask_for_can_be_given_from_python_too(project: Project) -> None:
     with pytest.raises(JobError, match=r"injected at checkpoint\.after_write"):
         jobs.run_job(project.job, options=RunOptions(progress="none", faults="checkpoint.after_write=raise:EIO"))
+
+
+def test_with_no_progress_nothing_is_drawn_and_what_must_be_said_is_said() -> None:
+    written = io.StringIO()
+    display = _display(RunOptions(progress="silent", console=Console(file=written, force_terminal=True)))
+    display.draw(Tally({}, {}, {}))
+    assert written.getvalue() == ""
+    display.say("a word")
+    assert "a word" in written.getvalue()

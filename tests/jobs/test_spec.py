@@ -645,3 +645,20 @@ def test_a_job_error_says_code_place_and_message_and_survives_pickling() -> None
     assert str(error) == "error[A] f:1:2: one\\x0aline\nerror[B] two"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert (error.code, error.where, error.exit_code) == ("A", "f:1:2", 2)
+
+
+def test_the_environment_fills_the_path_of_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "dates.yaml").write_text("fields: [{name: signed, type: date}]", "utf-8")
+    job = {
+        "version": 1,
+        "name": "dates",
+        "inputs": [{"path": "a.txt"}],
+        "output": {"path": "out"},
+        "tasks": [{"name": "found", "type": "extract", "schema": "${SCHEMAS}/dates.yaml"}],
+    }
+
+    spec = load(tmp_path, job, SCHEMAS=str(tmp_path / "schemas"))
+
+    assert [field.name for field in spec.tasks[0].fields_.fields] == ["signed"]  # type: ignore[union-attr]
+    assert "the variable SCHEMAS is not set" in refused(tmp_path, job)[0]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from jobs.run import load_job
+from jobs.submit import needs_of
 from tests.jobs.project import Project, Said, prose, unspool
 
 SECRET = "s3cret-t0ken"
@@ -137,3 +140,12 @@ def test_what_lies_elsewhere_is_said(project: Project, tmp_path: Path) -> None:
 
     assert said.code == 0
     assert f"{tmp_path / 'far'} does not lie in the folder of the job file" in said.err
+
+
+def test_the_memory_of_a_worker_goes_by_all_the_files_of_its_model(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_PART", "x")
+    job = load_job(project.job)
+    large = replace(job, model=replace(job.model, weights_bytes=14 << 30))  # an index names the shards that hold them
+    assert needs_of(large).worker_gib == 43 > needs_of(job).worker_gib

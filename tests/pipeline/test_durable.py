@@ -216,3 +216,15 @@ def test_a_name_that_was_given_by_a_request_sent_twice_is_ours(tmp_path: Path, m
     assert (tmp_path / "record").read_bytes() == b"ours"
     with pytest.raises(FileExistsError):
         Disk().put_if_absent(tmp_path / "record", b"theirs")
+
+
+def test_room_is_kept_also_where_the_system_cannot_be_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)  # as on macOS
+    size = (1 << 20) + 3
+
+    Disk().reserve(tmp_path / "reserve", size)
+
+    kept = (tmp_path / "reserve").stat()
+    assert kept.st_size == size and kept.st_blocks * 512 >= size
