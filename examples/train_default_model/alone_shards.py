@@ -17,6 +17,7 @@ import numpy as np
 from examples.train_default_model.alone import PAIR_SETS, clauses, pair_texts, phrases, split_words
 from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.shards import Floats, Sentence, write_shard
+from examples.train_default_model.variants import replacements, variants
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 
 ALONE_TEXTS = "alone.json"
@@ -27,6 +28,7 @@ TEXTS_PER_SHARD = 10_000
 class AloneSources:
     """Where texts that stand alone come from: pair sets of `data`, words, phrases and clauses of training passages.
 
+    Of `varied` of the clauses, two more are made each, with a word or two replaced.
     Texts of pair sets that share 13 words with one of `kept_apart` are left out.
     """
 
@@ -36,11 +38,13 @@ class AloneSources:
     words: int
     phrases: int
     clauses: int = 0
+    varied: int = 0
 
 
 def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSources) -> int:
     """Choose the texts. Returns how many there are."""
     apart = EvaluationText(WordHasher(), sources.kept_apart)
+    stated = clauses(sources.passages, sources.clauses) if sources.clauses else []
     found: dict[str, Any] = {
         "sets": [{"file": one.file, "licence": one.licence} for one in PAIR_SETS],
         "texts": list(
@@ -48,7 +52,8 @@ def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSourc
                 pair_texts(sources.data, apart),
                 split_words(sources.passages, tokenizer.encode, sources.words),
                 phrases(sources.passages, sources.phrases),
-                clauses(sources.passages, sources.clauses) if sources.clauses else (),
+                stated,
+                variants(stated[: sources.varied], replacements(sources.passages[::3])) if sources.varied else (),
             )
         ),
     }

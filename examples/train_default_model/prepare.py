@@ -152,6 +152,7 @@ def _write_alone_texts(data: Path, folder: Path, profile: DataProfile) -> int:
         words=profile.words,
         phrases=profile.phrases,
         clauses=profile.clauses,
+        varied=profile.varied,
     )
     return write_alone_texts(folder, BpeTokenizer.from_file(folder / TOKENIZER), sources)
 

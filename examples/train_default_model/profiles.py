@@ -14,7 +14,8 @@ class DataProfile:
 
     `text_shards` more are text alone: next tokens are learned from it, and no teacher is asked.
     `words`, `phrases` and `clauses` are how many of each the teacher is asked for besides sentences and texts of pair
-    sets. With `sources`, it is asked for passages of these alone.
+    sets; of `varied` clauses also with a word or two replaced, twice each. With `sources`, it is asked for passages of
+    these alone.
     """
 
     limits: Limits
@@ -28,6 +29,7 @@ class DataProfile:
     text_shards: int = 0
     sources: frozenset[str] = frozenset()
     clauses: int = 0
+    varied: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,18 @@ PROFILES = {
         ),
     ),
     "cpu": Profile(
-        DataProfile(Limits(200_000, 3_600_000, 90_000_000), 16_384, 3, 250, 40, 15_000, 15_000, text_shards=40),
+        DataProfile(
+            Limits(200_000, 3_600_000, 90_000_000),
+            16_384,
+            3,
+            250,
+            40,
+            15_000,
+            15_000,
+            text_shards=40,
+            clauses=30_000,
+            varied=30_000,
+        ),
         ModelProfile(6, 256, (32, 32, 32, 64)),
         TrainingProfile(
             kernel="native",
@@ -122,7 +135,9 @@ PROFILES = {
         ),
     ),
     "gpu": Profile(
-        DataProfile(Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10, 15_000, 15_000),
+        DataProfile(
+            Limits(200_000, 4_000_000, 55_000_000), 16_384, 6, 1_000, 10, 15_000, 15_000, clauses=30_000, varied=30_000
+        ),
         ModelProfile(8, 384, (64, 64, 32, 128), mlp=768),
         TrainingProfile(
             kernel="triton",
@@ -208,6 +223,7 @@ HEAD_PROFILES = {
             Taught(40, 8),
             sources=LONG_TEXTS,
             clauses=60_000,
+            varied=30_000,
         ),
         rows=(3, 2, 5),
         tokens=512,
@@ -226,7 +242,7 @@ HEAD_PROFILES = {
         network_share=0.8,
     ),
     "tiny": HeadProfile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8),
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8, varied=4),
         rows=(1, 1, 1),
         tokens=32,
         parts=2,

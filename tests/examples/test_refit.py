@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import lzma
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from examples.train_default_model.refit import evened_start, main, read_all, ref
 from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.static_table import bag
+from examples.train_default_model.variants import replacements, variants
 from examples.train_default_model.vocabulary import train_tokenizer
 from examples.train_default_model.wkv import kernel
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
@@ -317,6 +320,44 @@ def test_clauses_are_short_parts_of_sentences_and_half_of_them_are_written_as_se
     assert set(found) == parts | {part[0].upper() + part[1:] + "." for part in parts}
     many = clauses([text] * 50, 2, one_in=3)
     assert len(many) == len(set(many)) == 2
+
+
+COMMON = [
+    f"{start}{end}" for start in "bdfgklmnprstv" for end in ("a", "e", "i", "o", "u", "aa", "ee", "ii", "oo", "uu")
+]
+"""As many words as are taken for those that hold sentences together."""
+
+
+def common_and(rare: str) -> str:
+    return " ".join(word for word in COMMON for _ in range(20)) + " " + rare
+
+
+def test_a_variant_has_a_word_or_two_replaced_by_others_of_the_text():
+    instead = replacements([common_and("red kite, old boat, tall house, " * 9)])
+    assert sorted(instead.known) == ["boat", "house", "kite", "old", "red", "tall"]
+    originals = ["Ba red kite de old boat.", "bo tall house", "Du de boat, mi."]
+    found = list(variants(originals * 20, instead))
+    assert len(found) == 2 * 60 and found == list(variants(originals * 20, instead)) and len(set(found)) > 30
+    for place, text in enumerate(found):
+        before, after = originals[place // 2 % 3].split(), text.split()
+        changed = [word.strip(".,").lower() for old, word in zip(before, after, strict=True) if old != word]
+        assert len(changed) <= 2 and set(changed) <= set(instead.known)
+        assert text[0].isupper() == before[0][0].isupper() and text.endswith(".") == before[-1].endswith(".")
+
+
+def test_common_and_unknown_words_are_left_so_a_text_of_these_alone_has_no_variants():
+    instead = replacements([common_and("red kite " * 9)])
+    assert list(variants(["Ba de, 17 zebras.", "bo"], instead)) == []
+    assert all(
+        text.startswith("Ba de, 17 zebras ") for text in variants(["Ba de, 17 zebras kite"], instead, per_text=9)
+    )
+
+
+def test_what_stands_behind_a_word_elsewhere_is_chosen_more_often_than_any_other():
+    instead = replacements([common_and("red kite old boat " * 9 + "tall house " * 40)])
+    behind_red = Counter(instead.one("red", random.Random(seed)) for seed in range(300))
+    assert behind_red["kite"] > 0.6 * 300 and len(behind_red) == 6
+    assert len({instead.one("never read", random.Random(seed)) for seed in range(300)}) == 6
 
 
 def test_a_source_of_many_works_may_give_a_multiple():
