@@ -13,7 +13,19 @@ from typing import Final, NamedTuple
 
 _KEY: Final = r"[^\W_][^\s:.!?;]*(?:[ \t][^\s:.!?;]+){0,4}[ \t]?:(?=\s|$)"
 _MARK: Final = r"(?:[-*•▪‣–·]|\(?[0-9a-z]{1,2}\)|[0-9]{1,2}\.)[ \t]+\S"
-_HINT: Final = re.compile(rf"\n[ \t]*(?:{_KEY}|{_MARK})")
+_CLOCK: Final = r"\d\d:\d\d:\d\d"
+_LEVEL: Final = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL)"
+_STAMP: Final = (
+    rf"(?:\[?{_LEVEL}\]?:?[ \t]+)?(?:"
+    rf"\[?(?:\d{{4}}[-/.]\d\d[-/.]\d\d[T ]|[A-Z][a-z]{{2}} [ \d]\d (?:\d{{4}} )?){_CLOCK}"  # ISO 8601, syslog
+    rf"|\[{_CLOCK}|{_CLOCK}[.,]\d"
+    rf"|[\w.:-]+ \S+ \S+ \[\d\d/[A-Z][a-z]{{2}}/\d{{4}}:{_CLOCK}"  # what web servers write
+    rf"|[IWEF]\d{{4}} {_CLOCK}"  # glog
+    rf"|\[?{_LEVEL}\]?:?[ \t])"
+)
+"""How an entry of a log begins."""
+_ENTRY: Final = re.compile(_STAMP)
+_HINT: Final = re.compile(rf"\n(?:[ \t]*(?:{_KEY}|{_MARK})|{_STAMP})")
 _PAIR: Final = re.compile(rf"[ \t]*{_KEY}")
 _ITEM: Final = re.compile(rf"[ \t]*{_MARK}")
 _NUMBERED: Final = re.compile(r"[ \t]*\(?[0-9a-z]")
@@ -32,6 +44,7 @@ class _Line(NamedTuple):
     is_pair: bool
     is_item: bool
     is_row: bool
+    is_entry: bool
 
 
 def line_ends(text: str) -> list[int]:
@@ -49,7 +62,8 @@ def _lines(text: str) -> Iterator[_Line]:
         line = raw.rstrip()
         if line:
             is_item = _ITEM.match(line) is not None
-            yield _Line(start + len(line), line, _PAIR.match(line) is not None, is_item, "\t" in line.strip())
+            is_pair, is_entry = _PAIR.match(line) is not None, _ENTRY.match(line) is not None
+            yield _Line(start + len(line), line, is_pair, is_item, "\t" in line.strip(), is_entry)
         start += len(raw) + 1
 
 
@@ -61,6 +75,8 @@ def _is_form(lines: list[_Line]) -> bool:
 
 def _parts(line: _Line, following: _Line, is_form: bool) -> bool:
     """Whether a line and the one behind it are two."""
+    if following.is_entry:
+        return True
     if following.is_item:
         numbered = _NUMBERED.match(following.text)
         return not numbered or line.is_item or line.text.endswith(_CLOSED)

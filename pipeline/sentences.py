@@ -28,22 +28,22 @@ class Piece(NamedTuple):
 def passage_end(text: str) -> int | None:
     """Where the first passage of `text` ends, or None if only more text can tell.
 
-    A passage ends behind the first blank line. One without a blank line in PASSAGE_CHARS characters is cut at
-    the last white space of its second half, or at the limit. The answer depends on the text alone, never on
-    how much of it happened to have arrived.
+    A passage ends behind the first blank line. One without a blank line in PASSAGE_CHARS characters is cut at the last
+    line end of its second half, else at the last white space there, or at the limit. The answer depends on the text
+    alone, never on how much of it happened to have arrived.
     """
     blank = _BLANK_LINE.search(text, 0, PASSAGE_CHARS)
     if blank is not None:
         return blank.end()
     if len(text) >= PASSAGE_CHARS:
-        return _last_space(text, PASSAGE_CHARS // 2, PASSAGE_CHARS) or PASSAGE_CHARS
+        return _cut(text, PASSAGE_CHARS)
     return None
 
 
 def split_passage(text: str, language: str, max_chars: int) -> tuple[list[Piece], str]:
     """The sentences of a passage and the white space behind the last one. Joined, they are the passage.
 
-    A sentence of more than `max_chars` characters is cut at white space where there is any.
+    A sentence of more than `max_chars` characters is cut at line ends, or else at white space, where there is any.
     """
     pieces: list[Piece] = []
     lead = ""
@@ -70,7 +70,7 @@ def _bounded(body: str, max_chars: int) -> list[tuple[str, str]]:
     parts: list[tuple[str, str]] = []
     lead = ""
     while len(body) > max_chars:
-        cut = _last_space(body, max_chars // 2, max_chars) or max_chars
+        cut = _cut(body, max_chars)
         part, rest = body[:cut], body[cut:]
         parts.append((lead, part.rstrip()))
         body = rest.lstrip()
@@ -78,7 +78,11 @@ def _bounded(body: str, max_chars: int) -> list[tuple[str, str]]:
     return [*parts, (lead, body)]
 
 
-def _last_space(text: str, low: int, high: int) -> int | None:
-    """Behind the last white space of text[low:high], or None."""
-    ends = [space.end() for space in _SPACE.finditer(text, low, high)]
-    return ends[-1] if ends else None
+def _cut(text: str, most: int) -> int:
+    """Where a text that is too long is cut: behind the last line end between half of `most` and `most`, or white space
+    there, or at `most`."""
+    line = text.rfind("\n", most // 2, most) + 1
+    if line:
+        return line
+    ends = [space.end() for space in _SPACE.finditer(text, most // 2, most)]
+    return ends[-1] if ends else most

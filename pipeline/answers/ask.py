@@ -113,6 +113,7 @@ def answered(material: Material, question: str, reading: Reading) -> Answer:
     """Answer a question from sentences that have been made ready to be asked."""
     if not material.lines:
         return Answer(question, ABSENT, QUOTE, None, None, 0.0, (), 0, "")
+    material = material.asked(question)
     asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
     state = reading.state(material.lines[0].doc_id)
     before = fingerprint(state)
@@ -144,6 +145,7 @@ def likeliest(material: Material, question: str) -> tuple[Line, float, str]:
 
     Raises ValueError if the question has no words to look for.
     """
+    material = material.asked(question)
     asked = evidence.Asked.of(Question.of(question, material.find_terms), material)
     if not asked.question.terms:
         raise ValueError(f"{question!r} has no words to look for")

@@ -43,12 +43,25 @@ little but these words. words: the logarithm of its length. long question: that 
 
 _NAME: Final = re.compile(r"\b[A-Z][\w’'&.-]*(?: (?:of |de |van |von |and |the )?[A-Z][\w’'&.-]*)*")
 _FIGURE: Final = re.compile(
-    r"\d[\d,.]*|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|million|billion|"
+    r"(?<!\w)\d[\d,.]*|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|million|billion|"
     r"half|third|quarter|twice|once)s?\b",
     re.IGNORECASE,
 )
-_QUANTITIES: Final = frozenset(("date", "duration", "money", "number", "percentage"))
-_YEAR: Final = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
+_REQUIRED: Final = frozenset(("date", "duration", "money", "number", "percentage", "email", "url", "iban"))
+"""What no answer to a question for it can do without."""
+
+_MONTH: Final = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    r"nov(?:ember)?|dec(?:ember)?)"
+)
+_ORDINAL: Final = r"\d{1,2}(?:st|nd|rd|th)?"
+_WHEN: Final = re.compile(
+    rf"\b(?:1[0-9]|20)\d\d\b|\b{_MONTH}\.? {_ORDINAL}\b|\b{_ORDINAL} (?:of )?{_MONTH}\b|"
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\b(?:noon|midnight|today|tomorrow|yesterday)\b|"
+    r"\b(?:[01]?\d|2[0-3]):[0-5]\d\b|\b1?\d ?(?:[ap]\.?m\b|o['’]clock\b)",
+    re.IGNORECASE,
+)
+"""A year, a day of one, a day of the week, a time of day: what answers to `when` have that `extract` calls no date."""
 _REASON: Final = re.compile(
     r"\b(?:because|due to|caus\w+|since|reasons?|results?|resulting|leads? to|so that|in order to|by \w+ing|using|"
     r"therefore|owing to|thanks to)\b",
@@ -128,8 +141,8 @@ def values_in(text: str, question: Question) -> Iterator[tuple[int, int]]:
 
 
 def lacks_value(text: str, question: Question) -> bool:
-    """Whether a question wants a date or a quantity, and a text has none of that kind."""
-    return bool(set(question.types) & _QUANTITIES) and next(values_in(text, question), None) is None
+    """Whether a question wants a date, a quantity or an address, and a text has none of that kind."""
+    return bool(set(question.types) & _REQUIRED) and next(values_in(text, question), None) is None
 
 
 def _of_kind(text: str, kind: str, question: Question) -> Iterator[tuple[int, int]]:
@@ -140,7 +153,7 @@ def _of_kind(text: str, kind: str, question: Question) -> Iterator[tuple[int, in
     else:
         yield from ((match.start, match.end) for match in finders()[kind](text))
     if kind == "date":
-        yield from (found.span() for found in _YEAR.finditer(text))
+        yield from (found.span() for found in _WHEN.finditer(text))
 
 
 def _names(text: str, question: Question) -> Iterator[tuple[int, int]]:

@@ -6,8 +6,9 @@ Made once and asked as often as one likes. Knows nothing of questions or models.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -29,7 +30,10 @@ _SAYS_MORE: Final = re.compile(r"[\d.!?;:,=\t]")
 @dataclass(frozen=True)
 class Material:
     """Sentences of one or more documents in the order of the text: `terms` are those of each, `passages` where each
-    passage begins and ends among them. `whole` and `parts` are indices of passages and of sentences."""
+    passage begins and ends among them. `whole` and `parts` are indices of passages and of sentences.
+
+    Terms are formed by the rules of each document's language; those of a question by `language`, one of `languages`.
+    """
 
     lines: Sequence[Line]
     terms: Sequence[frozenset[str]]
@@ -37,6 +41,7 @@ class Material:
     whole: Index
     parts: Index
     language: str
+    languages: Sequence[str] = ()
 
     @classmethod
     def of(cls, lines: Iterable[Line], languages: Mapping[str, str]) -> Material:
@@ -47,16 +52,28 @@ class Material:
             group = list(found)
             passages += [(len(kept) + run.first, len(kept) + run.last) for run in runs(group)]
             kept += group
-        language = languages.get(kept[0].doc_id, "en") if kept else "en"
+        counts = Counter(languages.get(line.doc_id, "en") for line in kept)
+        known = tuple(language for language, _ in counts.most_common())
         whole, parts, held = Index(), Index(), []
-        find = terms_of(language)
         for first, last in passages:
+            find = terms_of(languages.get(kept[first].doc_id, "en"))
             terms = [find(line.text) for line in kept[first:last]]
             whole.add([term for one in terms for term in one])
             for one in terms:
                 parts.add(one)
                 held.append(frozenset(one))
-        return cls(kept, held, passages, whole, parts, language)
+        return cls(kept, held, passages, whole, parts, known[0] if known else "en", known)
+
+    def asked(self, question: str) -> Material:
+        """The same sentences, with the one of their languages by whose rules they have most of a question's words."""
+        if len(self.languages) < 2:
+            return self
+
+        def known(language: str) -> float:
+            terms = set(terms_of(language)(question))
+            return sum(1 for term in terms if self.parts.having(term)) / max(len(terms), 1)
+
+        return replace(self, language=max(self.languages, key=known))
 
     @property
     def find_terms(self) -> Terms:

@@ -22,6 +22,7 @@ PATTERN_SECONDS: Final = 2.0
 _BEFORE: Final = 240
 _BEHIND: Final = 100
 _NEAR: Final = 90.0
+_IN_A_WORD: Final = 0.5
 _START_CHARS: Final = 3000.0
 _VALUE_CHARS: Final = 300
 _NEXT_PATTERN: Final = 0.94
@@ -190,17 +191,28 @@ def _context(field: Field, stretch: Stretch, match: Match, piece: Piece, languag
 
 
 def _closeness(cues: tuple[str, ...], text: str, match: Match) -> float:
-    """1 if a cue stands right before the match, less the further away it is or if it stands behind."""
+    """1 if a cue stands right before the match, less the further away it is or if it stands behind.
+
+    A cue that is the end of another word says half as much: a subtotal is no total.
+    """
     before = text[max(0, match.start - _BEFORE) : match.start].lower()
     behind = text[match.start : match.end + _BEHIND].lower()
     best = 0.0
     for cue in cues:
-        word = cue.lower()
-        if (place := before.rfind(word)) >= 0:
-            best = max(best, math.exp(-(len(before) - place - len(word)) / _NEAR))
-        if word in behind:
-            best = max(best, 0.8)
+        for end, share in _places(cue.lower(), before):
+            best = max(best, share * math.exp(-(len(before) - end) / _NEAR))
+        for _, share in _places(cue.lower(), behind):
+            best = max(best, share * 0.8)
     return best
+
+
+def _places(word: str, text: str) -> Iterator[tuple[int, float]]:
+    """Where a cue ends in a text, and what it counts there."""
+    place = text.find(word)
+    while place >= 0:
+        is_part = place > 0 and (text[place - 1].isalnum() or text[place - 1] == "-")
+        yield place + len(word), _IN_A_WORD if is_part else 1.0
+        place = text.find(word, place + 1)
 
 
 def _share_of_cues(field: Field, match: Match, language: str) -> float:

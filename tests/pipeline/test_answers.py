@@ -233,3 +233,49 @@ def test_what_people_ask_of_real_documents_is_answered(name: str, question: str,
 )
 def test_what_is_not_in_a_real_document_is_not_answered(name: str, question: str) -> None:
     assert answer(lines_of(name), question)[1] < confidence.thresholds().answered
+
+
+@pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("When is the review meeting?", "The review meeting is on Monday at 10:30 in room 4."),
+        ("When does the train to Fennwick leave?", "The train to Fennwick leaves at 7:45 p.m. from the old platform."),
+        ("When does the lease of the boathouse start?", "The lease of the boathouse starts on May 15."),
+    ],
+)
+def test_a_day_of_the_week_a_time_and_a_day_without_a_year_answer_to_when(question: str, right: str) -> None:
+    said = (
+        "The review meeting is on Monday at 10:30 in room 4.",
+        "The train to Fennwick leaves at 7:45 p.m. from the old platform.",
+        "The lease of the boathouse starts on May 15.",
+    )
+    quote, _, outcome = likeliest(material(*said, *["Rain fell on the roofs all day."] * 20), question)
+    assert (quote.text, outcome) == (right, "answered")
+
+
+def test_who_asks_for_an_address_is_not_answered_without_one() -> None:
+    question = Question.of("What is the email address for notices?", terms_of("en"))
+    assert evidence.lacks_value("Either party may terminate by giving notices to the other.", question)
+    assert not evidence.lacks_value("Notices go to legal@harbour.example.", question)
+
+
+def test_a_figure_within_a_name_is_no_number() -> None:
+    question = Question.of("What is the minimum datagram size?", terms_of("en"))
+    text = "An IPv6 datagram has at least 1,280 bytes."
+    assert next(text[begin:end] for begin, end in evidence.values_in(text, question)) == "1,280"
+
+
+def test_documents_of_several_languages_are_each_asked_in_their_own() -> None:
+    lines, languages = [], {"a": "de", "b": "en"}
+    german = ("Der Mieter zahlt die Miete monatlich.", "Die Kaution beträgt drei Monatsmieten.", "Das Haus ist alt.")
+    english = ("The term of this agreement is three years.", "It is governed by the laws of Ireland.", "Rain fell.")
+    for doc_id, texts in (("a", german), ("b", english)):
+        lines += [Line(f"{doc_id}#s{at}", doc_id, text, at, at + 1, None, None) for at, text in enumerate(texts)]
+    both = Material.of(lines, languages)
+    alone = Material.of(lines[3:], languages)
+
+    for question in ("How long is the term of the agreement?", "Which laws is it governed by?"):
+        assert both.asked(question).language == "en"
+        assert likeliest(both, question)[0] == likeliest(alone, question)[0]
+    assert both.asked("Wie hoch ist die Kaution?").language == "de"
+    assert likeliest(both, "Wie viele Monatsmieten beträgt die Kaution?")[0].text == german[1]

@@ -357,3 +357,11 @@ def test_a_schema_that_is_nested_in_itself_or_refers_to_nothing_is_refused() -> 
     for schema in (itself, {"properties": {"a": {"$ref": "#/$defs/b"}}}, {"properties": {"a": {"enum": [1, 2]}}}):
         with pytest.raises(ValueError, match="property 'a"):
             from_json_schema(schema)
+
+
+@pytest.mark.parametrize("name", ["Total", "Grand total", "Amount due", "Balance Due", "Total due"])
+@pytest.mark.parametrize("part", ["Subtotal", "Sub-total"])
+def test_a_subtotal_is_not_the_total(name: str, part: str) -> None:
+    total = next(field for field in shipped.options_of("invoice") if field["name"] == "total")
+    for lines in ((f"{part}: EUR 500", "VAT: EUR 100", f"{name}: EUR 600"), (f"{name}: EUR 600", f"{part}: EUR 500")):
+        assert rows(task_of(total), "\n".join((*lines, "")))[0]["normalized"] == "EUR 600"

@@ -27,6 +27,18 @@ FORMS = {
         "Marketing: I think that the remote should be yellow, since that is what people buy these days",
         "Designer: Then it will be yellow",
     ],
+    "a log with dates": [
+        "2024-01-15 10:00:01,123 INFO worker 295 on host-a started",
+        "2024-01-15 10:00:02,001 ERROR Out of disk space on /var\n    at com.x.Y(Z.java:1)\n    at com.x.Z(Z.java:2)",
+        "2024-01-15 10:00:03,000 FATAL shutting down",
+    ],
+    "a log of the system": ["Jan  5 10:00:01 host sshd[1]: Accepted", "Jan 15 10:00:02 host cron: job"],
+    "a log of a web server": [
+        '127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.0" 200 23',
+        '127.0.0.1 - eve [10/Oct/2000:13:55:37 -0700] "GET /b HTTP/1.0" 404 99',
+    ],
+    "a log of levels": ["[INFO] Scanning for projects", "[INFO] Building", "[ERROR] failed"],
+    "times of a transcript": ["[00:01:02] Anna: Hello there", "[00:01:09] Ben: fine"],
     "sentences in fields": ["Note: It rains.", "Bring a coat.", "Reply to: me"],
 }
 RUNNING = {
@@ -35,6 +47,7 @@ RUNNING = {
     "a number at a line's start": "The harbour had no more than\n12 lamps, and they burned late.",
     "a year at a line's start": "All of this was long before the summer of\n1984. Nobody remembers it.",
     "verse": "Full fathom five thy father lies\nOf his bones are coral made\nThose are pearls that were his eyes",
+    "a time at a line's start": "He came home at\n10:00:05 sharp. It was\nINFORMATION that he wanted.",
     "a dash between words": "The captain was late\nas ever - and so was the mate",
     "one line": "Name: Ada",
     "nothing": "",
@@ -51,7 +64,7 @@ def test_lines_of_forms_lists_and_tables_are_sentences_of_their_own(name: str) -
     wanted = ["Order\nnumber: 4711", "Total: 12.00"] if name.endswith("small letters") else lines
 
     assert sentences_of("\n".join(lines)) == wanted
-    assert sentences_of("\r\n".join(lines) + "\n\n") == [one.replace("\n", "\r\n") for one in wanted]
+    assert sentences_of("\n".join(lines).replace("\n", "\r\n") + "\n\n") == [one.replace("\n", "\r\n") for one in wanted]
 
 
 @pytest.mark.parametrize("name", RUNNING)

@@ -145,3 +145,10 @@ class TestEnds:
 
         assert ends == sorted(set(ends))
         assert all(0 < end <= len(text) and not text[end - 1].isspace() for end in ends)
+
+
+def test_what_is_too_long_is_cut_at_line_ends_where_there_are_any() -> None:
+    line = "a line without an end " * 4
+    text = "\n".join([line] * 400)
+    assert text[: passage_end(text)].endswith("\n")
+    assert all(piece.text.endswith(line.rstrip()) for piece in split_passage(text[:8000], "en", 2000)[0][:-1])
