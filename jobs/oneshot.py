@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,20 +82,28 @@ def extract(
 def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     """The finished run of one document, gone when the block ends.
 
-    Raises JobError: exit 2 if there is no such file, 3 with the reason if the document failed, 75 when interrupted.
+    Raises JobError: exit 2 if there is no such file, 3 with the reason if the document failed, 75 when interrupted. Of
+    a file of many documents the rows of those that were read can be had; if others failed, that is raised behind.
     """
     with tempfile.TemporaryDirectory(prefix="unspool-") as scratch:
         folder = Path(scratch)
         path = _document(shot.source, folder, shot.begun)
         result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
         failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
-        if failed:
-            others = f"; so have {len(failed) - 1} more documents in it" if len(failed) > 1 else ""
-            message = f"{failed[0]['message']} ({failed[0]['error_type']}){others}"
-            raise JobError("DOCUMENT", message, exit_code=ExitCode.FAILURES, where=shot.source)
         if result.exit_code not in (ExitCode.OK, ExitCode.FAILURES):
             raise JobError("INTERRUPTED", "nothing was kept; run it again", exit_code=result.exit_code)
+        if failed and result.failed == result.documents:
+            raise _failure(shot, failed)
         yield result
+        if failed:
+            raise _failure(shot, failed)
+
+
+def _failure(shot: OneShot, failed: Sequence[Mapping[str, Any]]) -> JobError:
+    """The first of what failed, and how much more did."""
+    others = f"; so have {len(failed) - 1} more documents in it" if len(failed) > 1 else ""
+    message = f"{failed[0]['message']} ({failed[0]['error_type']}){others}"
+    return JobError("DOCUMENT", message, exit_code=ExitCode.FAILURES, where=shot.source)
 
 
 def rows_of_stdin(shot: OneShot) -> Iterator[dict[str, Any]]:

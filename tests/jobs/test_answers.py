@@ -385,3 +385,16 @@ def test_a_document_whose_name_is_not_utf8_is_extracted_like_any_other(project: 
     path.write_bytes(document(project).read_bytes())
     said = unspool("extract", str(path), "--json", "-q")
     assert (said.code, len(said.data)) == (0, 2), said.err
+
+
+def test_of_a_file_of_many_documents_those_that_can_be_read_are_and_the_others_named(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    records.write_text('{"text": "Signed on 3 March 2020."}\n{broken\n{"text": "Due on 4 April 2021."}\n', "utf-8")
+    target = tmp_path / "rows.jsonl"
+
+    said = unspool("extract", str(records), "--json", "-q")
+    kept = unspool("extract", str(records), "-o", str(target), "-q")
+
+    assert (said.code, [row["normalized"] for row in said.data]) == (3, ["2020-03-03", "2021-04-04"])
+    assert (said.err.count("\n"), "parse_error" in said.err) == (1, True)
+    assert (kept.code, target.read_text("utf-8").count("\n")) == (3, 2)

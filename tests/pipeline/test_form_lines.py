@@ -64,7 +64,9 @@ def test_lines_of_forms_lists_and_tables_are_sentences_of_their_own(name: str) -
     wanted = ["Order\nnumber: 4711", "Total: 12.00"] if name.endswith("small letters") else lines
 
     assert sentences_of("\n".join(lines)) == wanted
-    assert sentences_of("\n".join(lines).replace("\n", "\r\n") + "\n\n") == [one.replace("\n", "\r\n") for one in wanted]
+    assert sentences_of("\n".join(lines).replace("\n", "\r\n") + "\n\n") == [
+        one.replace("\n", "\r\n") for one in wanted
+    ]
 
 
 @pytest.mark.parametrize("name", RUNNING)
