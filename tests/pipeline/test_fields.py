@@ -102,6 +102,21 @@ def test_a_rule_reads_what_people_mean(kind: str, text: str, normalized: str | N
     assert found == ([normalized] if normalized else [])
 
 
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("SERVICES AGREEMENT\nThis Services Agreement is made", ["services agreement", "services agreement"]),
+        ("AGENCY AGREEMENT THIS AGENCY AGREEMENT is made", ["agency agreement", "agency agreement"]),
+        ("SUPPLY CONTRACT \n\nContract Order", ["supply contract", "contract order"]),
+        ("LICENSE\nAGREEMENT", ["license agreement"]),
+        ("This Lease is made", ["lease"]),
+        ("FIRST AMENDMENT\n TO\nCREDIT AGREEMENT", ["first amendment to credit agreement"]),
+    ],
+)
+def test_a_title_goes_on_over_a_line_end_but_not_into_the_first_sentence(text: str, titles: list[str]) -> None:
+    assert [match.normalized for match in finders()["title"](text)] == titles
+
+
 @pytest.mark.parametrize("kind", RULES)
 @given(parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=30)), max_size=8))
 @settings(deadline=None, max_examples=40)

@@ -17,15 +17,20 @@ _KINDS: Final = (
     "Specification"
 )
 _SMALL: Final = "of|and|for|the|to|in|on|with|or|a|an|&|-|–|/|AND|OF|FOR|THE|TO|IN"
+# These come last in a name, so on the next line something else begins, unless a small word goes on: `Amendment\nto`.
+_LAST: Final = "Agreement|Contract|Amendment|Addendum|Deed|Indenture|Memorandum|Terms and Conditions|Terms of Service"
+# Where no word of a name begins. `This` begins a sentence; only right in front of a name it is passed over.
+_NO_PART: Final = rf"(?!(?:THIS|This)\b|(?:{_LAST}|{_LAST.upper()})[Ss]?[^\S\n]*\n(?!\s*(?:{_SMALL})\s))"
 _UPPER: Final = re.compile(
-    rf"(?<![\w\"“(])(?:[A-Z0-9][A-Z0-9&’'/,-]*\s+(?:(?:{_SMALL})\s+){{0,2}}){{0,9}}"
+    rf"(?<![\w\"“(])(?:{_NO_PART}[A-Z0-9][A-Z0-9&’'/,-]*\s+(?:(?:{_SMALL})\s+){{0,2}}){{0,9}}"
     rf"(?:{_KINDS.upper()})S?(?:\s+(?:NO\.?\s*)?\d{{1,3}}|\s+BETWEEN)?(?![\w])"
 )
+_PART: Final = rf"{_NO_PART}[A-Z][\w&’'/-]*,?\s(?:(?:{_SMALL})\s){{0,2}}"
 _TITLE: Final = re.compile(
-    rf"(?<![\w\"“(])(?:[A-Z][\w&’'/-]*,?\s(?:(?:{_SMALL})\s){{0,2}}){{1,8}}(?:{_KINDS})s?(?:\sNo\.?\s?\d{{1,3}})?(?![\w])"
+    rf"(?<![\w\"“(])(?:This\s|{_PART})(?:{_PART}){{0,7}}(?:{_KINDS})s?(?:\sNo\.?\s?\d{{1,3}})?(?![\w])"
 )
 _DROP: Final = re.compile(
-    r"^(?:(?:THIS|This|THE|The|EXHIBIT|Exhibit|EX|ANNEX|SCHEDULE|FORM\sOF|Form\sof|EXECUTION\s(?:COPY|VERSION)|"
+    r"^(?:(?:This|THE|The|EXHIBIT|Exhibit|EX|ANNEX|SCHEDULE|FORM\sOF|Form\sof|EXECUTION\s(?:COPY|VERSION)|"
     r"Execution\s(?:Copy|Version)|CONFIDENTIAL|SUCH|Such|OF|A|AN|BY|\$?[A-Z]?\d[\d.,()a-z]*|[A-Z]-?\d[\d.]*)\s+)+"
 )
 
