@@ -44,13 +44,14 @@ _LIGATURES: Final = str.maketrans(
         "ﬆ": "st",
         "\0": None,
         "\xad": "-",
-        "\ufffe": "-",
     }
 )
 _PAGE: Final = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _LINEARIZED: Final = re.compile(rb"/Linearized\b[^>]{0,200}?/N\s+(\d{1,6})\b")
 _SCAN_BYTES: Final = 1 << 20
-_HYPHENATED: Final = re.compile(r"([^\W\d_])[-\u2010] *\n *([^\W\d_]+)")
+_LINE_END_HYPHEN: Final = "\ufffe"
+"""What PDFium writes for a hyphen and the line end behind it. There is no `\\n` then."""
+_HYPHENATED: Final = re.compile(rf"([^\W\d_])(?:[-\u2010] *(\n) *|{_LINE_END_HYPHEN})([^\W\d_]+)")
 _TRAILING: Final = re.compile(r"[ \t]+\n")
 _UNREADABLE: Final = re.compile(r"[\ufffd\ue000-\uf8ff]|\(cid:\d+\)")
 _UNREADABLE_SHARE: Final = 0.2
@@ -69,7 +70,7 @@ _PYPDF_LIMITS: Final[dict[str, Any]] = {
 
 
 def version() -> str:
-    return f"2 {_engine()} {metadata.version(_engine())}"
+    return f"3 {_engine()} {metadata.version(_engine())}"
 
 
 def count_pages(path: str) -> int | None:
@@ -110,12 +111,14 @@ def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
 def clean(text: str) -> str:
     """A page's text with ligatures spelled out, words joined over line ends and no white space around it."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
-    return _HYPHENATED.sub(_joined, _TRAILING.sub("\n", text)).strip()
+    return _HYPHENATED.sub(_joined, _TRAILING.sub("\n", text)).replace(_LINE_END_HYPHEN, "-").strip()
 
 
 def _joined(found: re.Match[str]) -> str:
-    """A word whose second part begins small was hyphenated; before a capital the hyphen is its own."""
-    return f"{found[1]}{found[2]}\n" if found[2][0].islower() else f"{found[1]}-{found[2]}\n"
+    """A word whose second part begins small was hyphenated; before and behind a capital the hyphen is its own."""
+    first, line_end, second = found[1], found[2] or "", found[3]
+    hyphen = "" if second[0].islower() and not first.isupper() else "-"
+    return f"{first}{hyphen}{second}{line_end}"
 
 
 @dataclass
