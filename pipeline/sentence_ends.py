@@ -65,6 +65,9 @@ _ORDINALS_IN: Final = frozenset(("cs", "da", "de", "fi", "hr", "hu", "no", "sk")
 _JOINING: Final = frozenset(",;:/)")
 _ABBREVIATIONS: Final = _words("dr mr mrs ms mlle mme prof st sr jr hr fr bros hab no nr vol art fig pp approx spp")
 _WITHIN_SENTENCES: Final = _ABBREVIATIONS | _words("etc resp bzw incl ibid")
+_NUMBERED: Final = _words("paras subpara subparas chaps")
+_NUMBERED_ENDINGS: Final = ("str", "nr", "nrn", "subsec", "sched")
+"""How words end whose dot has a number behind it, as in `Hauptstr. 12`. No whole word ends so."""
 _STARTERS: Final = _words(
     "the he she it i we you they this that these there his her how what when why did in on but and if "
     "der die das er sie es wir ein eine le la les il elle ils on une ce el los las una en"
@@ -123,10 +126,10 @@ def _is_end(text: str, end: int, language: str) -> bool:
     following = found[1] if found else ""
     if not following:
         return True
+    if before.endswith((".", "!", "?")) and not text[end].isspace() and following.isascii():
+        return False  # `a!=b`, `{{?RFC8200}}`, `F.Cook`
     if not before.endswith("."):
         return not ((following[0].islower() and _AFTER_SPEECH.search(before)) or _ITEM.search(before))
-    if not text[end].isspace() and following.isascii():
-        return False
     if before.endswith(".."):
         return True
     return following not in _JOINING and _is_full_stop(before, following, language)
@@ -142,7 +145,16 @@ def _is_full_stop(before: str, following: str, language: str) -> bool:
         return following.lower() in _STARTERS
     if word.isdecimal() and language in _ORDINALS_IN and _ORDINAL.search(before):
         return False
+    if following[0].isdecimal() and _is_numbered(word.lower(), language):
+        return False
     return word.lower() not in _ABBREVIATIONS and not _ITEM.search(before)
+
+
+def _is_numbered(word: str, language: str) -> bool:
+    """Whether a word is an abbreviation of what has a number: a street, a paragraph, a schedule."""
+    if language == "de" and word.endswith("abs"):  # elsewhere that may be `labs`
+        return True
+    return word in _NUMBERED or word.endswith(_NUMBERED_ENDINGS)
 
 
 def _is_before_small(word: str, language: str) -> bool:
