@@ -1,12 +1,14 @@
 """Tables as text (.csv, .tsv) with a header: one document a row. `text_key` names the column that holds its text.
 
-The delimiter is the one that the header has most of. A row that does not fit the header fails alone.
+The delimiter is the one that the header has most of. A row that does not fit the header fails alone. Lines end as they
+did on any system: at `\\n`, `\\r\\n` or `\\r`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -28,6 +30,11 @@ from pipeline.records import (
 
 SUFFIXES: Final = (".csv", ".tsv")
 _DELIMITERS: Final = (",", ";", "\t", "|")
+_QUOTED: Final = re.compile(r'(?:^|(?<=[,;\t|]))"(?:[^"]|"")*"')
+_OPEN_QUOTE: Final = re.compile(r'(?:^|[,;\t|])"')
+_LINE_END: Final = re.compile(r"\s*[\r\n]\s*")
+_LARGEST_HEADER: Final = 1 << 14
+_LONGEST_NAME: Final = 60
 
 
 def members(path: str, options: Mapping[str, str]) -> Iterator[Member]:
@@ -48,8 +55,10 @@ def open_document(ref: DocumentRef) -> RecordDocument:
     options, data = ref.options, read_record(ref)
     text = data.decode(options["encoding"], "replace")
     try:
-        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=options["delimiter"], strict=True), [])
-        found, metadata = fields(row, options)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=options["delimiter"], strict=True)
+        found, metadata = fields(next(rows, []), options)
+        if next(rows, None) is not None:
+            raise NotARecordError("more than a row; correct its quotes and line ends")
     except csv.Error as error:
         raise wrong(ref, f"not a row: {error}; correct it") from error
     except NotARecordError as error:
@@ -84,13 +93,7 @@ class Table:
             raise DocumentError("decode", "unknown_encoding", f"a table in {encoding}; convert it to UTF-8 first")
         csv.field_size_limit(LARGEST)
         self._lines = _Lines(file, encoding, byte)
-        first = next(self._lines, "")
-        delimiter = max(_DELIMITERS, key=first.count)
-        try:
-            header = next(csv.reader([first], delimiter=delimiter), [])
-        except csv.Error as error:
-            message = f"the header is no row of a table: {error}; save the file with other line ends"
-            raise DocumentError("parse", "parse_error", message) from error
+        delimiter, header = _header(self._lines)
         self.options = {**options, "encoding": encoding, "delimiter": delimiter, **_columns(header, options)}
         """What a row of it is read with."""
         self._id_column = _column(header, options.get("id_key"))
@@ -115,7 +118,7 @@ class _Lines:
     """The lines of a file as text, which knows behind which byte and line it stands."""
 
     def __init__(self, file: BinaryIO, encoding: str, byte: int) -> None:
-        self._file = file
+        self._pieces = _pieces(file)
         self._encoding = encoding
         self.byte = byte
         self.number = 0
@@ -124,12 +127,39 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        data = self._file.readline(LARGEST)
-        if not data:
-            raise StopIteration
+        data = next(self._pieces)
         self.byte += len(data)
         self.number += 1
         return data.decode(self._encoding, "replace")
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, cut where they are longer than any record may be."""
+    rest = b""
+    while data := file.readline(LARGEST - len(rest)):
+        *whole, rest = (rest + data).splitlines(keepends=True)
+        yield from whole
+        if rest.endswith(b"\n") or len(rest) >= LARGEST:  # else it may go on, if only with the `\n` behind its `\r`
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _header(lines: Iterator[str]) -> tuple[str, list[str]]:
+    """The delimiter of a table and the names of its columns, without line ends. Raises DocumentError."""
+    text = next(lines, "")
+    while (
+        _OPEN_QUOTE.search(bare := _QUOTED.sub("", text)) and len(text) < _LARGEST_HEADER and (more := next(lines, ""))
+    ):
+        text += more
+    delimiter = max(_DELIMITERS, key=bare.count)
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error as error:
+        message = f"the header is no row of a table: {error}; correct it"
+        raise DocumentError("parse", "parse_error", message) from error
+    return delimiter, [_LINE_END.sub(" ", name) for name in header]
 
 
 def _columns(header: list[str], options: Mapping[str, str]) -> dict[str, str]:
@@ -137,7 +167,7 @@ def _columns(header: list[str], options: Mapping[str, str]) -> dict[str, str]:
     wanted = [options.get("text_key", "text"), *metadata_keys(options), *filter(None, [options.get("id_key")])]
     missing = [key for key in wanted if key not in header]
     if missing:
-        known = ", ".join(header[:8])
+        known = ", ".join(name[:_LONGEST_NAME] for name in header[:8])
         message = f"no column {missing[0]!r} (there are {known}); set inputs.text_key"
         raise DocumentError("parse", "parse_error", message)
     places = {f"column:{key}": str(header.index(key)) for key in metadata_keys(options)}

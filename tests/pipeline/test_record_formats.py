@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.documents import Document, DocumentRef
 from pipeline.errors import DocumentError
+from pipeline.formats import csv as csv_format
 from pipeline.formats import members, open_document
 from pipeline.values import from_json, to_json
 from tests.pipeline.samples import refer, store
@@ -137,6 +138,62 @@ def test_a_bad_row_fails_alone_with_its_number(tmp_path: Path) -> None:
     ] == ["line 3: 1 cells", "line 4: 3 cells", "line 7: not a row"]
 
 
+@settings(deadline=None, max_examples=80)
+@given(texts=TEXTS, end=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_lines_of_a_table_may_end_as_on_any_system(folder: Path, texts: list[str], end: str) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([["text", "n"], *([text, "1"] for text in texts)])
+    refs = records(folder / "a.csv", out.getvalue())
+
+    assert [text_of(ref) for ref in refs] == texts
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_end_that_no_quotes_hold_ends_a_row_and_what_stands_behind_it_is_not_lost(
+    tmp_path: Path, end: str
+) -> None:
+    refs = records(tmp_path / "a.csv", f"id,text{end}1,a{end}2,Plain\rwith bare CR{end}3,c{end}")
+
+    assert [ref.doc_id for ref in refs] == ["2", "3", "4", "5"]
+    assert [text_of(refs[n]) for n in (0, 1, 3)] == ["a", "Plain", "c"]
+    assert refused(refs[2]) == "parse_error: line 4: 1 cells where the header has 2; correct the row"
+
+
+class ReadInPieces(io.BytesIO):
+    """A file that gives at most so many bytes of a line at once, as one with longer lines than are read does."""
+
+    most = 1
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(min(self.most, size) if size and size > 0 else self.most)
+
+
+@pytest.mark.parametrize("most", range(1, 8))
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_that_is_cut_where_the_file_is_read_is_put_together_again(end: str, most: int) -> None:
+    file = ReadInPieces(end.join(["n,text", "1,ab", "2,cde", "3,f"]).encode())
+    file.most = most
+    rows = list(csv_format.Table(file, "utf-8", 0, {}).rows())
+
+    assert [(row.cells[1], row.line) for row in rows] == [("ab", 2), ("cde", 3), ("f", 4)]
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ('id;"a long, long\nname, really";text', "text"),
+        ('"a, b,\r\nand, c";"said ""so""";text', "text"),
+        ('id;x;"the\n text"', "the text"),
+    ],
+)
+def test_names_of_columns_may_have_line_ends_and_other_delimiters(tmp_path: Path, header: str, key: str) -> None:
+    [ref] = records(tmp_path / "a.csv", f"{header}\n1;2;3\n", text_key=key)
+
+    assert text_of(ref) == "3"
+    assert "no column 'none'" in refused(refer(tmp_path / "a.csv", f"{header}\n1;2;3\n", {"text_key": "none"}))
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -144,6 +201,7 @@ def test_a_bad_row_fails_alone_with_its_number(tmp_path: Path) -> None:
         ("a.csv", "text\n1\n".encode("utf-16"), "unknown_encoding"),
         ("a.csv", "", "empty"),
         ("a.csv", "text\n", "empty"),
+        ("a.csv", '"id,text\n1,a\n2,b\n', "parse_error: no column 'text' (there are id,text 1,a 2,b "),
         ("a.jsonl", "\n\n", "empty"),
         ("a.csv", b"%PDF-1.7 text", "unsupported_type"),
     ],
