@@ -20,7 +20,7 @@ _HEADERS: Final = ("Subject", "From", "To", "Cc", "Date")
 
 
 def version() -> str:
-    return f"1 selectolax {metadata.version('selectolax')}"
+    return f"2 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
@@ -42,16 +42,24 @@ def read_message(data: bytes) -> Extraction:
         raise DocumentError("parse", "parse_error", "not a mail message: it has no From, Date or Subject")
     headers = {name: " ".join(str(message[name]).split()) for name in _HEADERS if message[name]}
     yield Stretch("\n".join(f"{name}: {text}" for name, text in headers.items()) + "\n\n")
-    body = message.get_body(preferencelist=("plain", "html"))
-    errors = 0
-    if isinstance(body, EmailMessage):
-        text, errors = _text(body)
-        yield from _body(text, body.get_content_type())
+    text, errors, kind = _body_of(message)
+    yield from _body(text, kind)
     attached = [part.get_filename() or part.get_content_type() for part in message.iter_attachments()]
     if attached:
         yield Stretch("\n\n" + "\n".join(f"Attachment: {name}" for name in attached))
     about = {name.lower(): text for name, text in headers.items() if name != "Subject"}
     yield About(decode_errors=errors, title=headers.get("Subject"), metadata=about)
+
+
+def _body_of(message: EmailMessage) -> tuple[str, int, str]:
+    """The text of the body, its decoding errors and its type: the page where the plain text is blank or not there."""
+    text, errors, kind = "", 0, ""
+    for wanted in ("plain", "html"):
+        body = message.get_body(preferencelist=(wanted,))
+        if isinstance(body, EmailMessage) and not text.strip():
+            text, errors = _text(body)
+            kind = body.get_content_type()
+    return text, errors, kind
 
 
 def _text(part: EmailMessage) -> tuple[str, int]:

@@ -238,6 +238,10 @@ class TestMail:
         data = b"Subject: x\nContent-Type: text/html; charset=koi8-r\n\n<p>" + "Привет".encode("koi8-r")
 
         assert read(tmp_path / "a.eml", data)[0].text == "Subject: x\n\nПривет"
+        assert read(tmp_path / "a.eml", mail(" \n", "<p>The page."))[0].text.endswith("+0100\n\nThe page.")
+
+    def test_a_message_without_a_body_is_its_headers(self, tmp_path: Path) -> None:
+        assert read(tmp_path / "a.eml", b"Subject: x\nFrom: a@example.org\n\n")[0].text.split("\n")[0] == "Subject: x"
 
 
 class TestCompressed:
