@@ -1,4 +1,7 @@
-"""EPUB books: the chapters in the order of the spine, with sections from their headings. Text only, no pictures."""
+"""EPUB books: the chapters in the order of the spine, with sections from their headings. Text only, no pictures.
+
+A book whose chapters are encrypted (DRM) is refused; encrypted fonts and pictures are of no concern.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,23 @@ from pipeline.html_text import as_html, parse_html, stretches
 TEXT_SHARE: Final = 0.4
 SUFFIXES: Final = (".epub",)
 _CONTAINER: Final = "META-INF/container.xml"
+_ENCRYPTION: Final = "META-INF/encryption.xml"
 _PAGES: Final = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
 
 
 def version() -> str:
-    return f"2 selectolax {metadata.version('selectolax')}"
+    return f"3 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
     with open_archive(file, "an EPUB book") as archive:
         package_name = _package(archive)
         package = _xml(archive, package_name)
+        chapters = _spine(package, posixpath.dirname(package_name))
+        if not _encrypted(archive).isdisjoint(chapters):
+            raise DocumentError("parse", "encrypted", "its chapters are encrypted (DRM); get the book without")
         path, gap = HeadingPath(), ""
-        for name in _spine(package, posixpath.dirname(package_name)):
+        for name in chapters:
             root = parse_html(as_html(decoded(read_member(archive, name))[0]))
             for found in stretches(root, path, gap) if root is not None else ():
                 if isinstance(found, HeadingPath):
@@ -48,6 +55,14 @@ def _package(archive: zipfile.ZipFile) -> str:
         if element.tag.endswith("}rootfile") and element.get("full-path"):
             return str(element.get("full-path"))
     raise DocumentError("parse", "parse_error", f"{_CONTAINER} names no package file; this is no EPUB book")
+
+
+def _encrypted(archive: zipfile.ZipFile) -> set[str]:
+    """The names of the members that cannot be read, fonts among them."""
+    if _ENCRYPTION not in archive.namelist():
+        return set()
+    listed = (one.get("URI") or "" for one in _xml(archive, _ENCRYPTION).iter() if one.tag.endswith("}CipherReference"))
+    return {posixpath.normpath(unquote(name).lstrip("/")) for name in listed}
 
 
 def _xml(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:

@@ -71,8 +71,11 @@ def archive(members: Mapping[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
-def epub(chapters: Sequence[str], spine: Sequence[int] | None = None) -> bytes:
-    """A book of these chapters (bodies of HTML), named in the manifest in order, read in the order of the spine."""
+def epub(chapters: Sequence[str], spine: Sequence[int] | None = None, encrypted: Sequence[str] = ()) -> bytes:
+    """A book of these chapters (bodies of HTML), named in the manifest in order, read in the order of the spine.
+
+    It says of the members `encrypted` that they are.
+    """
     items = "".join(
         f'<item id="c{n}" href="text/c%20{n}.xhtml" media-type="application/xhtml+xml"/>' for n in range(len(chapters))
     )
@@ -84,7 +87,9 @@ def epub(chapters: Sequence[str], spine: Sequence[int] | None = None) -> bytes:
     )
     page = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head><body>{}</body></html>'
     texts = {f"OPS/text/c {n}.xhtml": page.format(body) for n, body in enumerate(chapters)}
-    return archive({"META-INF/container.xml": _CONTAINER, "OPS/a.opf": package, **texts})
+    listed = "".join(f'<e:CipherReference xmlns:e="urn:e" URI="{name}"/>' for name in encrypted)
+    secrets = {"META-INF/encryption.xml": f"<encryption>{listed}</encryption>"} if encrypted else {}
+    return archive({"META-INF/container.xml": _CONTAINER, "OPS/a.opf": package, **texts, **secrets})
 
 
 def docx(body: str) -> bytes:

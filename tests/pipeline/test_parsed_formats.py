@@ -132,6 +132,11 @@ class TestEpub:
 
         assert (facts.title, facts.metadata) == ("A Book", {"creator": "Somebody"})
 
+    def test_encrypted_fonts_do_not_keep_a_book_from_being_read(self, tmp_path: Path) -> None:
+        book = epub(["<p>text</p>"], encrypted=["OPS/fonts/a.otf"])
+
+        assert sections(tmp_path / "a.epub", book) == [(None, "text")]
+
 
 def test_a_word_document_has_headings_lists_and_tables(tmp_path: Path) -> None:
     cells = "".join(f"<w:tc>{word_paragraph(text)}</w:tc>" for text in ("a", "b"))
@@ -285,6 +290,7 @@ BAD: list[tuple[str, str, bytes | str, str]] = [
     ("a book without a package", "a.epub", archive({"META-INF/container.xml": "<container/>"}), "parse_error"),
     ("a book without chapters", "a.epub", epub([]), "parse_error"),
     ("a book with a chapter missing", "a.epub", epub(["<p>a</p>"]).replace(b"c 0.xhtml", b"c 9.xhtml"), "parse_error"),
+    ("a book of encrypted chapters", "a.epub", epub(["", "<p>a"], encrypted=["OPS/text/c%201.xhtml"]), "encrypted"),
     ("a book of entities", "a.epub", archive({"META-INF/container.xml": ENTITIES}), "bomb"),
     ("a book that asks for a file", "a.epub", archive({"META-INF/container.xml": SECRET}), "bomb"),
     ("a book that leads elsewhere", "a.epub", archive({"../../etc/passwd": "x", "/etc/x": "y"}), "parse_error"),
