@@ -1,4 +1,7 @@
-"""OpenDocument texts (.odt): headings, lists, tables and notes, by way of HTML. Pictures and comments are left out."""
+"""OpenDocument texts (.odt): headings, lists, tables and notes, by way of HTML. Pictures and comments are left out.
+
+Notes stand behind the paragraph or the table that they belong to, so that no sentence is torn.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ _OFFICE: Final = "{urn:oasis:names:tc:opendocument:xmlns:"
 _TEXT: Final = _OFFICE + "text:1.0}"
 _TABLE: Final = _OFFICE + "table:1.0}"
 _BODY: Final = _OFFICE + "office:1.0}text"
+_NOTE: Final = _TEXT + "note-body"
 _ELEMENTS: Final = {
     _TEXT + "p": "p",
     _TEXT + "list": "ul",
@@ -27,8 +31,9 @@ _ELEMENTS: Final = {
     _TABLE + "table": "table",
     _TABLE + "table-row": "tr",
     _TABLE + "table-cell": "td",
-    _TEXT + "note-body": "blockquote",
+    _NOTE: "blockquote",
 }
+_HAVE_NOTES: Final = frozenset((_TEXT + "p", _TEXT + "h", _TABLE + "table"))
 _ALONE: Final = {_TEXT + "tab": "\t", _TEXT + "line-break": "<br>"}
 _UNSEEN: Final = frozenset(
     (_OFFICE + "office:1.0}annotation", _TEXT + "tracked-changes", _TEXT + "note-citation", _TEXT + "sequence-decls")
@@ -38,7 +43,7 @@ _LISTING: Final = "META-INF/manifest.xml"
 
 
 def version() -> str:
-    return f"1 selectolax {metadata.version('selectolax')}"
+    return f"2 selectolax {metadata.version('selectolax')}"
 
 
 def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
@@ -69,10 +74,16 @@ def _plain_xml(data: bytes, name: str) -> bytes:
 
 
 class _Page:
-    """Writes what an XML parser finds as HTML. White space is collapsed already where it means nothing."""
+    """Writes what an XML parser finds as HTML. White space is collapsed already where it means nothing.
+
+    Notes are kept until the outermost paragraph or table ends that is open around them.
+    """
 
     def __init__(self) -> None:
         self.html: list[str] = []
+        self._notes: list[str] = []
+        self._in_note = 0
+        self._around = 0
         self._in_body = 0
         self._unseen = 0
         self._closing: list[str] = []
@@ -80,10 +91,12 @@ class _Page:
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self._in_body += tag == _BODY
         self._unseen += tag in _UNSEEN
+        self._in_note += tag == _NOTE
+        self._around += tag in _HAVE_NOTES and not self._in_note
         element = _ELEMENTS.get(tag, "")
         if tag == _TEXT + "h":
             element = f"h{_bounded(attributes.get(_TEXT + 'outline-level', '1'), 6)}"
-        if element == "p" and self.html[-1:] == ["<li>"]:
+        if element == "p" and self._open_html()[-1:] == ["<li>"]:
             element = ""  # the first paragraph of an item stands behind its dash
         self._closing.append(element)
         if element:
@@ -100,15 +113,25 @@ class _Page:
         element = self._closing.pop()
         if element:
             self._write(f"</{element}>")
+        if tag in _HAVE_NOTES and not self._in_note:
+            self._around -= 1
+            if not self._around:
+                self.html += self._notes
+                self._notes = []
+        self._in_note -= tag == _NOTE
         self._in_body -= tag == _BODY
         self._unseen -= tag in _UNSEEN
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Write the notes that stood in no paragraph."""
+        self.html += self._notes
 
     def _write(self, html: str) -> None:
         if self._in_body and not self._unseen:
-            self.html.append(html)
+            self._open_html().append(html)
+
+    def _open_html(self) -> list[str]:
+        return self._notes if self._in_note else self.html
 
 
 def _bounded(number: str, most: int) -> int:

@@ -45,6 +45,28 @@ def test_an_opendocument_text_has_headings_lists_tables_and_notes(tmp_path: Path
     assert open_document(refer(tmp_path / "a.odt", odt(body, "A  title")), store(tmp_path)).facts.title == "A title"
 
 
+def test_notes_of_an_opendocument_text_stand_behind_their_paragraph_and_tear_no_sentence(tmp_path: Path) -> None:
+    def note(text: str) -> str:
+        body = f"<text:note-body><text:p>{text}</text:p><text:p>{text}2</text:p></text:note-body>"
+        return f"<text:note><text:note-citation>1</text:note-citation>{body}</text:note>"
+
+    body = (
+        f'<text:h text:outline-level="1">One{note("n")}</text:h>'
+        f"<text:p>It rained{note('a')} and then <text:span>it{note('b')}</text:span> stopped.</text:p>"
+        "<text:p>x</text:p>"
+        "<table:table><table:table-row><table:table-cell><text:p>1</text:p></table:table-cell>"
+        f"<table:table-cell><text:p>2{note('c')}</text:p></table:table-cell></table:table-row></table:table>"
+        f"<text:list><text:list-item><text:p>y{note('d')}</text:p></text:list-item></text:list>"
+    )
+    blocks = read(tmp_path / "a.odt", odt(body, "A title"))
+
+    assert "".join(block.text for block in blocks).split("\n\n") == [
+        *["One", "n", "n2", "It rained and then it stopped.", "a", "a2", "b", "b2", "x"],
+        *["1\t2", "c", "c2", "- y", "d", "d2"],
+    ]
+    assert {block.section for block in blocks} == {"One"}
+
+
 def test_what_docling_made_has_its_pages_and_headings_in_reading_order(tmp_path: Path) -> None:
     items = [
         on_page(1, "title", "The Paper"),
