@@ -1,9 +1,11 @@
-"""Numbers as people write them: digits with separators, and small ones in words. Knows nothing of units."""
+"""Numbers as people write them: digits with separators, fractions, and words. Knows nothing of units."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 DIGITS: Final = (
@@ -12,6 +14,15 @@ DIGITS: Final = (
     r"|\d+(?:[.,]\d+)?"
 )
 """A pattern: 1,500.00, 1.500,00, 1 500, 1,00,000 (India), 12.5 or 12,5."""
+
+# Only proper fractions, of the parts that people count in: `5/10%` is five or ten.
+_PROPER: Final = "|".join(f"{top}[/⁄]{bottom}" for bottom in (2, 3, 4, 5, 6, 8, 16, 32, 64) for top in range(1, bottom))
+_VULGAR: Final = "[¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
+FRACTIONS: Final = rf"(?<!/)(?:\d{{1,3}}[\s-])?(?:{_PROPER})(?![\d/])|(?:\d{{1,3}}\s?)?{_VULGAR}"
+"""A pattern: 1/2, 2 1/2, 2-1/2, ½ or 2½."""
+
+MINUS: Final = r"(?<![\w.,)\]%€$£¥-])[-−]"
+"""A pattern: a minus in front of a number, and not the hyphen of a range or of a word."""
 
 _SMALL: Final = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -22,35 +33,68 @@ _TENS: Final = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eight
 _SPELLED: Final = {word: number for number, word in enumerate(_UNITS)} | {
     word: 20 + 10 * place for place, word in enumerate(_TENS)
 }
-_BELOW_HUNDRED: Final = r"(?:(?:{tens})(?:[- ](?:{units}))?|(?:{units}))".format(
+_BELOW_HUNDRED: Final = r"(?:(?:{tens})(?:[-\s](?:{units}))?|(?:{units}))".format(
     tens="|".join(_TENS), units="|".join(sorted(_UNITS[1:], key=len, reverse=True))
 )
-WORDS: Final = rf"(?:(?:an?|{_BELOW_HUNDRED}) hundred(?:(?: and)? {_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
-"""A pattern: English number words below 10,000."""
-
+_BELOW_THOUSAND: Final = rf"(?:(?:an?|{_BELOW_HUNDRED})\shundred(?:(?:\sand)?\s{_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
 _SCALES: Final = {
-    "thousand": 1000,
-    "k": 1000,
-    "million": 10**6,
-    "mio": 10**6,
-    "m": 10**6,
-    "mm": 10**6,
-    "billion": 10**9,
-    "bn": 10**9,
-    "b": 10**9,
-    "trillion": 10**12,
-    "mn": 10**6,
-    "mrd": 10**9,
+    "thousand": 10**3,
     "lakh": 10**5,
-    "lakhs": 10**5,
+    "million": 10**6,
     "crore": 10**7,
-    "crores": 10**7,
+    "billion": 10**9,
+    "trillion": 10**12,
 }
-SCALES: Final = r"thousand|million|billion|trillion|mio\.?|mrd\.?|lakhs?|crores?|bn|mn\b|[kK]\b|MM?\b"
+_SCALE: Final = rf"(?:{'|'.join(_SCALES)})s?\b"
+WORDS: Final = (
+    # Half a million and a quarter of a million are less than one.
+    rf"(?:{_BELOW_THOUSAND}|(?<!half[-\s])(?<!of\s)an?(?=\s{_SCALE}))"
+    rf"(?:[-\s]{_SCALE}(?:,?\s(?:and\s)?{_BELOW_THOUSAND})?)*"
+)
+"""A pattern: numbers in English words, such as `twenty-five` or `one million two hundred thousand`."""
+
+_FACTORS: Final = (
+    _SCALES
+    | {f"{scale}s": factor for scale, factor in _SCALES.items()}
+    | {
+        "k": 10**3,
+        "m": 10**6,
+        "mm": 10**6,
+        "mn": 10**6,
+        "mio": 10**6,
+        "millionen": 10**6,
+        "millones": 10**6,
+        "milhões": 10**6,
+        "b": 10**9,
+        "bn": 10**9,
+        "mrd": 10**9,
+        "milliarde": 10**9,
+        "milliarden": 10**9,
+        "milliard": 10**9,
+        "milliards": 10**9,
+        "t": 10**12,
+        "tn": 10**12,
+    }
+)
+SCALES: Final = (
+    rf"(?i:{_SCALE}|(?:millionen|millones|milhões|milliarden?|milliards?|bn)\b|(?:mio|mrd)(?:\.|\b))"
+    # MN and TN in capitals are states.
+    r"|(?:[mMtT]n|[kK]|MM?)\b"
+)
+"""A pattern: what multiplies the digits in front of it, with or without a space between them."""
+
+CLOSE_SCALES: Final = r"[mbBT]\b"
+"""A pattern: letters that do so only where nothing stands between, and only in a sum of money: `5 m` is a length."""
 
 
-def number(text: str) -> Decimal:
-    """The number that DIGITS matched. A last group of one or two digits behind a separator is the fraction."""
+def number(text: str, *, dot_groups: bool = False) -> Decimal:
+    """The number that DIGITS or FRACTIONS matched.
+
+    A last group of one or two digits behind a separator is the fraction. One group of three behind a dot is a fraction
+    too, unless `dot_groups`: `1.200` is then twelve hundred.
+    """
+    if re.search(rf"[/⁄]|{_VULGAR}", text):
+        return _mixed(text)
     plain = re.sub(r"[’'\s\u00a0\u202f]", "", text)
     marks = [mark for mark in plain if mark in ",."]
     if not marks:
@@ -58,29 +102,41 @@ def number(text: str) -> Decimal:
     last = marks[-1]
     whole, _, fraction = plain.rpartition(last)
     grouped = len(fraction) == 3 and whole.strip("0,.") != "" and (len(set(marks)) == 1)
-    if grouped and (last == "," or len(marks) > 1):
+    if grouped and (last == "," or len(marks) > 1 or (dot_groups and len(whole) <= 3)):
         return Decimal(re.sub(r"[,.]", "", plain))
     return Decimal(f"{re.sub(r'[,.]', '', whole)}.{fraction}")
 
 
+def _mixed(text: str) -> Decimal:
+    """`2 1/2` or `2½` → 2.5; thirds to six places."""
+    spread = unicodedata.normalize("NFKC", re.sub(_VULGAR, r" \g<0>", text)).replace("⁄", "/")
+    exact = sum((Fraction(part) for part in re.split(r"[\s-]+", spread.strip())), Fraction(0))
+    return round(Decimal(exact.numerator) / exact.denominator, 6)
+
+
 def spelled(words: str) -> int | None:
-    """`twenty-five` → 25; None for what is no such number."""
-    total = 0
-    for word in re.split(r"[-\s]+", words.lower().strip()):
+    """`one million twenty-five` → 1000025; None for what is no such number."""
+    total = part = last = 0
+    for word in re.split(r"[-,\s]+", words.lower().strip()):
+        scale = _FACTORS.get(word)
         if word in ("a", "an", "and", ""):
             continue
-        if word == "hundred":
-            total = max(total, 1) * 100
+        if scale is not None:
+            # `two thousand million`: a greater scale multiplies all that stands before it.
+            total = max(total + part, 1) * scale if scale > last else total + max(part, 1) * scale
+            part, last = 0, scale
+        elif word == "hundred":
+            part = max(part, 1) * 100
         elif word in _SPELLED:
-            total += _SPELLED[word]
+            part += _SPELLED[word]
         else:
             return None
-    return total or None
+    return total + part or None
 
 
 def scaled(amount: Decimal, scale: str | None) -> Decimal:
     """The amount times what a word such as `million` says."""
-    return amount * _SCALES.get((scale or "").lower().rstrip("."), 1)
+    return amount * _FACTORS.get((scale or "").strip().lower().rstrip("."), 1)
 
 
 def plain(amount: Decimal) -> str:

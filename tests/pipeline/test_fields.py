@@ -117,6 +117,94 @@ def test_a_title_goes_on_over_a_line_end_but_not_into_the_first_sentence(text: s
     assert [match.normalized for match in finders()["title"](text)] == titles
 
 
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("$2.5B, £310m and $500k", ["USD 2500000000", "GBP 310000000", "USD 500000"]),
+        ("$500 Million or $75 MILLION", ["USD 500000000", "USD 75000000"]),
+        ("$1.2 tn, $3T and 5bn EUR", ["USD 1200000000000", "USD 3000000000000", "EUR 5000000000"]),
+        ("€3,5 Mrd., 2 Millionen Euro", ["EUR 3500000000", "EUR 2000000"]),
+        ("10 million US dollars, 5 U.S. dollars", ["USD 10000000", "USD 5"]),
+        ("a cable of 5 m, 3 T or 5m for $5 m", ["USD 5"]),
+        ("$5 MN tax, section 4b EUR 12.50", ["USD 5", "EUR 12.5"]),
+        ("500T€", []),
+    ],
+)
+def test_a_scale_counts_in_any_case_and_its_letter_only_next_to_a_sum(text: str, normalized: list[str]) -> None:
+    assert [match.normalized for match in finders()["money"](text)] == normalized
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("1.200 €, 3.500 Euro, EUR 17.136", ["EUR 1200", "EUR 3500", "EUR 17136"]),
+        ("Rp 150.000 or R$ 1.500", ["IDR 150000", "BRL 1500"]),
+        ("$1.500 CLP", ["CLP 1500"]),
+        ("$1.125 or £1.125 or CHF 1.125", ["USD 1.125", "GBP 1.125", "CHF 1.125"]),
+        ("€1.125 per share, 1.125 EUR per ordinary share", ["EUR 1.125", "EUR 1.125"]),
+        ("€1.125 million, 1.125 Mio. €", ["EUR 1125000", "EUR 1125000"]),
+        ("€0.125, 1.25 €, 1234.567 €", ["EUR 0.125", "EUR 1.25", "EUR 1234.567"]),
+    ],
+)
+def test_three_digits_behind_a_dot_are_thousands_where_people_write_a_decimal_comma(
+    text: str, normalized: list[str]
+) -> None:
+    assert [match.normalized for match in finders()["money"](text)] == normalized
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "normalized"),
+    [
+        ("money", "-$500, −$500, $-500 and -500 €", ["USD -500", "USD -500", "USD -500", "EUR -500"]),
+        ("money", "$100-$500 or 100-500 €", ["USD 100", "USD 500", "EUR 500"]),
+        ("money", "five hundred dollars ($500)", ["USD 500", "USD 500"]),
+        ("percentage", "-3%, −3% and -1/2%", ["-3", "-3", "-0.5"]),
+        ("percentage", "2-3%, 2%-3% or non-5%", ["3", "2", "3", "5"]),
+    ],
+)
+def test_a_minus_is_no_hyphen_of_a_range_or_a_word(kind: str, text: str, normalized: list[str]) -> None:
+    assert [match.normalized for match in finders()[kind](text)] == normalized
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized", "quotes"),
+    [
+        ("$500 AUD", "AUD 500", ["$500 AUD"]),
+        ("$500 CAD.", "CAD 500", ["$500 CAD"]),
+        ("£500 EGP", "EGP 500", ["£500 EGP"]),
+        ("US$500 CAD", "USD 500", ["US$500"]),
+        ("€500 USD", "EUR 500", ["€500"]),
+        ("$500 CAD 300", "USD 500", ["$500", "CAD 300"]),
+        ("$500 AUD $300", "USD 500", ["$500", "AUD $300"]),
+    ],
+)
+def test_a_code_behind_a_sum_says_what_its_sign_means(text: str, normalized: str, quotes: list[str]) -> None:
+    found = list(finders()["money"](text))
+
+    assert found[0].normalized == normalized
+    assert [text[match.start : match.end] for match in found] == quotes
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "normalized"),
+    [
+        ("money", "one million two hundred thousand dollars", ["USD 1200000"]),
+        ("money", "One Hundred Twenty-Five Thousand, Five Hundred and Six US Dollars", ["USD 125506"]),
+        ("money", "two thousand million euros or a million yen", ["EUR 2000000000", "JPY 1000000"]),
+        ("money", "five lakh rupees", ["INR 500000"]),
+        ("money", "half a million dollars, a quarter of a million dollars", []),
+        ("money", "Fifty and 00/100 Dollars ($50.00)", ["USD 50"]),
+        ("duration", "one thousand two hundred days", ["P1200D"]),
+        ("percentage", "1/2%, ½% and 2½ %", ["0.5", "0.5", "2.5"]),
+        ("percentage", "2 1/2%, 3-1/4% and 66 2/3%", ["2.5", "3.25", "66.666667"]),
+        ("percentage", "5/10%, 1/2/2%", ["10", "2"]),
+        ("duration", "1/2 year or 1 1/2 years", ["P0.5Y", "P1.5Y"]),
+    ],
+)
+def test_numbers_of_several_words_and_fractions_are_one_number(kind: str, text: str, normalized: list[str]) -> None:
+    assert [match.normalized for match in finders()[kind](text)] == normalized
+
+
 @pytest.mark.parametrize("kind", RULES)
 @given(parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=30)), max_size=8))
 @settings(deadline=None, max_examples=40)

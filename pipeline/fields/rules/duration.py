@@ -1,4 +1,7 @@
-"""Lengths of time: `thirty (30) days`, `6 months`, `a two-year term`. Normalised to ISO 8601: `P30D`, `P6M`."""
+"""Lengths of time: `thirty (30) days`, `6 months`, `1 1/2 years`, `a two-year term`.
+
+Normalised to ISO 8601: `P30D`, `P6M`, `P1.5Y`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
-from pipeline.fields.numbers import DIGITS, WORDS, number, plain, spelled
+from pipeline.fields.numbers import DIGITS, FRACTIONS, WORDS, number, plain, spelled
 from pipeline.fields.rules import Match
 
 TYPE: Final = "duration"
@@ -23,7 +26,7 @@ _UNITS: Final = {
     "year": "P{}Y",
 }
 _DURATION: Final = re.compile(
-    rf"(?<![\w.,$€£])(?:(?P<words>{WORDS})\s?(?:\(\s?(?P<both>\d+)\s?\))?|(?P<digits>{DIGITS}))"
+    rf"(?<![\w.,$€£])(?:(?P<words>{WORDS})\s?(?:\(\s?(?P<both>\d+)\s?\))?|(?P<digits>{FRACTIONS}|{DIGITS}))"
     rf"(?:\s|-)(?:(?:business|calendar|consecutive|full|working|additional)\s)?(?P<unit>{'|'.join(_UNITS)})s?\b",
     re.IGNORECASE,
 )
