@@ -21,6 +21,7 @@ from pipeline.retrieval.terms import terms_of
 PATTERN_SECONDS: Final = 2.0
 _BEFORE: Final = 240
 _BEHIND: Final = 100
+_LEAD: Final = 40
 _NEAR: Final = 90.0
 _IN_A_WORD: Final = 0.5
 _START_CHARS: Final = 3000.0
@@ -121,9 +122,12 @@ def _typed(field: Field, text: str, start: int, end: int, weight: float) -> Iter
     if rule is None:
         yield Match(start, end, squeezed(text[start:end]), squeezed(text[start:end]).lower(), weight)
         return
-    for match in rule(text[start:end]):
-        yield Match(start + match.start, start + match.end, match.value, match.normalized, weight)
-        return
+    # Where it says nothing by itself, the words in front may: `Datum: 3.5.21` is a day, `3.5.21` need not be one.
+    for begin in (start, max(0, start - _LEAD)):
+        for match in rule(text[begin:end]):
+            if begin + match.start >= start:
+                yield Match(begin + match.start, begin + match.end, match.value, match.normalized, weight)
+                return
 
 
 def _sentence_around(stretch: Stretch, match: Match) -> Match:

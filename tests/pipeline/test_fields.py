@@ -205,6 +205,69 @@ def test_numbers_of_several_words_and_fractions_are_one_number(kind: str, text: 
     assert [match.normalized for match in finders()[kind](text)] == normalized
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RFC 2616, 10.4.10 and 10.1.12.5",
+        "see Section 10.12.20, § 10.12.20 and Clause 3.5.21",
+        "v1.2.10, v10.12.20, v1.2.2010 and Version 10.12.20",
+        "at 10.12.20.5 or 192.168.10.12",
+        "built on 1.2.10, update 3.10.12",
+        "10.4.2010.5",
+        "from 10.30.15 to 12:30:15",
+        "call 555-12-10-20 or +49.30.12",
+        "https://example.org/2020/03/15/page",
+        "2020/13/01, 2020/02/30",
+    ],
+)
+def test_numbers_of_sections_versions_and_addresses_are_no_dates(text: str) -> None:
+    assert list(finders()["date"](text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("Rechnung vom 3.5.21", "2021-05-03"),
+        ("dated 3.5.21.", "2021-05-03"),
+        ("Rechnungsdatum: 3.5.21", "2021-05-03"),
+        ("Date of issue: 3.5.21", "2021-05-03"),
+        ("on Monday, 3.5.21", "2021-05-03"),
+        ("Berlin, 03.05.21.", "2021-05-03"),
+        ("Datum03.05.21", "2021-05-03"),
+        ("Berlin, 3.5.2021.", "2021-05-03"),
+    ],
+)
+def test_a_date_with_dots_and_a_short_year_has_two_digits_each_or_a_word_for_it(text: str, normalized: str) -> None:
+    assert [match.normalized for match in finders()["date"](text)] == [normalized]
+
+
+@pytest.mark.parametrize(
+    ("text", "quote", "normalized"),
+    [
+        ("on 15-Mar-2020.", "15-Mar-2020", "2020-03-15"),
+        ("17-Apr-24", "17-Apr-24", "2024-04-17"),
+        ("15-MAR-2020T10:00", "15-MAR-2020", "2020-03-15"),
+        ("[15/Jan/2024:10:11:12 +0000]", "15/Jan/2024", "2024-01-15"),
+        ("2020/03/15 10:00", "2020/03/15", "2020-03-15"),
+        ("le 1er janvier 2020", "1er janvier 2020", "2020-01-01"),
+        ("1º de março de 2020", "1º de março de 2020", "2020-03-01"),
+        ("1.º de enero del 2020", "1.º de enero del 2020", "2020-01-01"),
+        ("于2020年3月15日签订", "2020年3月15日", "2020-03-15"),
+        ("2020년 3월 15일", "2020년 3월 15일", "2020-03-15"),
+    ],
+)
+def test_a_date_is_read_as_logs_and_other_languages_write_it(text: str, quote: str, normalized: str) -> None:
+    [found] = finders()["date"](text)
+
+    assert (text[found.start : found.end], found.normalized) == (quote, normalized)
+
+
+def test_the_key_in_front_of_a_value_may_say_that_it_is_a_date() -> None:
+    [row] = rows(task_of({"name": "day", "type": "date", "keys": ["Datum"]}), "Datum: 3.5.21\nSeite: 1\n")
+
+    assert (row["quote"], row["normalized"]) == ("3.5.21", "2021-05-03")
+
+
 @pytest.mark.parametrize("kind", RULES)
 @given(parts=st.lists(st.one_of(st.sampled_from(SAMPLES), st.text(max_size=30)), max_size=8))
 @settings(deadline=None, max_examples=40)
