@@ -49,7 +49,8 @@ _SCALE: Final = rf"(?:{'|'.join(_SCALES)})s?\b"
 WORDS: Final = (
     # Half a million and a quarter of a million are less than one.
     rf"(?:{_BELOW_THOUSAND}|(?<!half[-\s])(?<!of\s)an?(?=\s{_SCALE}))"
-    rf"(?:[-\s]{_SCALE}(?:,?\s(?:and\s)?{_BELOW_THOUSAND})?)*"
+    # There are no more scales than five; without a bound, a text of nothing but such words takes its length squared.
+    rf"(?:[-\s]{_SCALE}(?:,?\s(?:and\s)?{_BELOW_THOUSAND})?){{0,5}}"
 )
 """A pattern: numbers in English words, such as `twenty-five` or `one million two hundred thousand`."""
 
