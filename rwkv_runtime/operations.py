@@ -267,7 +267,8 @@ class TorchOperations:
         rate = (steps.rate + own.rate_bias).sigmoid_()
         value, first = steps.value, steps.first_value
         if first is not None and steps.blend is not None and own.blend_bias is not None:
-            value = torch.lerp(value, first, (steps.blend + own.blend_bias).sigmoid_())
+            blend = (steps.blend + own.blend_bias).sigmoid_()
+            value = torch.lerp(value, first.to(value.dtype), blend)  # from other operations it comes in bfloat16
 
         heads = (*value.shape[:2], *own.bonus.shape)
         removal = F.normalize((steps.key * own.removal_scale).view(heads), dim=-1, eps=NORMALIZE_EPS)

@@ -15,10 +15,12 @@ from rwkv_runtime.model import Model
 from rwkv_runtime.placement import CPU, Part, Placement, Plan, Streamed
 from rwkv_runtime.strategy import device, parse
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import GENERATIONS, ByteTokenizer, tiny_tensors, tokens_of
+from tests.rwkv_runtime.tiny import GENERATIONS, KERNELS, ByteTokenizer, plan_of, tiny_tensors, tokens_of
 
 META = torch.device("meta")
 TOKENS = tokens_of(100)
+WITHIN = {"bf16": 0.05, "int8": 0.15}
+"""How far logits may be apart that are computed in another order, of matrices in this precision."""
 
 
 class OneDevice(TorchDispatchMode):
@@ -35,6 +37,10 @@ class OneDevice(TorchDispatchMode):
 def model_on(plan: Plan, generation: str = "7", **sizes: int) -> Model:
     network = generations.read(Weights("tiny", tiny_tensors(generation=generation, **sizes)), plan)
     return Model(network, ByteTokenizer(), "tiny", dtype=plan.name)
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def placed(text: str, layers: int) -> list[str]:
@@ -109,6 +115,21 @@ def test_layers_in_two_precisions_are_each_what_they_are_alone(generation):
     assert torch.equal(states[0]["ffn_shift"][:2], states[1]["ffn_shift"][:2])
     assert not torch.equal(states[0]["ffn_shift"][2], states[1]["ffn_shift"][2])
     assert not torch.equal(states[0]["ffn_shift"][0], states[2]["ffn_shift"][0])
+
+
+@pytest.mark.parametrize("first", KERNELS)
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_layers_of_two_kinds_of_operations_compute_what_either_kind_does(generation, dtype, first):
+    """What one kind hands on in bfloat16, as the first values of RWKV-7, the other takes."""
+    places = [plan_of(kernels, dtype).parts[0].placement for kernels in sorted(KERNELS, key=lambda one: one != first)]
+    mixed = model_on(Plan((Part(places[0], 2), Part(places[1]))), generation)
+    alone = [model_on(Plan((Part(place),)), generation) for place in places]
+    for length in (1, 70):
+        found, *expected = (one.forward(TOKENS[:length], one.initial_state(), "all") for one in (mixed, *alone))
+        for one in expected:
+            assert relative(found.logits, one.logits) < WITHIN[dtype]
+            assert relative(found.state.tensors["ffn_shift"], one.state.tensors["ffn_shift"]) < WITHIN[dtype]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "fp32i8"])
