@@ -261,7 +261,7 @@ class Stack:
         """
         if self.step is not None and _is_step(tokens, self.step):
             residual, after = self.step(self._embedded(tokens).squeeze(1), state, lengths, room)
-            return residual.unsqueeze(1), after
+            return residual.unsqueeze(1).to(self.head_place.device), after
         if self.window_step is not None and tokens.numel() >= self.window_step.fewest_tokens:
             residual, after = self.window_step(self._embedded(tokens), state, Lengths.of(lengths), room)
             return residual.to(self.head_place.device), after

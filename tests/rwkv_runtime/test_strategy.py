@@ -173,3 +173,15 @@ def test_what_layers_hand_on_follows_them_to_another_device(generation, monkeypa
     with OneDevice():
         residual = network._below_last(torch.tensor([TOKENS[:70]]), start, [70])
     assert residual[0].summed().device == META
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("generation", ["4", "6", "7", "7a"])
+def test_a_head_on_another_device_is_given_the_stream_there_however_it_was_computed(generation, kernels):
+    below = plan_of(kernels).parts[0].placement
+    network = model_on(Plan((Part(below, 3), Part(Placement(META)))), generation)._network
+    start = model_on(Plan(), generation)._lane(network.start)
+    for length in (1, 70):
+        residual, after = network.window(torch.tensor([TOKENS[:length]]), start, [length])
+        assert residual.device == network.output_device == META
+        assert {one.device for one in after.values()} == {CPU}
