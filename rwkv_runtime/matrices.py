@@ -30,7 +30,9 @@ from rwkv_runtime.errors import UnsupportedModelError
 GROUP = 32
 """Columns that share a scale in int4."""
 BLOCK_ROWS = 8192
-"""Rows of int4 that are unpacked at a time; a multiple of 16."""
+"""Rows of int4 or int8 that are unpacked at a time; a multiple of 16."""
+EXACT_COLUMNS = 1024
+"""Products of int8 whose sum float32 always holds: 1024 * 128 * 128 is 2^24."""
 TORCH_INT4_ROWS = 16
 """torch's own kernel for int4 wants rows in blocks of so many."""
 SMALLEST = 1e-30
@@ -219,7 +221,7 @@ class Int8Matrix(_Shaped):
     def with_int8(self, x: Tensor) -> Tensor:
         """Apply with the input in int8 as well: sums of integers, the same bits however many rows there are."""
         quantized, scales = int8_rows(x.reshape(-1, x.shape[-1]))
-        product = torch._int_mm(quantized, self.weight.t()).float().mul_(self.scales).mul_(scales)
+        product = int8_product(quantized, self.weight).float().mul_(self.scales).mul_(scales)
         return product.view(*x.shape[:-1], -1)
 
     def with_bfloat16(self, x: Tensor) -> Tensor:
@@ -317,6 +319,30 @@ def by_blocks(x: Tensor, rows: int, unpacked: Callable[[int, int], Tensor]) -> T
         F.linear(short, unpacked(begin, min(begin + BLOCK_ROWS, rows))).float() for begin in range(0, rows, BLOCK_ROWS)
     ]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+
+
+def multiplies_int8() -> bool:
+    """Whether torch has instructions for products of int8 here (AVX512-VNNI); else it loops over single numbers."""
+    return torch.cpu._is_vnni_supported()
+
+
+def int8_product(steps: Tensor, weight: Tensor) -> Tensor:
+    """The exact product of int8 [n, columns] with each row of int8 [rows, columns], on a CPU: [n, rows] int32.
+
+    Without instructions for int8, float32 gives the same integers tens of times as fast as that loop.
+    """
+    if multiplies_int8() and weight.shape[1] > 1:  # of a single column, torch 2.13 gives zeros
+        return torch._int_mm(steps, weight.t())
+    return torch.cat([_product_in_float32(steps, rows) for rows in torch.split(weight, BLOCK_ROWS)], dim=1)
+
+
+def _product_in_float32(steps: Tensor, weight: Tensor) -> Tensor:
+    """The same, of so few columns at a time that float32 holds every sum exactly, in whatever order it is added up."""
+    sums = torch.zeros(len(steps), len(weight), dtype=torch.int32)
+    columns = (torch.split(one, EXACT_COLUMNS, dim=1) for one in (steps, weight))
+    for x, part in zip(*columns, strict=True):
+        sums += fp32(part)(x).int()
+    return sums
 
 
 def int8_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from rwkv_runtime.matrices import (
     OneDnnMatrix,
     PlainMatrix,
     by_blocks,
+    int8_product,
 )
 from rwkv_runtime.native.library import DTYPES, Library, Threads
 
@@ -188,7 +189,7 @@ class NativeInt8Matrix:
         )
         if fast:
             return multiplied_many(self.library, self, steps, x.dtype, sizes).view(*x.shape[:-1], self.rows)
-        sums = torch._int_mm(steps, self.weight.t())
+        sums = int8_product(steps, self.weight)
         result = torch.empty(len(flat), self.rows, dtype=x.dtype)
         self.library.call(
             "dequantise_sums",

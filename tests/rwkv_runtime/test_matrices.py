@@ -24,6 +24,7 @@ from rwkv_runtime.matrices import (
     int4,
     int4_groups,
     int8,
+    int8_product,
     int8_rows,
     packed_steps,
     unpacked_steps,
@@ -31,7 +32,7 @@ from rwkv_runtime.matrices import (
 from rwkv_runtime.model import Model
 from rwkv_runtime.placement import CPU, Plan
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import GENERATIONS, ByteTokenizer, tiny_tensors, tokens_of
+from tests.rwkv_runtime.tiny import GENERATIONS, KERNELS, ByteTokenizer, tiny_model, tiny_tensors, tokens_of
 
 ERRORS = {"fp32": 2e-6, "bf16": 5e-3, "fp16": 5e-4, "int8": 2e-2, "int4": 0.15}
 """Relative errors of a product of normal numbers that each precision may have."""
@@ -90,6 +91,43 @@ def test_a_row_of_zeros_gives_zeros_and_a_row_does_not_depend_on_its_neighbours(
 def test_int8_gives_the_same_bits_however_many_rows_there_are(tokens, seed):
     matrix, x = int8(normal(33, 40)), normal(tokens, 40, seed=seed)
     assert torch.equal(matrix(x), torch.cat([matrix(row.unsqueeze(0)) for row in x]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 70),
+    rows=st.integers(1, 70),
+    columns=st.one_of(st.integers(1, 70), st.integers(1020, 1045), st.integers(2040, 3100)),
+    extreme=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_a_product_of_int8_in_float32_is_that_in_integers(count, rows, columns, extreme, seed):
+    draw = torch.Generator().manual_seed(seed)
+    steps, weight = (torch.randint(-128, 128, (n, columns), dtype=torch.int8, generator=draw) for n in (count, rows))
+    if extreme:  # the largest sums that there can be, of either sign, beside those of any other
+        steps[0], weight[0], weight[-1] = -128, -128, 127
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rwkv_runtime.matrices.multiplies_int8", lambda: False)
+        patch.setattr("rwkv_runtime.matrices.BLOCK_ROWS", 32)
+        patch.setattr(torch, "_int_mm", None)
+        found = int8_product(steps, weight)
+    assert found.dtype == torch.int32
+    assert torch.equal(found.long(), steps.long() @ weight.long().T)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rwkv_runtime.matrices.multiplies_int8", lambda: True)
+        assert torch.equal(found, int8_product(steps, weight))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_model_in_int8_gives_the_same_bits_where_torch_has_no_instructions_for_it(kernels, monkeypatch):
+    if kernels == "native":
+        monkeypatch.setattr("rwkv_runtime.native.matrices.in_words", lambda library, matrix: False)
+    model, tokens = tiny_model(kernels=kernels, dtype="int8", generation="6"), tokens_of(100)
+    outputs = []
+    for has in (True, False):
+        monkeypatch.setattr("rwkv_runtime.matrices.multiplies_int8", lambda has=has: has)
+        outputs.append(model.forward(tokens, model.initial_state(), "all"))
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
 
 
 @settings(deadline=None)
