@@ -115,11 +115,14 @@ def recognises(head: bytes) -> bool:
 def read(path: Path) -> GgufHeader:
     """Read the header of a GGUF file with an RWKV model.
 
-    Raises ModelFileError if it is damaged or does not fit the file, UnsupportedModelError if the model is another.
+    Raises ModelFileError if it is damaged or does not fit the file, UnsupportedModelError if it is whole but of a kind
+    that is not read: another model, one part of several, big-endian, quantized in an unknown way.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             header = _parse(path, _Cursor(content))
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path}: is a damaged GGUF file ({error}); download it again") from error
     if header.architecture not in ARCHITECTURES:
@@ -200,12 +203,13 @@ def _parse(path: Path, cursor: _Cursor) -> GgufHeader:
     cursor.skip(len(MAGIC), "the magic number")
     version = cursor.number("I", "the version")
     if version not in VERSIONS:
-        turned = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
-        raise ValueError("it is big-endian" if turned else f"its version is {version}, only 2 and 3 are read")
+        if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:
+            raise UnsupportedModelError("it is big-endian; turn a copy of it with `gguf-convert-endian COPY little`")
+        raise ValueError(f"its version is {version}, only 2 and 3 are read")
     n_tensors = cursor.count(SMALLEST_TENSOR, MOST_TENSORS, "tensors")
     metadata = _metadata(cursor, cursor.count(SMALLEST_ENTRY, MOST_ENTRIES, "metadata entries"))
     if int(_scalar(metadata, "split.count", 1)) > 1:
-        raise ValueError("it is one part of several; join them with `llama-gguf-split --merge`")
+        raise UnsupportedModelError("it is one part of several; join them with `llama-gguf-split --merge FIRST WHOLE`")
     return GgufHeader(path, metadata, _tensors(cursor, n_tensors, _alignment(metadata)))
 
 
@@ -289,7 +293,9 @@ def _shape(cursor: _Cursor, name: str) -> tuple[int, ...]:
 def _nbytes(name: str, shape: tuple[int, ...], kind: int) -> int:
     if kind not in BLOCKS:
         readable = ", ".join(label for label, _, _ in BLOCKS.values())
-        raise ValueError(f"the tensor {name!r} is quantized as type {kind}; readable are {readable}")
+        raise UnsupportedModelError(
+            f"the tensor {name!r} is quantized as type {kind}; readable are {readable}; take the model in one of them"
+        )
     label, weights, nbytes = BLOCKS[kind]
     if shape[-1] % weights:
         raise ValueError(f"the tensor {name!r} has rows of {shape[-1]} weights, {label} needs multiples of {weights}")

@@ -343,3 +343,27 @@ REASONS = {
 def test_a_hostile_count_is_refused_for_itself_and_not_for_what_follows_from_it(case: str, tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(HOSTILE[case])
     assert REASONS[case] in str(attempt(tmp_path / "model.gguf"))
+
+
+UNSUPPORTED = {
+    "big-endian": (HOSTILE["big-endian"], "gguf-convert-endian"),
+    "one part of several": (
+        gguf_of([A, entry(b"split.count", 2, struct.pack("<H", 3))], [place(b"a")]),
+        "llama-gguf-split --merge",
+    ),
+    "tensor type 31": (HOSTILE["tensor type 31"], "take the model in one of them"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_a_whole_file_of_a_kind_that_is_not_read_is_not_called_damaged_and_says_what_to_do(
+    case: str, tmp_path: Path
+) -> None:
+    content, remedy = UNSUPPORTED[case]
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedModelError) as refused:
+        weights.read(path)
+    said = str(refused.value)
+    assert said.startswith(f"{path}: ") and remedy in said and "\n" not in said
+    assert "damaged" not in said and "download it again" not in said
