@@ -35,11 +35,24 @@ BLOCKS = {
     12: ("Q4_K", 256, 144),
     13: ("Q5_K", 256, 176),
     14: ("Q6_K", 256, 210),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
     20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
     23: ("IQ4_XS", 256, 136),
+    29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
 }
-"""The ways of storing weights that are read: number in the file, name, weights in a block, bytes of a block."""
+"""The ways of storing weights that are read: number in the file, name, weights in a block, bytes of a block.
+
+Those that the `gguf` package unpacks; its own table would cost an import of numpy here, so a test compares the two.
+"""
 
 LONGEST_HEADER = 32 << 20  # bytes; a vocabulary of 65536 tokens takes about 2 MB
 MOST_ENTRIES, MOST_TENSORS, MOST_TEXTS = 10_000, 100_000, 1_000_000

@@ -27,6 +27,11 @@ def mapped(path: Path) -> Bytes:
     return np.memmap(path, dtype=np.uint8, mode="c")
 
 
+def unpacks(kind: str) -> bool:
+    """Whether `tensor` takes this kind: the installed `gguf` may be older than it."""
+    return kind in PLAIN or kind in GGMLQuantizationType.__members__
+
+
 def tensor(content: Bytes, kind: str, shape: tuple[int, ...]) -> Stored:
     """The tensor of this shape, rows first, that the bytes hold; `kind` is a name such as F16 or Q4_K."""
     if kind not in PLAIN:

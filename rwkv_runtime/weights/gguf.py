@@ -78,6 +78,10 @@ def read(path: Path) -> dict[str, Stored]:
     for place in header.tensors:
         if header.architecture == "rwkv7" and UNUSED.fullmatch(place.name):
             continue
+        if not blocks.unpacks(place.kind):
+            raise UnsupportedModelError(
+                f"{path}: {place.name} is {place.kind}, newer than the installed gguf; run `pip install -U gguf`"
+            )
         stored = blocks.tensor(content[place.begin : place.begin + place.nbytes], place.kind, place.shape)
         found.update(_translated(header, place.name, stored))
     _check_sizes(header, found)

@@ -14,6 +14,7 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 from rwkv_runtime import generations, weights
+from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.gguf_header import BLOCKS
 from rwkv_runtime.model import Model
 from rwkv_runtime.weights import CONTAINERS, Weights
@@ -204,11 +205,13 @@ def test_a_quantized_model_gives_nearly_the_same_logits(kind: str, far: float, t
     assert (found - expected).norm() < far * expected.norm()
 
 
-SCALES = {"Q2_K": -4, "Q3_K": -2, "Q4_K": 0, "Q5_K": 0, "Q6_K": -2, "IQ4_NL": 0, "IQ4_XS": 0}
+SCALES = {"Q2_K": -4, "Q3_K": -2, "Q4_K": 0, "Q5_K": 0, "Q6_K": -2, "TQ1_0": -2, "TQ2_0": -2} | dict.fromkeys(
+    ("IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS"), 0
+)
 """Where in a block its float16 scales begin, for the kinds that the `gguf` package reads and cannot write."""
 
 
-@pytest.mark.parametrize("kind", SCALES)
+@pytest.mark.parametrize("kind", [*SCALES, "IQ1_M", "MXFP4"])
 def test_a_model_of_k_quants_gives_the_logits_of_its_unpacked_weights(kind: str, tmp_path: Path) -> None:
     tensors = tiny_tensors(vocabulary=257, width=256, head_size=64, layers=2)
     names = {f"blk.{layer}.time_mix_key.weight": f"blocks.{layer}.att.key.weight" for layer in range(2)}
@@ -236,6 +239,12 @@ def random_blocks(kind: str, shape: tuple[int, ...]) -> np.ndarray:
     """Bytes of a quantized matrix: anything, with small scales."""
     per_block, nbytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     blocks = np.random.RandomState(1).randint(0, 256, (shape[0] * shape[1] // per_block, nbytes), dtype=np.uint8)
+    if kind == "MXFP4":  # a power of two: 2^-9
+        blocks[:, 0] = 118
+        return blocks.reshape(shape[0], -1)
+    if kind == "IQ1_M":  # the upper halves of four bytes: 1.5 * 2^-13, so 0x0A00 from the lowest half on
+        blocks[:, -7::2] = blocks[:, -7::2] & 15 | np.array([0x00, 0x00, 0xA0, 0x00], np.uint8)
+        return blocks.reshape(shape[0], -1)
     scales = 4 if kind in ("Q2_K", "Q4_K", "Q5_K") else 2
     begin = SCALES[kind] % nbytes
     small = np.full((len(blocks), scales // 2), 2e-4 if per_block == 256 else 2e-3, np.float16)
@@ -247,6 +256,15 @@ def test_the_sizes_of_blocks_are_those_of_the_gguf_package() -> None:
     for number, (name, per_block, nbytes) in BLOCKS.items():
         kind = GGMLQuantizationType(number)
         assert (kind.name, *GGML_QUANT_SIZES[kind]) == (name, per_block, nbytes)
+
+
+def test_a_kind_that_the_installed_gguf_does_not_know_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = in_gguf("Q8_0")(tmp_path, model_of("7"), "7")
+    monkeypatch.setattr(weights.gguf.blocks, "unpacks", lambda kind: kind != "Q8_0")
+    with pytest.raises(UnsupportedModelError, match=r"is Q8_0, newer than the installed gguf; run"):
+        weights.read(path)
 
 
 def test_quantized_tensors_are_not_unpacked_before_they_are_taken(

@@ -334,7 +334,7 @@ REASONS = {
     "duplicate tensor": "the tensor 'a' is given twice",
     "overlap": "the tensor 'b' is said to be at 0, but those before it end at 32",
     "not enough data": "it is cut: 'a' would end at",
-    "tensor type 16": "is quantized as type 16; readable are F32, F16,",
+    "tensor type 31": "is quantized as type 31; readable are F32, F16,",
     "row that is no whole block": "has rows of 33 weights, Q8_0 needs multiples of 32",
 }
 
