@@ -85,11 +85,11 @@ def _torch() -> Finding:
 def _graphics() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding("graphics card", "could be better", "none is known here; the processor computes")
-    from rwkv_runtime.triton import REMEDY, status
+    from rwkv_runtime.triton import status
 
-    there, kernels = status()
-    found = f"a driver is there; `model: {{device: cuda}}` uses it; {kernels}"
-    return Finding("graphics card", "good" if there else "could be better", found, "" if there else REMEDY)
+    kernels = status()
+    found = f"a driver is there; `model: {{device: cuda}}` uses it; {kernels.reason}"
+    return Finding("graphics card", "good" if kernels.available else "could be better", found, kernels.remedy)
 
 
 def _model() -> Finding:

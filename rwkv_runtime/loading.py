@@ -51,7 +51,7 @@ def load(
     `device` is cpu, cuda, cuda:1, … or auto, which is the CPU. `dtype` is how large matrices are kept and multiplied:
     fp32, bf16, fp16, int8, int4, or auto for the faster of fp32 and bf16. A `strategy` of the `rwkv` package says both
     for each layer. `kernels` say what computes between the matrices: native (on a CPU), triton (on a GPU), torch, or
-    auto for the faster ones where they are installed. Matrices that a file has in `dtype` are copied to where single
+    auto for the faster ones where they start. Matrices that a file has in `dtype` are copied to where single
     tokens are written faster, if the system has huge pages and the file is at most a third of the memory; `shared`
     leaves them mapped from their file, once for all processes of this machine. `lora` is a LoRA file to merge, with
     the alpha that it was trained with, which no file holds; the model then has a fingerprint of its own. Raises
@@ -102,8 +102,8 @@ def _rows_of(kernels: str) -> Callable[[Tensor], RowProduct]:
 
 def _computed(plan: Plan, kernels: str) -> Plan:
     """The plan with what computes in each of its places; Triton, which takes a while, is imported for a GPU alone."""
-    if kernels == "triton" and not triton.status()[0]:
-        raise UnsupportedModelError(f"{triton.status()[1]}; {triton.REMEDY}, or use kernels torch")
+    if kernels == "triton" and not (found := triton.status()).available:
+        raise UnsupportedModelError(f"{found.reason}; {found.remedy}, or use kernels torch")
     plan = plan.computed_by(operations_of(kernels))
     if all(part.placement.device.type != "cuda" for part in plan.parts):
         return plan

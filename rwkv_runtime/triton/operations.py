@@ -184,8 +184,7 @@ class TritonOperations:
     def after_squared_relu(self, x: Tensor, matrix: Matrix) -> Tensor:
         """Apply a matrix to the squared ReLU of rows."""
         x = x.contiguous()
-        with _on(x):
-            shift_kernels.squared_relu[(-(-x.numel() // SQUARED),)](x, x.numel(), BLOCK=SQUARED)
+        _square(x)
         return matrix(x)
 
 
@@ -196,6 +195,17 @@ class InPlaceOperations(TritonOperations):
     def memory_after(self, memory: Tensor) -> Tensor:
         """The memory itself."""
         return memory
+
+
+def run_smallest(device: torch.device) -> None:
+    """Run the smallest of the kernels. Raises whatever Triton does where it cannot compile or launch."""
+    _square(torch.ones(SQUARED, device=device))
+
+
+def _square(x: Tensor) -> None:
+    """Put the squared ReLU of a contiguous tensor in its place."""
+    with _on(x):
+        shift_kernels.squared_relu[(-(-x.numel() // SQUARED),)](x, x.numel(), BLOCK=SQUARED)
 
 
 def _walked7(
