@@ -17,7 +17,7 @@ from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-DEFAULT_FINGERPRINT = "9d4ca2d2553aa03cb8a7abe68ab91791ac29658d3cee27e0fa53bd19fc32cede"
+DEFAULT_FINGERPRINT = "ae14034ebc51a4abce2e14fc851aac02526d313b62d07d0388be2a6c51bc909a"
 """Of the model that this version ships."""
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
