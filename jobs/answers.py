@@ -13,9 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobs import prepare
 from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
-from jobs.manifest import document_id
+from jobs.manifest import ManifestEntry, with_members
 from jobs.models import model_errors
 from jobs.run import RunResult, open_run
 from jobs.run_directory import RunDirectory
@@ -259,22 +260,15 @@ def _engine(model: Model, task: EmbedTask | None = None) -> Engine:
 
 
 def references(path: Path) -> list[DocumentRef]:
-    """The documents in a file: the file itself, or its records, rows, messages or members. Raises DocumentError."""
+    """The documents in a file, as a job lists them: the file itself, or its records, rows, messages or members.
+
+    Raises JobError (exit 2) if two of them have one name.
+    """
     from pipeline.formats import members
 
-    whole = reference(path)
-    found = members(whole.reader, whole.path, whole.options)
-    parts = [
-        replace(
-            whole,
-            doc_id=document_id(whole.uri, member.name),
-            uri=f"{whole.uri}#{member.name}",
-            size=member.size,
-            options=dict(member.options),
-        )
-        for member in found or ()
-    ]
-    return parts or [whole]  # reading one that holds nothing says so
+    one, root = reference(path), Path.cwd()
+    whole = ManifestEntry(0, one.doc_id, one.uri, one.size, one.mtime_ns, one.reader)
+    return [prepare.reference(entry, root) for entry in with_members([whole], root, None, members)]
 
 
 def reference(path: Path) -> DocumentRef:

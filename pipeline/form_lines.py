@@ -16,8 +16,7 @@ _MARK: Final = r"(?:[-*•▪‣–·]|\(?[0-9a-z]{1,2}\)|[0-9]{1,2}\.)[ \t]+\S"
 _CLOCK: Final = r"\d\d:\d\d:\d\d"
 _LEVEL: Final = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL)"
 _STAMP: Final = (
-    rf"(?:\[?{_LEVEL}\]?:?[ \t]+)?(?:"
-    rf"\[?(?:\d{{4}}[-/.]\d\d[-/.]\d\d[T ]|[A-Z][a-z]{{2}} [ \d]\d (?:\d{{4}} )?){_CLOCK}"  # ISO 8601, syslog
+    rf"(?:\[?(?:\d{{4}}[-/.]\d\d[-/.]\d\d[T ]|[A-Z][a-z]{{2}} [ \d]\d (?:\d{{4}} )?){_CLOCK}"  # ISO 8601, syslog
     rf"|\[{_CLOCK}|{_CLOCK}[.,]\d"
     rf"|[\w.:-]+ \S+ \S+ \[\d\d/[A-Z][a-z]{{2}}/\d{{4}}:{_CLOCK}"  # what web servers write
     rf"|[IWEF]\d{{4}} {_CLOCK}"  # glog

@@ -41,7 +41,7 @@ class Material:
     whole: Index
     parts: Index
     language: str
-    languages: Sequence[str] = ()
+    languages: Sequence[str]
 
     @classmethod
     def of(cls, lines: Iterable[Line], languages: Mapping[str, str]) -> Material:
