@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     profile = PROFILES[options.profile]
     try:
         if "text" in options.only:
-            _prepare_text(options.data, options.out / "data", profile)
+            _prepare_text(options.data, options.wordnet, options.out / "data", profile)
         if "targets" in options.only:
             _prepare_targets(options, profile)
         if "train" in options.only:
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train_default_model", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--profile", choices=sorted(PROFILES), required=True)
     parser.add_argument("--data", type=Path, help="folder with train/text; not needed once OUT/data is there")
+    parser.add_argument("--wordnet", type=Path, help="folder with data.noun and so on: adds everyday statements")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for prepared data, checkpoints, log and weights"
     )
@@ -53,14 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare_text(data: Path | None, folder: Path, profile: Profile) -> None:
+def _prepare_text(data: Path | None, wordnet: Path | None, folder: Path, profile: Profile) -> None:
     from examples.train_default_model.prepare import has_text, prepare_text
 
     if has_text(folder):
         return
     if data is None:
         raise FileNotFoundError(f"{folder} is not prepared; give --data with the folder that holds train/text")
-    prepare_text(data, folder, profile.data, log_line)
+    prepare_text(data, folder, profile.data, log_line, wordnet)
 
 
 def _prepare_targets(options: argparse.Namespace, profile: Profile) -> None:

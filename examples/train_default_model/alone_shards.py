@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ import numpy as np
 
 from examples.train_default_model.alone import PAIR_SETS, clauses, pair_texts, phrases, split_words
 from examples.train_default_model.overlap import EvaluationText, WordHasher
+from examples.train_default_model.profiles import Everyday
+from examples.train_default_model.scenes import Scenes
 from examples.train_default_model.shards import Floats, Sentence, write_shard
 from examples.train_default_model.variants import replacements, variants
+from examples.train_default_model.wordnet import LICENCE, definitions, examples, read_wordnet
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 
 ALONE_TEXTS = "alone.json"
@@ -28,8 +31,9 @@ TEXTS_PER_SHARD = 10_000
 class AloneSources:
     """Where texts that stand alone come from: pair sets of `data`, words, phrases and clauses of training passages.
 
-    Of `varied` of the clauses, two more are made each, with a word or two replaced.
-    Texts of pair sets that share 13 words with one of `kept_apart` are left out.
+    Of `varied` of the clauses, two more are made each, with a word or two replaced. Of WordNet, if the folder
+    with its files is given, as many definitions, examples and scenes as `everyday` says.
+    Texts that share 13 words with one of `kept_apart` are left out, of pair sets and of WordNet.
     """
 
     data: Path
@@ -39,6 +43,8 @@ class AloneSources:
     phrases: int
     clauses: int = 0
     varied: int = 0
+    wordnet: Path | None = None
+    everyday: Everyday = field(default_factory=Everyday)
 
 
 def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSources) -> int:
@@ -46,7 +52,10 @@ def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSourc
     apart = EvaluationText(WordHasher(), sources.kept_apart)
     stated = clauses(sources.passages, sources.clauses) if sources.clauses else []
     found: dict[str, Any] = {
-        "sets": [{"file": one.file, "licence": one.licence} for one in PAIR_SETS],
+        "sets": [
+            *({"file": one.file, "licence": one.licence} for one in PAIR_SETS),
+            *([{"file": "wordnet", "licence": LICENCE}] if sources.wordnet else []),
+        ],
         "texts": list(
             chain(
                 pair_texts(sources.data, apart),
@@ -54,6 +63,7 @@ def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSourc
                 phrases(sources.passages, sources.phrases),
                 stated,
                 variants(stated[: sources.varied], replacements(sources.passages[::3])) if sources.varied else (),
+                (text for text in _everyday(sources) if not apart.touches(text)),
             )
         ),
     }
@@ -61,6 +71,16 @@ def write_alone_texts(folder: Path, tokenizer: BpeTokenizer, sources: AloneSourc
     temporary.write_text(json.dumps(found, ensure_ascii=False, indent=0), "utf-8")
     temporary.replace(folder / ALONE_TEXTS)
     return len(found["texts"])
+
+
+def _everyday(sources: AloneSources) -> Iterator[str]:
+    """What WordNet gives, if its files are there."""
+    if sources.wordnet is None:
+        return
+    wordnet, wanted = read_wordnet(sources.wordnet), sources.everyday
+    yield from definitions(wordnet, wanted.definitions)
+    yield from examples(wordnet, wanted.examples)
+    yield from Scenes(wordnet, sources.passages).some(wanted.scenes)
 
 
 def write_alone_shards(

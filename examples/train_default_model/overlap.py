@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 
 EVALUATION_WORDS = 13
+SHORT_WORDS = 4
 DUPLICATE_WORDS = 12
 SAMPLED_ONE_IN = 24
 DUPLICATE_SHARE = 0.4
@@ -75,20 +76,36 @@ class NearDuplicates:
 
 
 class EvaluationText:
-    """The 13-grams of every evaluation document; a passage that has one of them is not trained on."""
+    """The 13-grams of every evaluation document; a passage that has one of them is not trained on.
+
+    Nor is a text of 4 to 12 words that is a paragraph of one.
+    """
 
     def __init__(self, hasher: WordHasher, texts: Iterable[str]) -> None:
         self._hasher = hasher
-        found = [np.unique(hasher.ngrams(text, EVALUATION_WORDS)) for text in texts]
-        self._ngrams = np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+        found, short = [np.empty(0, np.uint64)], set[int]()
+        for text in texts:
+            found.append(np.unique(hasher.ngrams(text, EVALUATION_WORDS)))
+            short.update(whole for part in text.split("\n\n") for whole in self._short_text(part))
+        self._ngrams, self._short = np.unique(np.concatenate(found)), frozenset(short)
 
     def __len__(self) -> int:
         return len(self._ngrams)
 
     def touches(self, passage: str) -> bool:
-        """Whether the passage shares a run of 13 words with an evaluation document."""
+        """Whether the passage shares a run of 13 words with an evaluation document, or is a short paragraph of one."""
+        if not self._short.isdisjoint(self._short_text(passage)):
+            return True
         ngrams = self._hasher.ngrams(passage, EVALUATION_WORDS)
         if not len(ngrams) or not len(self._ngrams):
             return False
         places = np.searchsorted(self._ngrams, ngrams).clip(max=len(self._ngrams) - 1)
         return bool((self._ngrams[places] == ngrams).any())
+
+    def _short_text(self, text: str) -> list[int]:
+        """The hash of a text of 4 to 12 words, or none."""
+        words = len(_WORD.findall(text))
+        if not SHORT_WORDS <= words < EVALUATION_WORDS:
+            return []
+        whole: list[int] = self._hasher.ngrams(text, words).tolist()
+        return whole

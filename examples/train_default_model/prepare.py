@@ -32,6 +32,7 @@ from examples.train_default_model.profiles import DataProfile
 from examples.train_default_model.shards import read_shard, write_shard
 from examples.train_default_model.targets import Taught, documents_with_targets
 from examples.train_default_model.vocabulary import train_tokenizer
+from examples.train_default_model.wordnet import require_wordnet
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 
 Floats = NDArray[np.float32]
@@ -47,8 +48,15 @@ ROTATION_SAMPLE = 60_000
 _NOTHING = Taught(longest_words=0, group_every=0)
 
 
-def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None]) -> None:
-    """Make what needs no teacher: the text that may be trained on, its manifest, and the tokenizer."""
+def prepare_text(
+    data: Path, folder: Path, profile: DataProfile, log: Callable[[str], None], wordnet: Path | None = None
+) -> None:
+    """Make what needs no teacher: the text that may be trained on, its manifest, and the tokenizer.
+
+    With the folder of WordNet's files, everyday statements are among the texts that stand alone.
+    """
+    if wordnet is not None:
+        require_wordnet(wordnet)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / EXCERPTS).exists():
         _write_corpus(data, folder, profile)
@@ -58,7 +66,7 @@ def prepare_text(data: Path, folder: Path, profile: DataProfile, log: Callable[[
         train_tokenizer(texts, profile.vocabulary, folder / TOKENIZER)
         log(f"{TOKENIZER}: {(folder / TOKENIZER).stat().st_size / 1e6:.2f} MB")
     if not (folder / ALONE_TEXTS).exists():
-        count = _write_alone_texts(data, folder, profile)
+        count = _write_alone_texts(data, folder, profile, wordnet)
         log(f"{ALONE_TEXTS}: {count:,} texts")
 
 
@@ -143,7 +151,7 @@ def _write_corpus(data: Path, folder: Path, profile: DataProfile) -> None:
     temporary.replace(folder / EXCERPTS)
 
 
-def _write_alone_texts(data: Path, folder: Path, profile: DataProfile) -> int:
+def _write_alone_texts(data: Path, folder: Path, profile: DataProfile, wordnet: Path | None) -> int:
     held_out = (passage for one in read_excerpts(folder / EXCERPTS) if one.held_out for passage in one.passages)
     sources = AloneSources(
         data=data,
@@ -153,6 +161,8 @@ def _write_alone_texts(data: Path, folder: Path, profile: DataProfile) -> int:
         phrases=profile.phrases,
         clauses=profile.clauses,
         varied=profile.varied,
+        wordnet=wordnet,
+        everyday=profile.everyday,
     )
     return write_alone_texts(folder, BpeTokenizer.from_file(folder / TOKENIZER), sources)
 

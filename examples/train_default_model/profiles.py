@@ -9,6 +9,15 @@ from examples.train_default_model.targets import Taught
 
 
 @dataclass(frozen=True)
+class Everyday:
+    """How many definitions, examples of use and composed scenes the teacher is asked for, where WordNet is there."""
+
+    definitions: int = 50_000
+    examples: int = 45_000
+    scenes: int = 80_000
+
+
+@dataclass(frozen=True)
 class DataProfile:
     """What is prepared: at most `shards` of `shard_stretches`, each `passages_per_stretch` passages of one text.
 
@@ -30,6 +39,7 @@ class DataProfile:
     sources: frozenset[str] = frozenset()
     clauses: int = 0
     varied: int = 0
+    everyday: Everyday = field(default_factory=Everyday)
 
 
 @dataclass(frozen=True)

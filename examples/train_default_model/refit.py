@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="refit", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--start", default="default", help="the model whose network stays: a folder, or default")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/text and train/pairs")
+    parser.add_argument("--wordnet", type=Path, help="folder with data.noun and so on: adds everyday statements")
     parser.add_argument("--out", type=Path, required=True, help="folder for prepared data, checkpoints, log, weights")
     parser.add_argument(
         "--prepared",
@@ -72,33 +74,40 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         profile = HEAD_PROFILES[options.profile]
-        refit(options.start, options.data, options.out, profile, teacher(), options.prepared, stop_request())
+        folders = Folders(options.data, options.out, tuple(options.prepared), options.wordnet)
+        refit(options.start, folders, profile, teacher(), stop_request())
     except (FileNotFoundError, ImportError, RuntimeError, RwkvError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+@dataclass(frozen=True)
+class Folders:
+    """`data` is read, `out` written.
+
+    `others` were prepared before, for other models; what the teacher said there is learned as well. `wordnet` holds the
+    files of WordNet.
+    """
+
+    data: Path
+    out: Path
+    others: Sequence[Path] = ()
+    wordnet: Path | None = None
+
+
 def refit(
-    start: str,
-    data: Path,
-    out: Path,
-    profile: HeadProfile,
-    embed: Embed,
-    others: Sequence[Path] = (),
-    until: Callable[[], bool] = lambda: False,
+    start: str, folders: Folders, profile: HeadProfile, embed: Embed, until: Callable[[], bool] = lambda: False
 ) -> None:
     """All steps, from the data folder to OUT/model, which is not written if `until` ends the fit early.
 
-    `others` are folders that were prepared before, for other models; what the teacher said there is learned as well.
-
     Raises RuntimeError if the model is no RWKV-7 with a head such as the shipped one's.
     """
-    weights = find(start).weights_path
+    weights, out = find(start).weights_path, folders.out
     tensors = as_loaded(load_file(weights))
     network = frozen_network(tensors)
-    prepare(weights, tensors, data, out / "data", profile, embed)
-    pool = read_all(out / "data", others)
+    prepare(weights, tensors, folders, profile, embed)
+    pool = read_all(out / "data", folders.others)
     write_parts(out / "hidden", network, pool, profile, log_line)
     head = with_perceptron(network.embed_head, profile.mlp)
     begun = with_whole_gate(evened_start(head, pool), gate_share(weights))
@@ -112,17 +121,16 @@ def refit(
         export(weights, shrunk(fit.head.state_dict(), profile), out / "model", fit.step, profile.gate_share)
 
 
-def prepare(
-    weights: Path, tensors: Mapping[str, Tensor], data: Path, folder: Path, profile: HeadProfile, embed: Embed
-) -> None:
+def prepare(weights: Path, tensors: Mapping[str, Tensor], folders: Folders, profile: HeadProfile, embed: Embed) -> None:
     """Text, the teacher's vectors of sentences, and those of texts that stand alone, with the model's own tokenizer.
 
     The vectors stay in the space of the model: its rotation is taken over.
     """
+    folder = folders.out / "data"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(weights.with_name(TOKENIZER), folder / TOKENIZER)
     np.save(folder / ROTATION, tensors[ROTATION_NAME].numpy())
-    prepare_text(data, folder, profile.data, log_line)
+    prepare_text(folders.data, folder, profile.data, log_line, folders.wordnet)
     prepare_targets(folder, profile.data, embed, log_line)
 
 

@@ -27,7 +27,7 @@ from examples.train_default_model.model import Student
 from examples.train_default_model.overlap import EvaluationText, WordHasher
 from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
-from examples.train_default_model.refit import evened_start, main, read_all, refit, shrunk, with_perceptron
+from examples.train_default_model.refit import Folders, evened_start, main, read_all, refit, shrunk, with_perceptron
 from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, read_shard, write_shard
 from examples.train_default_model.static_table import bag
@@ -76,7 +76,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(start: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fitted")
-    refit(str(start), data, out, TINY, fake_teacher)
+    refit(str(start), Folders(data, out), TINY, fake_teacher)
     return out
 
 
@@ -137,7 +137,7 @@ def test_the_same_command_again_asks_nobody_and_makes_the_same_model(start, data
     def nobody(texts: object) -> np.ndarray:
         raise AssertionError(texts)
 
-    refit(str(start), data, fitted, TINY, nobody)
+    refit(str(start), Folders(data, fitted), TINY, nobody)
     assert (fitted / "model" / WEIGHTS).read_bytes() == made
 
 
@@ -206,7 +206,7 @@ def test_of_a_fitted_head_the_model_gets_a_part_of_the_gate_and_of_what_comes_fr
 
 
 def test_a_head_that_is_fitted_a_second_time_keeps_as_much_of_its_gate_as_after_the_first(fitted, data, tmp_path):
-    refit(str(fitted / "model"), data, tmp_path, TINY, fake_teacher)
+    refit(str(fitted / "model"), Folders(data, tmp_path), TINY, fake_teacher)
     first, second = (load_file(folder / "model" / WEIGHTS) for folder in (fitted, tmp_path))
     torch.testing.assert_close(second["embed_head.gate.weight"], first["embed_head.gate.weight"], rtol=1e-2, atol=0)
 
@@ -219,7 +219,7 @@ def test_a_model_whose_head_has_no_perceptron_is_exported_with_the_one_that_was_
     save_file(tensors, tmp_path / "plain" / WEIGHTS)
     begun = rwkv_runtime.load(tmp_path / "plain").embedding_head
     assert begun is not None and begun.perceptron is None
-    refit(str(tmp_path / "plain"), data, tmp_path / "out", TINY, fake_teacher)
+    refit(str(tmp_path / "plain"), Folders(data, tmp_path / "out"), TINY, fake_teacher)
     found = rwkv_runtime.load(tmp_path / "out" / "model").embedding_head
     assert found is not None and found.perceptron is not None
     assert found.perceptron.up.weight.shape == (TINY.mlp, 64 + 384)
