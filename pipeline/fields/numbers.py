@@ -21,6 +21,24 @@ _VULGAR: Final = "[¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
 FRACTIONS: Final = rf"(?<!/)(?:\d{{1,3}}[\s-])?(?:{_PROPER})(?![\d/])|(?:\d{{1,3}}\s?)?{_VULGAR}"
 """A pattern: 1/2, 2 1/2, 2-1/2, ½ or 2½."""
 
+_DENOMINATORS: Final = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+    "sixteenth": 16,
+    "twentieth": 20,
+    "hundredth": 100,
+}
+_NUMERATOR: Final = r"(?:one|an?|two|three|four|five|six|seven|eight|nine)[-\s]"
+PARTS: Final = rf"\d{{1,3}}[/⁄][1-9]\d{{0,2}}(?:th|rd|nd)?|{_VULGAR}|(?:{_NUMERATOR})?(?:{'|'.join(_DENOMINATORS)})s?"
+"""A pattern: what may stand in front of `of one percent`: 1/2, ½, half, one-half or three quarters."""
+
 MINUS: Final = r"(?<![\w.,)\]%€$£¥-])[-−]"
 """A pattern: a minus in front of a number, and not the hyphen of a range or of a word."""
 
@@ -37,6 +55,7 @@ _BELOW_HUNDRED: Final = r"(?:(?:{tens})(?:[-\s](?:{units}))?|(?:{units}))".forma
     tens="|".join(_TENS), units="|".join(sorted(_UNITS[1:], key=len, reverse=True))
 )
 _BELOW_THOUSAND: Final = rf"(?:(?:an?|{_BELOW_HUNDRED})\shundred(?:(?:\sand)?\s{_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
+_POINT: Final = rf"\spoint(?:\s(?:{'|'.join(_UNITS[:10])})\b){{1,6}}"
 _SCALES: Final = {
     "thousand": 10**3,
     "lakh": 10**5,
@@ -48,11 +67,11 @@ _SCALES: Final = {
 _SCALE: Final = rf"(?:{'|'.join(_SCALES)})s?\b"
 WORDS: Final = (
     # Half a million and a quarter of a million are less than one.
-    rf"(?:{_BELOW_THOUSAND}|(?<!half[-\s])(?<!of\s)an?(?=\s{_SCALE}))"
+    rf"(?:(?:{_BELOW_THOUSAND}|zero(?=\spoint\s))(?:{_POINT})?|(?<!half[-\s])(?<!of\s)an?(?=\s{_SCALE}))"
     # There are no more scales than five; without a bound, a text of nothing but such words takes its length squared.
     rf"(?:[-\s]{_SCALE}(?:,?\s(?:and\s)?{_BELOW_THOUSAND})?){{0,5}}"
 )
-"""A pattern: numbers in English words, such as `twenty-five` or `one million two hundred thousand`."""
+"""A pattern: numbers in English words: `twenty-five`, `one million two hundred thousand`, `three point five`."""
 
 _FACTORS: Final = (
     _SCALES
@@ -111,28 +130,47 @@ def number(text: str, *, dot_groups: bool = False) -> Decimal:
 def _mixed(text: str) -> Decimal:
     """`2 1/2` or `2½` → 2.5; thirds to six places."""
     spread = unicodedata.normalize("NFKC", re.sub(_VULGAR, r" \g<0>", text)).replace("⁄", "/")
-    exact = sum((Fraction(part) for part in re.split(r"[\s-]+", spread.strip())), Fraction(0))
+    return _decimal(sum((Fraction(one) for one in re.split(r"[\s-]+", spread.strip())), Fraction(0)))
+
+
+def _decimal(exact: Fraction) -> Decimal:
     return round(Decimal(exact.numerator) / exact.denominator, 6)
 
 
-def spelled(words: str) -> int | None:
+def part(text: str) -> Decimal:
+    """The number that PARTS matched: `three-quarters` → 0.75."""
+    *top, bottom = re.split(r"[-\s]", text.lower())
+    if text[0].isalpha():
+        below = _DENOMINATORS.get(bottom) or _DENOMINATORS[bottom.removesuffix("s")]
+        return _decimal(Fraction(_SPELLED.get(top[0], 1) if top else 1, below))
+    return _mixed(text.rstrip("thrdn"))
+
+
+def spelled(words: str) -> Decimal | None:
     """`one million twenty-five` → 1000025; None for what is no such number."""
-    total = part = last = 0
-    for word in re.split(r"[-,\s]+", words.lower().strip()):
+    total, few, last, one = Decimal(0), Decimal(0), 0, Decimal(1)
+    for word in re.split(r"[-,\s]+", re.sub(rf"(?i){_POINT}", _fraction, words).lower().strip()):
         scale = _FACTORS.get(word)
         if word in ("a", "an", "and", ""):
             continue
         if scale is not None:
             # `two thousand million`: a greater scale multiplies all that stands before it.
-            total = max(total + part, 1) * scale if scale > last else total + max(part, 1) * scale
-            part, last = 0, scale
+            total = (total + few or one) * scale if scale > last else total + (few or one) * scale
+            few, last = Decimal(0), scale
         elif word == "hundred":
-            part = max(part, 1) * 100
+            few = (few or one) * 100
         elif word in _SPELLED:
-            part += _SPELLED[word]
+            few += _SPELLED[word]
+        elif word.startswith("."):
+            few += Decimal(word)
         else:
             return None
-    return total + part or None
+    return total + few or None
+
+
+def _fraction(point: re.Match[str]) -> str:
+    """` point two five` → ` .25`."""
+    return " ." + "".join(str(_SPELLED[word]) for word in point[0].lower().split()[1:])
 
 
 def scaled(amount: Decimal, scale: str | None) -> Decimal:

@@ -169,6 +169,51 @@ def test_a_minus_is_no_hyphen_of_a_range_or_a_word(kind: str, text: str, normali
 @pytest.mark.parametrize(
     ("text", "normalized", "quotes"),
     [
+        ("$2-3 million", ["USD 2000000"], ["$2-3 million"]),
+        ("$2–3bn, $2-3k", ["USD 2000000000", "USD 2000"], ["$2–3bn", "$2-3k"]),
+        ("$2.5 to 3 million CAD", ["CAD 2500000"], ["$2.5 to 3 million CAD"]),
+        ("EUR 2-3 million", ["EUR 2000000"], ["EUR 2-3 million"]),
+        ("$2-$3 million", ["USD 2000000", "USD 3000000"], ["$2", "$3 million"]),
+        ("between $2 and $3 million", ["USD 2000000", "USD 3000000"], ["$2", "$3 million"]),
+        ("a ticket of $2 and $3 million", ["USD 2", "USD 3000000"], ["$2", "$3 million"]),
+        ("$500 to $2 million", ["USD 500", "USD 2000000"], ["$500", "$2 million"]),
+        ("$500-2 million", ["USD 500"], ["$500"]),
+        ("$2 million-$3 million", ["USD 2000000", "USD 3000000"], ["$2 million", "$3 million"]),
+        ("$100-$500 or $100-500", ["USD 100", "USD 500", "USD 100"], ["$100", "$500", "$100"]),
+    ],
+)
+def test_what_multiplies_the_upper_end_of_a_range_multiplies_the_lower(
+    text: str, normalized: list[str], quotes: list[str]
+) -> None:
+    found = list(finders()["money"](text))
+
+    assert [match.normalized for match in found] == normalized
+    assert [text[match.start : match.end] for match in found] == quotes
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("up 3,125%", ["3125"]),
+        ("up 3,125% from 2.5%", ["3125", "2.5"]),
+        ("ein Zins von 3,125 % p.a.", ["3.125"]),
+        ("ein Zins von 3,125 Prozent", ["3.125"]),
+        ("zwischen 2,5% und 3,125%", ["2.5", "3.125"]),
+        ("Entgelt 1.200,50 €, Zins 3,125%", ["3.125"]),
+        ("up 3,125 % from 2.5 % to $1,200.50", ["3125", "2.5"]),
+        ("1,250,000 % und 12,3456%", ["1250000", "12.3456"]),
+        ("0,125%", ["0.125"]),
+    ],
+)
+def test_a_share_of_thousands_is_one_of_thousandths_where_commas_are_seen_to_be_decimal(
+    text: str, normalized: list[str]
+) -> None:
+    assert [match.normalized for match in finders()["percentage"](text)] == normalized
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized", "quotes"),
+    [
         ("$500 AUD", "AUD 500", ["$500 AUD"]),
         ("$500 CAD.", "CAD 500", ["$500 CAD"]),
         ("£500 EGP", "EGP 500", ["£500 EGP"]),
@@ -199,6 +244,14 @@ def test_a_code_behind_a_sum_says_what_its_sign_means(text: str, normalized: str
         ("percentage", "2 1/2%, 3-1/4% and 66 2/3%", ["2.5", "3.25", "66.666667"]),
         ("percentage", "5/10%, 1/2/2%", ["10", "2"]),
         ("duration", "1/2 year or 1 1/2 years", ["P0.5Y", "P1.5Y"]),
+        ("money", "three point five million dollars, ten point two five euros", ["USD 3500000", "EUR 10.25"]),
+        ("money", "zero point five million dollars", ["USD 500000"]),
+        ("duration", "one point five years", ["P1.5Y"]),
+        ("percentage", "zero point seven five percent, three point one percent (3.1%)", ["0.75", "3.1"]),
+        ("percentage", "1/2 of 1%, 1/2 of one percent and ½ of a percent", ["0.5", "0.5", "0.5"]),
+        ("percentage", "one-half of one percent (0.5%), three quarters of 1 per cent", ["0.5", "0.75"]),
+        ("percentage", "1/10th of 1%, one-hundredth of one percent", ["0.1", "0.01"]),
+        ("percentage", "1/2 of 5%, half of 10%, 1/2 of 1.5%", ["5", "10", "1.5"]),
     ],
 )
 def test_numbers_of_several_words_and_fractions_are_one_number(kind: str, text: str, normalized: list[str]) -> None:

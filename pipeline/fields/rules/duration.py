@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Final
 
 from pipeline.fields.numbers import DIGITS, FRACTIONS, WORDS, number, plain, spelled
@@ -37,7 +36,7 @@ def find(text: str) -> Iterator[Match]:
     for found in _DURATION.finditer(text):
         given = found["both"] or found["digits"]
         words = spelled(found["words"]) if found["words"] else None
-        amount = number(given) if given else Decimal(words) if words else None
+        amount = number(given) if given else words
         if amount is None:
             continue
         unit = found["unit"].lower()

@@ -1,5 +1,8 @@
 """Sums of money: `$1,500.00`, `US$ 2.5 million`, `1.500,00 EUR`, `Rs 1,00,000`, `twenty dollars`; as `USD 1500`.
 
+What multiplies the upper end of a range multiplies the lower too, where that is the smaller number: `$2-3 million` is
+two million, its lower end, and `$2 to $3 million` two sums, but `$500 to $2 million` begins at five hundred.
+
 A sign that several currencies share stands for the commonest, unless a code behind the number says which: `$500 CAD`.
 Codes and signs that are also words or prefixes in capitals (`ALL 5`, `TOP 10`, `CVE 2020`, `RM 204`) are left out. A
 sum in brackets is no negative one, as accountants write it: contracts say `five hundred dollars ($500)`.
@@ -117,14 +120,21 @@ _CODE_BEHIND: Final = rf"\b(?:{_CODE})\b(?!\s{{0,2}}[-−]?(?:{_SIGN})?\s?\d)"
 _CLOSE_BEHIND: Final = (
     rf"(?!T\s?(?:€|EUR)){CLOSE_SCALES}(?=\s?(?:(?:{_SIGN_BEHIND})(?!\s?\d)|{_CODE_BEHIND}|(?i:{_NAME})\b))"
 )
+_SCALED: Final = rf"\s?(?:{SCALES})|{CLOSE_SCALES}"
+_TO: Final = r"(?:\s?[-–]\s?|\s(?:up\s)?to\s)"
 _MONEY: Final = re.compile(
     rf"(?P<minus>{MINUS})?(?P<before>(?<![A-Za-z])(?:(?:{_CODE})\s?)?(?:{_SIGN})|\b(?:{_CODE}))\s{{0,2}}(?P<inner>[-−])?"
-    rf"(?P<first>{DIGITS})(?P<scale1>\s?(?:{SCALES})|{CLOSE_SCALES})?(?:[^\S\n]?(?P<own>{_CODE_BEHIND}))?"
+    rf"(?P<first>{DIGITS})(?:{_TO}(?P<upper>{DIGITS})(?={_SCALED}))?(?P<scale1>{_SCALED})?(?:[^\S\n]?(?P<own>{_CODE_BEHIND}))?"
     # Not the 100 of `and 00/100 dollars`.
     rf"|(?P<minus2>{MINUS})?(?<![\d.,])(?<!\d/)(?P<second>{DIGITS})(?P<scale2>\s?(?:{SCALES})|{_CLOSE_BEHIND})?\s?"
     rf"(?P<after>(?:{_SIGN_BEHIND})(?!\w)|\b(?:{_CODE})\b|\b(?i:{_NAME})\b)"
     rf"|\b(?P<words>(?i:{WORDS}))[-\s](?P<named>(?i:{_NAME}))\b"
 )
+_UPPER: Final = re.compile(
+    rf"(?:{_TO}|\s(?P<and>and)\s)(?P<sign>(?:(?:{_CODE})\s?)?(?:{_SIGN})|(?:{_CODE}))\s{{0,2}}"
+    rf"(?P<upper>{DIGITS})(?P<scale>{_SCALED})"
+)
+"""The upper end of a range behind its lower one, each with its sign."""
 _PER_SHARE: Final = re.compile(r"\s(?:per|pro|je)\s(?:\w+\s)?(?:share|Aktie|lit(?:re|er)|kWh)\b", re.IGNORECASE)
 """What costs a few units of money and their thousandths."""
 
@@ -142,16 +152,36 @@ def find(text: str) -> Iterator[Match]:
 
 def _amount(found: re.Match[str], currency: str) -> Decimal | None:
     if found["words"]:
-        words = spelled(found["words"])
-        return None if words is None else Decimal(words)
-    scale = found["scale1"] or found["scale2"]
+        return spelled(found["words"])
+    scale = _scale(found)
     dot_groups = currency in _GROUPS_BY_DOT and not scale and not _PER_SHARE.match(found.string, found.end())
     amount = scaled(number(found["first"] or found["second"], dot_groups=dot_groups), scale)
     return -amount if found["minus"] or found["inner"] or found["minus2"] else amount
 
 
+def _scale(found: re.Match[str]) -> str | None:
+    """What multiplies the sum: it may stand behind the upper end of a range alone."""
+    own = found["scale1"] or found["scale2"]
+    if found["upper"]:
+        return own if _rises(found["first"], found["upper"]) else None
+    if own or not found["first"]:
+        return own
+    upper = _UPPER.match(found.string, found.end("first"))
+    if not upper or upper["sign"] != found["before"]:
+        return None
+    if upper["and"] and found.string[max(found.start() - 8, 0) : found.start()].lower() != "between ":
+        return None
+    return upper["scale"] if _rises(found["first"], upper["upper"]) else None
+
+
+def _rises(first: str, upper: str) -> bool:
+    return number(first) < number(upper)
+
+
 def _currency_of(found: re.Match[str]) -> tuple[str, int]:
     """The code, and where the sum ends: a code behind it counts only where it says which currency a sign means."""
+    if found["upper"] and not _rises(found["first"], found["upper"]):
+        return _currency(found["before"]), found.end("first")
     if not found["own"]:
         return _currency(found["before"] or found["after"] or found["named"]), found.end()
     if found["own"] in _SHARED.get(found["before"], ()):
