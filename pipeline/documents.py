@@ -73,10 +73,11 @@ class DocumentFacts:
 class Block:
     """A stretch of decoded text, a few kilobytes, that lies in one section and on one page.
 
-    The blocks of a document, joined, are its text. `after` restarts the reader behind this block. `is_settled` says
-    that nothing appended to the source could change this block or its section; once it is false it stays so. Only
-    formats whose files may grow (they have `GROWS`) need to say so. A block without text says that nothing more is
-    there yet; only documents that are followed have such.
+    The blocks of a document, joined, are its text. Where that of a page ends with one line end and not with a blank
+    line, its last sentence goes on with the first words of the next page. `after` restarts the reader behind this
+    block. `is_settled` says that nothing appended to the source could change this block or its section; once it is
+    false it stays so. Only formats whose files may grow (they have `GROWS`) need to say so. A block without text says
+    that nothing more is there yet; only documents that are followed have such.
     """
 
     text: str

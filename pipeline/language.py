@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-SENTENCE_RULES: Final = 4
+SENTENCE_RULES: Final = 5
 """Grows with every change of the sentence rules that stand around `sentencex`; written into the output."""
 
 _SCRIPTS: Final = (

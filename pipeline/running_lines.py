@@ -45,12 +45,12 @@ def _stripped(window: Sequence[str], current: int) -> str:
 
 def _running(lines: Sequence[str], others: Sequence[Sequence[str]]) -> int:
     """How many lines from the start on are running lines; blank ones between them count."""
-    edges = [{_shape(line) for line in _edge(other)} for other in others]
+    edges = [{shape(line) for line in _edge(other)} for other in others]
     count = 0
     for place, line in enumerate(lines):
         if not line.strip():
             continue
-        if line not in _edge(lines) or sum(_shape(line) in edge for edge in edges) < _OTHERS:
+        if line not in _edge(lines) or sum(shape(line) in edge for edge in edges) < _OTHERS:
             break
         count = place + 1
     return count
@@ -61,5 +61,5 @@ def _edge(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if line.strip()][:_EDGE_LINES]
 
 
-def _shape(line: str) -> str:
+def shape(line: str) -> str:
     return " ".join(_DIGITS.sub("#", line).split())

@@ -26,7 +26,10 @@ _CONTEXT_CHARS: Final = 4_096
 
 @dataclass(frozen=True)
 class Region:
-    """A sentence whose token span is not known yet, with the white space in front of it."""
+    """A sentence whose token span is not known yet, with the white space in front of it.
+
+    `page` is that on which it begins; at `turn`, if that is not None, it goes on over to the next one.
+    """
 
     lead: str
     text: str
@@ -37,6 +40,7 @@ class Region:
     section: str | None
     page: int | None
     is_final: bool
+    turn: int | None = None
 
     def as_row(self) -> tuple[Any, ...]:
         """Its values in their order, for a checkpoint."""
@@ -44,12 +48,14 @@ class Region:
 
     def joined(self, later: Region) -> Region:
         """This region and the next as one."""
+        follows = self.page is not None and later.page == self.page + 1
         return replace(
             self,
             text=self.text + later.lead + later.text,
             byte_end=later.byte_end,
             char_end=later.char_end,
             is_final=later.is_final,
+            turn=self.turn or (later.char_start if follows else later.turn if later.page == self.page else None),
         )
 
 

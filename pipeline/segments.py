@@ -56,7 +56,8 @@ class Sentence:
 
     A token belongs to the sentence that holds its last byte, so the token spans of successive sentences meet
     without a gap; white space between two sentences is read with the later one, whose `lead` it is. `text` is verbatim.
-    `is_final` says that no text appended to the document could change this sentence.
+    `is_final` says that no text appended to the document could change this sentence. `page` is that on which it begins;
+    its characters from `turn` on, if that is not None, stand on the next one.
     """
 
     index: int
@@ -71,6 +72,7 @@ class Sentence:
     page: int | None
     is_final: bool
     lead: str = ""
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class Segmenter:
 
     Text waits in `_buffer` until a passage is complete and in `_unpushed` until there is enough to encode, sentences in
     `_sectioning` until their section is known and in `_regions` until their last token is, tokens in `_pending` until
-    they fill a window. Each is bounded by the length of a passage, or by what the rule for sections holds back.
+    they fill a window. Each is bounded by the length of a passage, or by what the rule for sections holds back. A
+    sentence that goes on over the end of a page waits in `_open`, and no segment is handed out until its rest is there.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class Segmenter:
         self._stream = tokenizer.stream(cast(bytes, stand.get("stream", b"")))
         self._blocks = document.blocks(self._cursor)
         self._next: Block | None = None
+        self._open: Region | None = None
 
     def snapshot(self) -> dict[str, Value]:
         """Everything that another Segmenter needs to go on here, as plain values of bounded size."""
@@ -201,7 +205,7 @@ class Segmenter:
         """Whether the next window's tokens are there, and its sentences are known with their sections."""
         # One token more than the window: only then is it known that a sentence ends with the window's last.
         count = self._options.window + 1
-        if len(self._pending) < count:
+        if len(self._pending) < count or self._open is not None:
             return False
         _, *ends, behind = accumulate((size for _, size in islice(self._pending, count)), initial=self._bytes_out)
         known = self._sectioning.held_behind
@@ -241,18 +245,24 @@ class Segmenter:
             return False
         self._settled = self._settled and block.is_settled
         if (block.section, block.page) != (self._section, self._page):
-            self._cut_passage(len(self._buffer), is_final=True)
+            goes_on = block.section == self._section and self._buffer.endswith("\n")
+            self._cut_passage(len(self._buffer), is_final=True, goes_on=goes_on)
             self._section, self._page = block.section, block.page
         self._buffer += block.text
         self._cursor = block.after
         return True
 
-    def _cut_passage(self, end: int, is_final: bool) -> None:
-        """Turn the first `end` characters of the buffer into sentence regions and tokens."""
+    def _cut_passage(self, end: int, is_final: bool, goes_on: bool = False) -> None:
+        """Turn the first `end` characters of the buffer into sentence regions and tokens.
+
+        If the text `goes_on` on the next page, the last sentence waits.
+        """
         text, self._buffer = self._buffer[:end], self._buffer[end:]
         pieces, tail = split_passage(text, self._language, self._options.max_chars)
         for piece in pieces:
             self._add_region(piece, is_final)
+        if not goes_on:
+            self._hand_on()
         self._pass_over(tail)
         self._gap += tail
         self._unpushed += text
@@ -278,8 +288,22 @@ class Segmenter:
             self._page,
             is_final,
         )
-        self._regions.extend(self._sectioning.take(region))
         self._gap = ""
+        if self._open is not None and self._is_rest_of(self._open, region):
+            region = self._open.joined(region)
+        else:
+            self._hand_on()
+        self._open = region
+
+    def _is_rest_of(self, begun: Region, region: Region) -> bool:
+        """Whether a sentence begun on one page goes on in what is the first of the next."""
+        follows = begun.page is not None and region.page == begun.page + 1 and region.section == begun.section
+        return follows and begun.turn is None and region.char_end - begun.char_start <= self._options.max_chars
+
+    def _hand_on(self) -> None:
+        if self._open is not None:
+            self._regions.extend(self._sectioning.take(self._open))
+            self._open = None
 
     def _pass_over(self, text: str) -> None:
         self._byte += len(text.encode("utf-8"))
@@ -351,6 +375,7 @@ class Segmenter:
             page=region.page,
             is_final=region.is_final,
             lead=region.lead,
+            turn=region.turn,
         )
         self._sentences_out += 1
         self._sentence_tokens_out = token_end

@@ -62,7 +62,7 @@ def find(field: Field, stretch: Stretch, language: str) -> list[Found]:
         piece = stretch.piece_at(start)
         score = match.weight * _context(field, stretch, match, piece, language)
         quote = stretch.text[match.start : match.end]
-        found.append(Found(match, start, stretch.base + match.end, quote, piece.page, piece.index, score))
+        found.append(Found(match, start, stretch.base + match.end, quote, piece.page_at(start), piece.index, score))
     return found
 
 

@@ -21,13 +21,22 @@ OVERLAP_CHARS: Final = 1024
 
 @dataclass(frozen=True)
 class Piece:
-    """A sentence with the white space in front of it; `char_start` is where that begins in the document."""
+    """A sentence with the white space in front of it; `char_start` is where that begins in the document.
+
+    It is on `page`, or on the next one from the character `turn` of the document on.
+    """
 
     index: int
     char_start: int
     lead: int
     text: str
     page: int | None
+    turn: int | None = None
+
+    def page_at(self, char: int) -> int | None:
+        """The page of a character of the document."""
+        is_turned = self.turn is not None and char >= self.turn
+        return self.page + 1 if self.page is not None and is_turned else self.page
 
     @property
     def char_end(self) -> int:
@@ -68,7 +77,7 @@ class Buffer:
     def seen(self, sentences: Sequence[Sentence]) -> Buffer:
         """The buffer with some more sentences."""
         new = [
-            Piece(one.index, one.char_start - len(one.lead), len(one.lead), one.lead + one.text, one.page)
+            Piece(one.index, one.char_start - len(one.lead), len(one.lead), one.lead + one.text, one.page, one.turn)
             for one in sentences
         ]
         return Buffer((*self.pieces, *new), self.core_start)
@@ -97,7 +106,7 @@ class Buffer:
         return stretch, Buffer(kept, core_end)
 
     def to_value(self) -> dict[str, Value]:
-        rows: list[Value] = [[p.index, p.char_start, p.lead, p.text, p.page] for p in self.pieces]
+        rows: list[Value] = [[p.index, p.char_start, p.lead, p.text, p.page, p.turn] for p in self.pieces]
         return {"pieces": rows, "core_start": self.core_start}
 
     @classmethod

@@ -1,6 +1,7 @@
 """PDF files, page by page. With `pypdfium2` installed it reads them, else `pypdf` does; scans without text are refused.
 
-A page's text is its own stretch, so every sentence knows its page. Ligatures are spelled out and words that were
+A page's text is its own stretch, so every sentence knows its page. A blank line stands behind it, or a line end alone
+where its last sentence goes on over the page's end. Ligatures are spelled out and words that were
 hyphenated at a line's end are joined; running heads and feet go if the option `pdf_headers` is `drop`. Files that
 everybody may read are decrypted, others with the password in the environment variable that the option `password_env`
 names. Outlines, forms, scripts, attachments and pictures are never looked at.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from pipeline.errors import DocumentError
 from pipeline.extraction import About, Extraction, Stretch
 from pipeline.files import opened
+from pipeline.page_turns import with_turns
 from pipeline.running_lines import without_running_lines
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ _PYPDF_LIMITS: Final[dict[str, Any]] = {
 
 
 def version() -> str:
-    return f"3 {_engine()} {metadata.version(_engine())}"
+    return f"4 {_engine()} {metadata.version(_engine())}"
 
 
 def count_pages(path: str) -> int | None:
@@ -99,11 +101,10 @@ def extract(file: BinaryIO, options: Mapping[str, str]) -> Extraction:
     pages = _pdfium_pages(file, seen, variable) if _engine() == "pypdfium2" else _pypdf_pages(file, seen, variable)
     if options.get("pdf_headers") == "drop":
         pages = without_running_lines(pages)
-    for number, raw in enumerate(pages, start=1):
-        text = clean(raw)
+    for number, (text, goes_on) in enumerate(with_turns(map(clean, pages)), start=1):
         seen.note(number, text)
         if text:
-            yield Stretch(text + "\n\n", page=number)
+            yield Stretch(text + ("\n" if goes_on else "\n\n"), page=number)
     seen.refuse_scans()
     yield About(title=None, pages=seen.pages, metadata=seen.metadata())
 

@@ -48,6 +48,12 @@ def cut(text: str, lengths: Sequence[int]) -> tuple[str, ...]:
     return tuple(pieces)
 
 
+def paged(pages: Sequence[str], lengths: Sequence[int]) -> MemoryDocument:
+    """A document of these pages, each cut into blocks of these lengths."""
+    blocks = [(text, number) for number, page in enumerate(pages, start=1) for text in cut(page, lengths)]
+    return MemoryDocument(tuple(text for text, _ in blocks), pages=tuple(number for _, number in blocks))
+
+
 class StrideTokenizer:
     """Every `stride` bytes are a token, wherever characters and sentences end: the hardest case for spans.
 

@@ -345,6 +345,16 @@ def rows(task: Extract, text: str, window: int = 32, stride: int = 4) -> list[di
     return rows_of(asked, "extractions") if asked else []
 
 
+def test_a_value_is_on_its_own_page_in_a_sentence_that_goes_on_over_two() -> None:
+    pages = ("The fee of $100 and, from 3 March 2020 on, the\n", "rent of $200 are due on 4 March 2020. It rains.\n\n")
+    task = task_of({"name": "sum", "type": "money", "cardinality": "every"}, {"name": "day", "type": "date"})
+    asked = Rehearsal(MemoryDocument(pages, pages=(1, 2))).play(task, stops=range(9))
+    found = rows_of(asked, "extractions")
+
+    assert {(row["quote"], row["page"]) for row in found if row["field"] == "sum"} == {("$100", 1), ("$200", 2)}
+    assert len({row["sentence_id"] for row in found}) == 1
+
+
 NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
 KINDS = st.sampled_from([kind for kind in RULES if kind not in ("number", "title")])
 FIELDS = st.one_of(

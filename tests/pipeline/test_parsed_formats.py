@@ -183,6 +183,16 @@ class TestPdf:
         ]
         assert (facts.pages, facts.metadata) == (3, {"pages_without_text": "2"})
 
+    @pytest.mark.parametrize("engine", ["pypdf", "pypdfium2"])
+    def test_a_line_end_stands_behind_a_page_whose_sentence_goes_on_and_a_blank_line_behind_the_others(
+        self, engine: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pdf_format, "_engine", lambda: engine)
+        pages = [["It is read by the"], ["model, to its end."], ["of no page before, 12"], ["13"], ["the end"]]
+        found = [one for one in pdf_format.extract(io.BytesIO(pdf(pages)), {}) if isinstance(one, Stretch)]
+
+        assert [len(one.text) - len(one.text.rstrip("\n")) for one in found] == [1, 2, 2, 2, 2]
+
     @pytest.mark.parametrize(
         ("raw", "text"),
         [

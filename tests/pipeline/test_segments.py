@@ -10,13 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rwkv_runtime
-from pipeline.segments import Segment, Segmenter, SplitOptions
+from pipeline.fields.stretches import Buffer
+from pipeline.segments import Segment, Segmenter, SplitOptions, Streams
 from pipeline.sentences import PASSAGE_CHARS
 from pipeline.values import from_json, to_json
 from rwkv_runtime.tokenizers import Tokenizer
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.tokenizers.world import WorldTokenizer
-from tests.pipeline.memory_document import MemoryDocument, StrideTokenizer, cut
+from tests.pipeline.memory_document import MemoryDocument, StrideTokenizer, cut, paged
 
 WINDOW = 8
 OPTIONS = SplitOptions(window=WINDOW, max_chars=60)
@@ -28,6 +29,7 @@ WORDS = st.sampled_from(
     ]
 )
 TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join) | st.lists(WORDS, min_size=1, max_size=40).map("".join)
+BYTES = StrideTokenizer(1)
 CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 
 
@@ -47,7 +49,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return found
 
 
-def segments_of(document: MemoryDocument, tokenizer: Tokenizer, options: SplitOptions = OPTIONS) -> list[Segment]:
+def segments_of(document: MemoryDocument, tokenizer: Streams, options: SplitOptions = OPTIONS) -> list[Segment]:
     return list(Segmenter(document, tokenizer, options))
 
 
@@ -175,6 +177,65 @@ class TestTokensThatKnowNothingOfSentences:
         assert isinstance(stored, dict)
 
         assert read + list(Segmenter(document, tokenizer, options, stored)) == whole
+
+
+class TestSentencesThatGoOnOverPages:
+    """A page that ends with one line end goes on: its last sentence and the first one of the next page are one."""
+
+    ENDS = st.sampled_from(["\n", "\n\n"])
+    PAGES = st.lists(st.tuples(TEXTS.map(str.strip).filter(bool), ENDS), min_size=1, max_size=8)
+    SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 9), st.sampled_from(["headings", "pages", "topics"]))
+
+    @settings(deadline=None, max_examples=300)
+    @given(pages=PAGES, lengths=CUTS, shape=SHAPES, stop=st.integers(0, 12))
+    def test_segments_depend_on_the_pages_alone_wherever_the_reading_stops(
+        self, pages: list[tuple[str, str]], lengths: list[int], shape: tuple[int, int, str], stop: int
+    ) -> None:
+        texts = [text + end for text, end in pages]
+        tokenizer, options = StrideTokenizer(shape[0]), SplitOptions(shape[1], 60, sections=shape[2])
+        whole = list(Segmenter(paged(texts, [10_000]), tokenizer, options))
+        first = Segmenter(paged(texts, lengths), tokenizer, options)
+        read = [segment for segment in (first.next_segment() for _ in range(stop)) if segment is not None]
+        stored = from_json(to_json(first.snapshot()))
+        assert isinstance(stored, dict)
+
+        assert read + list(Segmenter(paged(texts, lengths), tokenizer, options, stored)) == whole
+
+    @settings(deadline=None, max_examples=300)
+    @given(pages=PAGES, lengths=CUTS)
+    def test_sentences_are_verbatim_and_know_the_page_of_each_character(
+        self, world: Tokenizer, pages: list[tuple[str, str]], lengths: list[int]
+    ) -> None:
+        texts = [text + end for text, end in pages]
+        whole, numbers = "".join(texts), [number for number, text in enumerate(texts, start=1) for _ in text]
+        sentences = [one for segment in segments_of(paged(texts, lengths), world) for one in segment.sentences]
+
+        for one in sentences:
+            assert whole[one.char_start : one.char_end] == one.text
+            [piece] = Buffer().seen([one]).pieces
+            pages_of_it = [piece.page_at(char) for char in range(one.char_start, one.char_end)]
+            if len(one.text) <= OPTIONS.max_chars and len(set(numbers[one.char_start : one.char_end])) < 3:
+                assert pages_of_it == numbers[one.char_start : one.char_end]
+
+    @settings(deadline=None, max_examples=100)
+    @given(pages=PAGES)
+    def test_no_sentence_goes_on_over_a_blank_line(self, pages: list[tuple[str, str]]) -> None:
+        parted = paged([text + "\n\n" for text, _ in pages], [10_000])
+
+        assert all(one.turn is None for segment in segments_of(parted, BYTES) for one in segment.sentences)
+
+    @pytest.mark.parametrize("sections", ["headings", "pages", "topics"])
+    def test_what_stands_on_two_pages_is_one_sentence_unless_that_is_too_long(self, sections: str) -> None:
+        pages = ["It rains. The contract ends on\n", "the last day. It rains.\n\n"]
+        found = [
+            [(one.text, one.page, one.turn) for segment in segments for one in segment.sentences]
+            for most in (100, 30)
+            for segments in [Segmenter(paged(pages, [7]), BYTES, SplitOptions(8, most, sections=sections))]
+        ]
+
+        rains = [("It rains.", 1, None), ("It rains.", 2, None)]
+        assert found[0] == [rains[0], ("The contract ends on\nthe last day.", 1, 31), rains[1]]
+        assert found[1] == [rains[0], ("The contract ends on", 1, None), ("the last day.", 2, None), rains[1]]
 
 
 @settings(deadline=None, max_examples=40)
