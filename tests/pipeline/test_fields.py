@@ -118,6 +118,23 @@ def test_a_title_goes_on_over_a_line_end_but_not_into_the_first_sentence(text: s
 
 
 @pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("SUPPLY AGREEMENT\n1\nThe seller", "supply agreement"),
+        ("SUPPLY AGREEMENT 1\n\nThe seller", "supply agreement"),
+        ("SUPPLY AGREEMENT\n\xa0 1. Definitions", "supply agreement"),
+        ("SECOND AMENDMENT\n2\n", "second amendment"),
+        ("SUPPLY AGREEMENT NO. 1\n2\n", "supply agreement no. 1"),
+        ("SUPPLY AGREEMENT\nNO. 1\n", "supply agreement no. 1"),
+        ("AMENDMENT 2\n", "amendment 2"),
+        ("WORK ORDER 12, dated", "work order 12"),
+    ],
+)
+def test_the_number_of_a_page_or_section_is_no_part_of_a_title(text: str, title: str) -> None:
+    assert [match.normalized for match in finders()["title"](text)] == [title]
+
+
+@pytest.mark.parametrize(
     ("text", "normalized"),
     [
         ("$2.5B, £310m and $500k", ["USD 2500000000", "GBP 310000000", "USD 500000"]),

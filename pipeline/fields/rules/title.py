@@ -16,6 +16,8 @@ _KINDS: Final = (
     "Memorandum|Order|Invoice|Terms and Conditions|Terms of Service|Guarantee|Guaranty|Undertaking|Certificate|"
     "Specification"
 )
+# Of these there are several, told apart by number: `AMENDMENT 2`. Behind others a bare number is of a page or section.
+_COUNTED: Final = "AMENDMENT|ADDENDUM|ORDER|NOTE|PLAN|REPORT|STATEMENT|INVOICE|CERTIFICATE|MEMORANDUM"
 _SMALL: Final = "of|and|for|the|to|in|on|with|or|a|an|&|-|–|/|AND|OF|FOR|THE|TO|IN"
 # These come last in a name, so on the next line something else begins, unless a small word goes on: `Amendment\nto`.
 _LAST: Final = "Agreement|Contract|Amendment|Addendum|Deed|Indenture|Memorandum|Terms and Conditions|Terms of Service"
@@ -23,7 +25,7 @@ _LAST: Final = "Agreement|Contract|Amendment|Addendum|Deed|Indenture|Memorandum|
 _NO_PART: Final = rf"(?!(?:THIS|This)\b|(?:{_LAST}|{_LAST.upper()})[Ss]?[^\S\n]*\n(?!\s*(?:{_SMALL})\s))"
 _UPPER: Final = re.compile(
     rf"(?<![\w\"“(])(?:{_NO_PART}[A-Z0-9][A-Z0-9&’'/,-]*\s+(?:(?:{_SMALL})\s+){{0,2}}){{0,9}}"
-    rf"(?:{_KINDS.upper()})S?(?:\s+(?:NO\.?\s*)?\d{{1,3}}|\s+BETWEEN)?(?![\w])"
+    rf"(?:(?:{_COUNTED})[^\S\n]+\d{{1,3}}|(?:{_KINDS.upper()})S?(?:\s+NO\.?\s*\d{{1,3}}|\s+BETWEEN)?)(?![\w])"
 )
 _PART: Final = rf"{_NO_PART}[A-Z][\w&’'/-]*,?\s(?:(?:{_SMALL})\s){{0,2}}"
 _TITLE: Final = re.compile(
