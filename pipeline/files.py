@@ -196,8 +196,8 @@ class _Scan:
         wide = self.encoding.startswith(("utf-16", "utf-32"))
         share = f"{self.nuls:,} of {self.size:,} bytes are NUL"
         if not wide and self.nuls > NUL_SHARE * self.size:
-            message = f"{share}: this is no text file; if it is UTF-16 without a byte order mark, set inputs.encoding"
-            raise DocumentError("decode", "binary_not_text", message)
+            what = "this is no text file; if it is UTF-16 without a byte order mark, set inputs.encoding in a job file"
+            raise DocumentError("decode", "binary_not_text", f"{share}: {what}")
         is_utf8 = self.encoding == "utf-8" and not self.errors
         if not wide and not is_utf8 and self.controls > _CONTROL_SHARE * self.size:
             message = f"{self.controls:,} of {self.size:,} bytes are control characters: this is no text file"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.documents import Cursor
 
 LARGEST: Final = 64 << 20
+NAME_THE_TEXT: Final = "name the text's key in a job file: inputs.text_key"
+"""What helps where there is no text under the key. Commands of one document have no such option."""
 _SAMPLE_CHARS: Final = 20_000
 _LONE: Final = re.compile("[\ud800-\udfff]")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pipeline.errors import DocumentError
-from pipeline.records import LARGEST, Member, Record, metadata_keys, unpacked_place
+from pipeline.records import LARGEST, NAME_THE_TEXT, Member, Record, metadata_keys, unpacked_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +121,7 @@ class _Columns:
         missing = [name for name in columns if name not in self._schema.names]
         if missing:
             known = ", ".join(self._schema.names[:_SHOWN])
-            message = f"no column {missing[0]!r} (there are {known}); set inputs.text_key"
+            message = f"no column {missing[0]!r} (there are {known}); {NAME_THE_TEXT}"
             raise DocumentError("parse", "parse_error", message)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -18,6 +18,7 @@ from pipeline.errors import DocumentError
 from pipeline.files import inspect_text_file
 from pipeline.records import (
     LARGEST,
+    NAME_THE_TEXT,
     Member,
     NotARecordError,
     RecordDocument,
@@ -168,7 +169,7 @@ def _columns(header: list[str], options: Mapping[str, str]) -> dict[str, str]:
     missing = [key for key in wanted if key not in header]
     if missing:
         known = ", ".join(name[:_LONGEST_NAME] for name in header[:8])
-        message = f"no column {missing[0]!r} (there are {known}); set inputs.text_key"
+        message = f"no column {missing[0]!r} (there are {known}); {NAME_THE_TEXT}"
         raise DocumentError("parse", "parse_error", message)
     places = {f"column:{key}": str(header.index(key)) for key in metadata_keys(options)}
     return {**places, "text_column": str(header.index(wanted[0])), "columns": str(len(header))}

@@ -14,6 +14,7 @@ from pipeline.documents import DocumentRef
 from pipeline.errors import DocumentError
 from pipeline.records import (
     LARGEST,
+    NAME_THE_TEXT,
     Member,
     NotARecordError,
     RecordDocument,
@@ -57,7 +58,7 @@ def fields(data: bytes, options: Mapping[str, str]) -> tuple[str, dict[str, str]
     key = options.get("text_key", "text")
     if not isinstance(record.get(key), str):
         known = ", ".join(map(str, list(record)[:8]))
-        raise NotARecordError(f"no text under {key!r} (it has {known or 'nothing'}); set inputs.text_key")
+        raise NotARecordError(f"no text under {key!r} (it has {known or 'nothing'}); {NAME_THE_TEXT}")
     return record[key], {n: _as_text(record[n]) for n in metadata_keys(options) if record.get(n) is not None}
 
 

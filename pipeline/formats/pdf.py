@@ -260,7 +260,7 @@ def _refuse_too_many(pages: int) -> None:
 
 
 def _encrypted() -> DocumentError:
-    return DocumentError("parse", "encrypted", "encrypted with a password; set inputs.pdf.password_env")
+    return DocumentError("parse", "encrypted", "encrypted with a password; set inputs.pdf.password_env in a job file")
 
 
 def _one_line(error: Exception) -> str:

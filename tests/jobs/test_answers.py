@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 from unittest import mock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, Field
@@ -27,6 +28,7 @@ from rwkv_runtime import tokenizers
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.model import Model
 from tests.jobs.project import REPOSITORY, TASKS, Project, contents, prose, unspool
+from tests.pipeline.samples import parquet
 from tests.rwkv_runtime.tiny import tiny_model
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
@@ -359,6 +361,26 @@ def test_a_document_that_cannot_be_read_ends_with_its_reason(tmp_path: Path) -> 
     assert (said.code, said.out) == (3, "")
     assert "empty" in said.err and said.err.count("\n") == 1
     assert unspool("summarize", str(tmp_path / "missing.txt")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "option"),
+    [
+        ("records.jsonl", b'{"body": "It rains."}\n', "inputs.text_key"),
+        ("rows.csv", b"body,title\nIt rains.,One\n", "inputs.text_key"),
+        ("rows.parquet", parquet(pa.table({"body": ["It rains."]})), "inputs.text_key"),
+        ("wide.txt", "It rains. ".encode("utf-16-le") * 9, "inputs.encoding"),
+    ],
+)
+def test_one_document_that_needs_an_option_of_a_job_says_that_it_is_one_of_a_job_file(
+    tmp_path: Path, name: str, data: bytes, option: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    for command in (["ask", str(tmp_path / name), QUESTION], ["summarize", str(tmp_path / name), "-q"]):
+        said = unspool(*command)
+
+        assert (said.code, said.out, said.err.count("\n")) == (3, "", 1)
+        assert "in a job file" in said.err and option in said.err
 
 
 def test_a_file_of_many_documents_is_asked_as_all_of_them(tmp_path: Path) -> None:
