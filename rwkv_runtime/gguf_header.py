@@ -20,6 +20,7 @@ from rwkv_runtime.errors import ModelFileError, UnsupportedModelError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
+LARGEST_VERSION = 99  # of those that may come; a larger number is damage
 ARCHITECTURES = ("rwkv6", "rwkv7")
 
 BLOCKS = {
@@ -129,7 +130,7 @@ def read(path: Path) -> GgufHeader:
     """Read the header of a GGUF file with an RWKV model.
 
     Raises ModelFileError if it is damaged or does not fit the file, UnsupportedModelError if it is whole but of a kind
-    that is not read: another model, one part of several, big-endian, quantized in an unknown way.
+    that is not read: another model or version, one part of several, big-endian, quantized in an unknown way.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -216,14 +217,25 @@ def _parse(path: Path, cursor: _Cursor) -> GgufHeader:
     cursor.skip(len(MAGIC), "the magic number")
     version = cursor.number("I", "the version")
     if version not in VERSIONS:
-        if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:
-            raise UnsupportedModelError("it is big-endian; turn a copy of it with `gguf-convert-endian COPY little`")
-        raise ValueError(f"its version is {version}, only 2 and 3 are read")
+        raise _refused_version(version)
     n_tensors = cursor.count(SMALLEST_TENSOR, MOST_TENSORS, "tensors")
     metadata = _metadata(cursor, cursor.count(SMALLEST_ENTRY, MOST_ENTRIES, "metadata entries"))
     if int(_scalar(metadata, "split.count", 1)) > 1:
         raise UnsupportedModelError("it is one part of several; join them with `llama-gguf-split --merge FIRST WHOLE`")
     return GgufHeader(path, metadata, _tensors(cursor, n_tensors, _alignment(metadata)))
+
+
+def _refused_version(version: int) -> UnsupportedModelError | ValueError:
+    """What is wrong with a file of such a version: not supported, or no version at all."""
+    if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:
+        return UnsupportedModelError("it is big-endian; turn a copy of it with `gguf-convert-endian COPY little`")
+    read = " and ".join(map(str, VERSIONS))
+    if not 1 <= version <= LARGEST_VERSION:
+        return ValueError(f"its version is {version}, only {read} are read")
+    remedy = "update unspool, or take an older file of the model"
+    if version < min(VERSIONS):
+        remedy = "convert the model anew with llama.cpp, or take a newer file of it"
+    return UnsupportedModelError(f"is GGUF of version {version}; {read} are read: {remedy}")
 
 
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:

@@ -319,6 +319,7 @@ def test_hostile_counts_are_refused_in_two_seconds_and_512_mib(tmp_path: Path) -
 
 
 REASONS = {
+    "version 0": "is a damaged GGUF file (its version is 0, only 2 and 3 are read)",
     "50000000 tensors": "50000000 tensors do not fit into",
     "4294967296 entries": "4294967296 metadata entries do not fit into",
     "array of 50000000 x 4": "50000000 array elements do not fit into",
@@ -347,6 +348,8 @@ def test_a_hostile_count_is_refused_for_itself_and_not_for_what_follows_from_it(
 
 UNSUPPORTED = {
     "big-endian": (HOSTILE["big-endian"], "gguf-convert-endian"),
+    "an old version": (HOSTILE["version 1"], "is GGUF of version 1; 2 and 3 are read: convert the model anew"),
+    "a new version": (HOSTILE["version of the future"], "is GGUF of version 4; 2 and 3 are read: update unspool"),
     "one part of several": (
         gguf_of([A, entry(b"split.count", 2, struct.pack("<H", 3))], [place(b"a")]),
         "llama-gguf-split --merge",
