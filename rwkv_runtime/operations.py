@@ -190,11 +190,9 @@ class Operations(Protocol):
     def keep(self, matrix: Matrix) -> Matrix:
         """The same matrix, as these operations multiply it."""
 
-    def step7(self, layers: Sequence[Layer7]) -> Step | None:
-        """A way through all layers of an RWKV-7 for one token, if there is a shorter one than layer by layer."""
-
-    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
-        """The same for windows of many tokens."""
+    def whole7(self, layers: Sequence[Layer7]) -> tuple[Step | None, WindowStep | None]:
+        """Ways through all layers of an RWKV-7, for one token and for windows of many, where any are shorter than
+        layer by layer."""
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype
@@ -239,13 +237,9 @@ class TorchOperations:
         """The matrix as torch multiplies it."""
         return for_torch(matrix)
 
-    def step7(self, layers: Sequence[Layer7]) -> Step | None:
+    def whole7(self, layers: Sequence[Layer7]) -> tuple[None, None]:
         """None: layer by layer is the way."""
-        return None
-
-    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
-        """None, as above."""
-        return None
+        return None, None
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype

@@ -50,7 +50,8 @@ def read(weights: Weights, plan: Plan) -> Stack:
     if any(one is not operations[0] for one in operations):
         return stack
     layers = [_whole(layer) for layer in stack.layers]
-    return replace(stack, step=operations[0].step7(layers), window_step=operations[0].window7(layers))
+    step, window_step = operations[0].whole7(layers)
+    return replace(stack, step=step, window_step=window_step)
 
 
 def _whole(layer: Layer) -> Layer7:

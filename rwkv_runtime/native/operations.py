@@ -16,9 +16,9 @@ from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.kernels.wkv4 import Sums
 from rwkv_runtime.lengths import Lengths
 from rwkv_runtime.matrices import BFloat16Matrix, Int4Matrix, Int8Matrix, Matrix, OneDnnMatrix, PlainMatrix
+from rwkv_runtime.native import whole7
 from rwkv_runtime.native.library import LARGEST_HEAD, LARGEST_WIDTH, Library
 from rwkv_runtime.native.matrices import NativeInt4Matrix, NativeInt8Matrix, NativeMatrix
-from rwkv_runtime.native.whole7 import Step7, Window7
 from rwkv_runtime.norms import HEAD_NORM_EPS, NORM_EPS, Norm
 from rwkv_runtime.operations import (
     Entered,
@@ -54,13 +54,9 @@ class NativeOperations:
             return NativeInt4Matrix.of(matrix, self.library)
         return NativeInt8Matrix.of(matrix, self.library) if isinstance(matrix, Int8Matrix) else matrix
 
-    def step7(self, layers: Sequence[Layer7]) -> Step | None:
-        """One token through these layers in one call, or None if the kernels lack one for their matrices."""
-        return Step7.of(self.library, layers)
-
-    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
-        """Windows through these layers in one call, or None if the kernels lack a way for their matrices."""
-        return Window7.of(self.library, layers)
+    def whole7(self, layers: Sequence[Layer7]) -> tuple[Step | None, WindowStep | None]:
+        """One token, and windows, through these layers in one call; None if the kernels lack one for their matrices."""
+        return whole7.ways(self.library, layers)
 
     def enter(
         self, stream: Stream, norm: Norm, previous: Tensor, mix: Tensor, lengths: Sequence[int], dtype: torch.dtype

@@ -125,12 +125,6 @@ class Step7:
     library: Library
     described: _Described
 
-    @classmethod
-    def of(cls, library: Library, layers: Sequence[Layer7]) -> Step7 | None:
-        """The step through these layers, or None if the kernels lack one for a kind of matrix among them."""
-        described = _Described.of(layers)
-        return None if described is None else cls(library, described)
-
     @property
     def most_lanes(self) -> int:
         """What fits the kernels' buffers."""
@@ -162,11 +156,11 @@ class Window7:
     dtype: torch.dtype  # of what lies between two matrices
 
     @classmethod
-    def of(cls, library: Library, layers: Sequence[Layer7]) -> Window7 | None:
+    def of(cls, library: Library, described: _Described) -> Window7 | None:
         """The way through these layers, or None if the kernels lack one for their matrices."""
-        described = _Described.of(layers)
+        layers = described.layers
         types = {one.activations for layer in layers for name, one in layer.matrices().items() if name in LARGE}
-        if described is None or len(types) != 1 or not all(in_words(library, one) for one in _matrices(layers)):
+        if len(types) != 1 or not all(in_words(library, one) for one in _matrices(layers)):
             return None
         (dtype,) = types
         return cls(library, described, dtype)
@@ -202,6 +196,12 @@ class Window7:
         )
         self.library.call_filled("window7", call)
         return after
+
+
+def ways(library: Library, layers: Sequence[Layer7]) -> tuple[Step7 | None, Window7 | None]:
+    """The ways of one token and of windows through these layers; None where the kernels lack one for their matrices."""
+    described = _Described.of(layers)
+    return (None, None) if described is None else (Step7(library, described), Window7.of(library, described))
 
 
 def _matrices(layers: Sequence[Layer7]) -> list[Matrix]:

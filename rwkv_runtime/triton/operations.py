@@ -27,12 +27,10 @@ from rwkv_runtime.operations import (
     Parameters4,
     Parameters6,
     Parameters7,
-    Step,
     Steps4,
     Steps6,
     Steps7,
     Stream,
-    WindowStep,
 )
 from rwkv_runtime.triton import chunk_kernels, shift_kernels, wkv4_kernels, wkv6_kernels, wkv7_kernels
 from rwkv_runtime.triton.matrices import GpuInt8Matrix
@@ -91,13 +89,9 @@ class TritonOperations:
         """The matrix with rows in bfloat16 around int8, or as it is."""
         return GpuInt8Matrix(matrix.weight, matrix.scales) if type(matrix) is Int8Matrix else matrix
 
-    def step7(self, layers: Sequence[Layer7]) -> Step | None:
+    def whole7(self, layers: Sequence[Layer7]) -> tuple[None, None]:
         """None: layer by layer is the way."""
-        return None
-
-    def window7(self, layers: Sequence[Layer7]) -> WindowStep | None:
-        """None, as above."""
-        return None
+        return None, None
 
     def memory_after(self, memory: Tensor) -> Tensor:
         """Where a new memory is written."""

@@ -8,6 +8,7 @@ import torch
 from rwkv_runtime import generations
 from rwkv_runtime.errors import UnsupportedModelError
 from rwkv_runtime.model import Model
+from rwkv_runtime.native import whole7
 from rwkv_runtime.native.library import LARGEST_HEAD
 from rwkv_runtime.native.whole7 import Step7
 from rwkv_runtime.weights import Weights
@@ -42,6 +43,15 @@ def test_the_room_for_a_token_suffices_where_a_later_layer_has_the_largest_rank(
     step = native._network.step
     assert isinstance(step, Step7) and step.described.hidden == RANK
     assert_same_logits(plain, native)
+
+
+def test_the_layers_are_described_to_the_kernels_once(monkeypatch):
+    described = []
+    describe = whole7._described_layer
+    monkeypatch.setattr(whole7, "_described_layer", lambda layer: (described.append(layer), describe(layer))[1])
+    _, native = both(tiny_tensors(layers=3))
+
+    assert native._network.step is not None and len(described) == 3
 
 
 def test_a_head_beyond_what_the_kernels_hold_is_refused_for_single_tokens_too():
