@@ -9,8 +9,8 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,19 +23,11 @@ HELD_OUT_ONE_IN = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """How many characters one document, one source and everything may give.
-
-    `times` are sources that may give so many times as much: those that hold many works under one name.
-    """
+    """How many characters one document, one source and everything may give."""
 
     document_chars: int
     source_chars: int
     chars: int
-    times: Mapping[str, int] = field(default_factory=dict)
-
-    def of_source(self, source: str) -> int:
-        """How many characters a source may give."""
-        return self.source_chars * self.times.get(source, 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ def excerpts(
     for document in documents:
         if taken.total() >= limits.chars:
             return
-        room = min(limits.document_chars, limits.of_source(document.source) - taken[document.source])
+        room = min(limits.document_chars, limits.source_chars - taken[document.source])
         if room <= 0 or not duplicates.accept(document.text):
             continue
         chosen = tuple(part for part in _stretch(document, room) if not evaluation.touches(part))

@@ -197,7 +197,6 @@ def _stretches(folder: Path, profile: DataProfile) -> list[str]:
     found = [
         "".join(excerpt.passages[start : start + length])
         for excerpt in _training(folder)
-        if not profile.sources or excerpt.source in profile.sources
         for start in range(0, len(excerpt.passages), length)
     ]
     random.Random(0).shuffle(found)

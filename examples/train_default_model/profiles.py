@@ -23,8 +23,7 @@ class DataProfile:
 
     `text_shards` more are text alone: next tokens are learned from it, and no teacher is asked.
     `words`, `phrases` and `clauses` are how many of each the teacher is asked for besides sentences and texts of pair
-    sets; of `varied` clauses also with a word or two replaced, twice each. With `sources`, it is asked for passages of
-    these alone.
+    sets; of `varied` clauses also with a word or two replaced, twice each. `everyday` counts what comes of WordNet.
     """
 
     limits: Limits
@@ -36,7 +35,6 @@ class DataProfile:
     phrases: int
     taught: Taught = field(default_factory=Taught)
     text_shards: int = 0
-    sources: frozenset[str] = frozenset()
     clauses: int = 0
     varied: int = 0
     everyday: Everyday = field(default_factory=Everyday)
@@ -217,23 +215,10 @@ class HeadProfile:
     checkpoint_seconds: float = 60.0
 
 
-LONG_TEXTS = frozenset(
-    {
-        *("cbm", "eltec-eng", "100en", "litbank", "qmsum-train", "us-speeches"),
-        *("cuad-train", "dc-code", "frus-history", "plos"),
-    }
-)
-"""Novels, talk, contracts, statutes, histories and papers."""
-
 HEAD_PROFILES = {
     "head": HeadProfile(
         DataProfile(
-            Limits(120_000, 2_500_000, 70_000_000, {"cbm": 4}),
-            *(0, 2, 120, 6, 15_000, 15_000),
-            Taught(40, 8),
-            sources=LONG_TEXTS,
-            clauses=60_000,
-            varied=30_000,
+            Limits(200_000, 3_600_000, 90_000_000), 0, 3, 250, 7, 15_000, 15_000, clauses=60_000, varied=30_000
         ),
         rows=(3, 2, 5),
         tokens=512,

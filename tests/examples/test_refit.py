@@ -6,7 +6,6 @@ import json
 import lzma
 import random
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 import rwkv_runtime
 from examples.train_default_model.alone import PAIR_SETS, clauses, pair_texts, phrases, split_words
-from examples.train_default_model.corpus import Limits
 from examples.train_default_model.documents import is_permissive
 from examples.train_default_model.export import CONFIG, REFERENCE, ROTATION_NAME, WEIGHTS, stored_form
 from examples.train_default_model.head_fit import CHECKPOINT, LOG, HeadFit, vectors_of
@@ -25,11 +23,11 @@ from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings, frozen_network, read_parts
 from examples.train_default_model.model import Student
 from examples.train_default_model.overlap import EvaluationText, WordHasher
-from examples.train_default_model.prepare import ROTATION, TOKENIZER, prepare_targets, prepare_text, shard_paths
+from examples.train_default_model.prepare import TOKENIZER
 from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
 from examples.train_default_model.refit import Folders, evened_start, main, read_all, refit, shrunk, with_perceptron
 from examples.train_default_model.refit import export as refit_export
-from examples.train_default_model.shards import Sentence, read_shard, write_shard
+from examples.train_default_model.shards import Sentence, write_shard
 from examples.train_default_model.static_table import bag
 from examples.train_default_model.variants import replacements, variants
 from examples.train_default_model.vocabulary import train_tokenizer
@@ -139,19 +137,6 @@ def test_the_same_command_again_asks_nobody_and_makes_the_same_model(start, data
 
     refit(str(start), Folders(data, fitted), TINY, nobody)
     assert (fitted / "model" / WEIGHTS).read_bytes() == made
-
-
-def test_where_sources_are_named_the_teacher_is_asked_for_their_passages_alone(start, data, tmp_path):
-    (tmp_path / TOKENIZER).write_bytes((start / TOKENIZER).read_bytes())
-    np.save(tmp_path / ROTATION, np.eye(384, dtype=np.float32))
-    profile = replace(TINY.data, sources=frozenset({"invented"}))
-    prepare_text(data, tmp_path, profile, print)
-    prepare_targets(tmp_path, profile, fake_teacher, print)
-    tokenizer = BpeTokenizer.from_file(tmp_path / TOKENIZER)
-    invented = "".join(prose(number) for number in range(1, 70, 2))
-    read = [document for path in shard_paths(tmp_path) for document in read_shard(path)]
-    assert len(read) > 5
-    assert all(tokenizer.decode(document[0].tokens.tolist()) in invented for document in read)
 
 
 def test_shards_of_an_earlier_preparation_are_read_with_the_tokens_of_this_model(start, data, fitted, tmp_path):
@@ -358,8 +343,3 @@ def test_what_stands_behind_a_word_elsewhere_is_chosen_more_often_than_any_other
     behind_red = Counter(instead.one("red", random.Random(seed)) for seed in range(300))
     assert behind_red["kite"] > 0.6 * 300 and len(behind_red) == 6
     assert len({instead.one("never read", random.Random(seed)) for seed in range(300)}) == 6
-
-
-def test_a_source_of_many_works_may_give_a_multiple():
-    limits = Limits(10, 100, 1000, {"novels": 3})
-    assert (limits.of_source("novels"), limits.of_source("manuals")) == (300, 100)
