@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobs import prepare
 from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
-from jobs.manifest import ManifestEntry, with_members
+from jobs.manifest import ManifestEntry, readable, with_members
 from jobs.models import model_errors
 from jobs.run import RunResult, open_run
 from jobs.run_directory import RunDirectory
@@ -267,7 +267,7 @@ def references(path: Path) -> list[DocumentRef]:
     from pipeline.formats import members
 
     one, root = reference(path), Path.cwd()
-    whole = ManifestEntry(0, one.doc_id, one.uri, one.size, one.mtime_ns, one.reader)
+    whole = ManifestEntry(0, one.doc_id, one.uri, one.size, one.mtime_ns, one.reader, name=one.path)
     return [prepare.reference(entry, root) for entry in with_members([whole], root, None, members)]
 
 
@@ -275,10 +275,8 @@ def reference(path: Path) -> DocumentRef:
     """A file on its own as a document."""
     from pipeline.formats import reader_for
 
-    facts = path.stat()
-    return DocumentRef(
-        "document", str(path), str(path.absolute()), facts.st_size, facts.st_mtime_ns, reader_for(str(path)) or ""
-    )
+    facts, reader = path.stat(), reader_for(str(path)) or ""
+    return DocumentRef("document", readable(str(path)), str(path.absolute()), facts.st_size, facts.st_mtime_ns, reader)
 
 
 def _languages(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

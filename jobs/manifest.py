@@ -237,9 +237,13 @@ def _entry(
 
 
 def _uri(path: str, root: Path) -> str:
-    """What users would recognise: the path relative to `root`, bytes that are not UTF-8 as `\\xff`."""
-    uri = path if is_remote(path) else Path(os.path.relpath(path, root)).as_posix()
-    return os.fsencode(uri).decode("utf-8", "backslashreplace")
+    """What users would recognise: the path relative to `root`."""
+    return readable(path if is_remote(path) else Path(os.path.relpath(path, root)).as_posix())
+
+
+def readable(name: str) -> str:
+    """The name of a file with bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _is_said_by(uri: str, path: str, root: Path) -> bool:

@@ -204,9 +204,10 @@ def _is_utf8(text: str) -> bool:
 
 
 def _linked(path: Path, folder: Path) -> Path:
-    """A link to a file under a name that a job file can hold, with the end that tells its format."""
+    """A link to a file under a name that a job file can hold, with the ends that tell its format, such as `.txt.gz`."""
+    ends = [end for end in path.suffixes[-2:] if _is_utf8(end)]
     with storage_errors(folder):
-        link = folder / ("document" + (path.suffix if _is_utf8(path.suffix) else ""))
+        link = folder / "".join(("document", *ends))
         link.symlink_to(path)
     return link
 

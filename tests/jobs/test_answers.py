@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -28,7 +29,7 @@ from rwkv_runtime import tokenizers
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.model import Model
 from tests.jobs.project import REPOSITORY, TASKS, Project, contents, prose, unspool
-from tests.pipeline.samples import parquet
+from tests.pipeline.samples import archive, parquet
 from tests.rwkv_runtime.tiny import tiny_model
 
 KEY = "The brass key of Ines Grantham is kept in locker 376 at Fennwick station."
@@ -407,6 +408,34 @@ def test_a_document_whose_name_is_not_utf8_is_extracted_like_any_other(project: 
     path.write_bytes(document(project).read_bytes())
     said = unspool("extract", str(path), "--json", "-q")
     assert (said.code, len(said.data)) == (0, 2), said.err
+
+
+def two_of(kind: str) -> bytes:
+    """A file of two documents: what else was said, and the key."""
+    if kind == "zip":
+        return archive({"1.txt": OTHER, "2.txt": KEY})
+    if kind == "mbox":
+        return "".join(f"From a@b Mon Jan  1 00:00:00 2024\nFrom: a@b\n\n{text}\n\n" for text in (OTHER, KEY)).encode()
+    if kind == "csv":
+        return f"text\n{OTHER}\n{KEY}\n".encode()
+    if kind == "parquet":
+        return parquet(pa.table({"text": [OTHER, KEY]}))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in (OTHER, KEY)).encode()
+    return gzip.compress(lines) if kind == "jsonl.gz" else lines
+
+
+@pytest.mark.parametrize("kind", ["zip", "mbox", "csv", "parquet", "jsonl", "jsonl.gz"])
+def test_a_file_of_many_documents_whose_name_is_not_utf8_is_asked_and_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"caf\udce9.{kind}"
+    path.write_bytes(two_of(kind))
+    asked = unspool("ask", str(path), QUESTION, "--json")
+    read = unspool("summarize", str(path), "--json", "-q")
+
+    assert asked.code == 0, asked.err
+    assert "376" in asked.data["answer"]
+    assert f"/caf\\xe9.{kind}#" in asked.data["citation"]["document"]
+    assert (read.code, len(read.data)) == (0, 2), read.err
+    assert all(text in row["text"] for text, row in zip((OTHER, KEY), read.data, strict=True))
 
 
 def test_of_a_file_of_many_documents_those_that_can_be_read_are_and_the_others_named(tmp_path: Path) -> None:
