@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from rwkv_runtime.errors import RwkvError, ShapeError
+from rwkv_runtime.errors import RwkvError, ShapeError, StateError
 from rwkv_runtime.network import Tensors
 from rwkv_runtime.sampling import Penalties, SamplingOptions, Transcript, sample
 from rwkv_runtime.state import State
+from rwkv_runtime.token_ids import shown
 
 if TYPE_CHECKING:
     from rwkv_runtime.grammar import Grammar
@@ -94,6 +95,7 @@ class _Text:
             raise RwkvError(
                 f"stop strings {list(request.stop)} would cut what a grammar has to complete; leave them out"
             )
+        _check(request)
         self.request = request
         self.prompt = model.tokenizer.encode(request.prompt)
         if not self.prompt:
@@ -140,6 +142,18 @@ class _Text:
         if self._guide is not None and self._guide.complete:
             return "length" if self._closed else "complete"
         return "length" if len(self.tokens) >= self.request.max_tokens else None
+
+
+def _check(request: Request) -> None:
+    """Raise RwkvError for values of other types than a request has."""
+    if not isinstance(request.prompt, str):
+        raise RwkvError(f"the prompt {shown(request.prompt)} is no text; give a str")
+    if not isinstance(request.state, State | None):
+        raise StateError(f"{shown(request.state)} is no state; give one that `forward` returned, or None")
+    if not isinstance(request.max_tokens, int):
+        raise RwkvError(f"max_tokens {shown(request.max_tokens)} is no whole number; give an int")
+    if not all(isinstance(one, str) for one in request.stop):
+        raise RwkvError(f"stop {shown(request.stop)} must be strings; give a list of str")
 
 
 class _Lanes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from rwkv_runtime.errors import ShapeError
 from rwkv_runtime.model import Model, Output
 from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
+from rwkv_runtime.token_ids import token_ids
 
 NARROWEST = 64
 
@@ -68,6 +69,7 @@ class Engine:
         One result never depends on the other feeds, bit for bit. Raises ShapeError for a feed longer than the window
         or with more followers than tokens.
         """
+        feeds = [self._plain(feed) for feed in feeds]
         fed: dict[int, Fed] = {}
         for width in sorted({self._width(feed) for feed in feeds}):
             group = [place for place, feed in enumerate(feeds) if self._width(feed) == width]
@@ -91,6 +93,14 @@ class Engine:
         digest.update(state.to_bytes())
         digest.update(f"window {self.window}".encode())
         return digest.hexdigest()
+
+    def _plain(self, feed: Feed) -> Feed:
+        """A feed whose tokens are tuples; what else came as tokens is looked at here, tuples when they are read."""
+        if type(feed.tokens) is tuple and type(feed.followers) is tuple:
+            return feed
+        rows = self.model.config.vocab_size
+        tokens, followers = (tuple(token_ids(ids, rows)) for ids in (feed.tokens, feed.followers))
+        return replace(feed, tokens=tokens, followers=followers)
 
     def _width(self, feed: Feed) -> int:
         if len(feed.tokens) > self.window:

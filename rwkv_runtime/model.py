@@ -22,6 +22,7 @@ from rwkv_runtime.network import Network, Tensors
 from rwkv_runtime.pooling import EmbeddingHead
 from rwkv_runtime.sampling import SamplingOptions
 from rwkv_runtime.state import State
+from rwkv_runtime.token_ids import shown, token_ids
 from rwkv_runtime.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Output:
     """What reading T tokens gave. All tensors are float32.
 
     `residual` [T, D] is the stream after the last layer, `hidden` [T, D] the same after the final norm; `logits` is
-    [V] for "last", [T, V] for "all", and None for "none" or if there were no tokens to have a last one. `tapped` [T, D]
+    [V] for "last", [T, V] for "all", and None for "none" and, of "last", if there were no tokens. `tapped` [T, D]
     is the mean of the normalised streams behind the layers that were asked for, None if none were.
     """
 
@@ -104,7 +105,12 @@ class Model:
         return State(self.config.generation, self.fingerprint, 0, self._network.initial_state())
 
     def initial_lanes(self, count: int) -> Tensors:
-        """The state before the first token in each of `count` lanes, as `step` takes it: tensors [L, count, ...]."""
+        """The state before the first token in each of `count` lanes, as `step` takes it: tensors [L, count, ...].
+
+        Raises ShapeError unless there is a lane.
+        """
+        if count < 1:
+            raise ShapeError(f"{count} lanes must be at least 1")
         start = self._network.initial_state()
         return {
             name: huge_pages.room((len(one), count, *one.shape[1:]), one.device).copy_(one.unsqueeze(1))
@@ -112,12 +118,12 @@ class Model:
         }
 
     def forward(self, tokens: Sequence[int], state: State, logits: Logits = "last") -> Output:
-        """Read T tokens from a state on. T may be 0 and may be large.
+        """Read T tokens from a state on. T may be 0 and may be large. Tensors and arrays of one axis are tokens, too.
 
-        Raises ShapeError for a token outside the vocabulary, StateError for a state of another model or shape,
-        NotFiniteError for a NaN or an infinity.
+        Raises ShapeError for what is no token or outside the vocabulary, StateError for a state of another model or
+        shape, NotFiniteError for a NaN or an infinity.
         """
-        self._check(tokens, state)
+        tokens = self._checked(tokens, state)
         if logits not in ("none", "last", "all"):
             raise ShapeError(f"logits {logits!r} must be none, last or all")
         with torch.inference_mode():
@@ -145,14 +151,14 @@ class Model:
         among them. Padding never touches a state, and where it changes no bit there is little of it.
         Raises ShapeError if there are more items than lanes or more tokens than the width.
         """
-        self._check_fit(items, lanes, width)
+        items = self._fitting(items, lanes, width)
         if self._batches and items:
             return self._padded_together(items, lanes, width, layers)
         return [self._padded(tokens, state, width, layers) for tokens, state in items]
 
     def advance_padded(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> list[State]:
         """The states that `forward_padded` gives, to the bit, without the work that only its hidden states need."""
-        self._check_fit(items, lanes, width)
+        items = self._fitting(items, lanes, width)
         if self._batches and items:
             return self._advanced_together(items, lanes, width)
         return [self._advanced_padded(tokens, state, width) for tokens, state in items]
@@ -164,7 +170,10 @@ class Model:
         on its row alone, bit for bit. Raises ShapeError if the two do not fit or a token is outside the vocabulary,
         NotFiniteError if the head gives a NaN or an infinity.
         """
-        self._check_tokens(followers)
+        followers = token_ids(followers, self.config.vocab_size)
+        if not isinstance(hidden, Tensor) or hidden.ndim != 2 or hidden.shape[1] != self.config.n_embd:
+            given = list(hidden.shape) if isinstance(hidden, Tensor) else shown(hidden)
+            raise ShapeError(f"hidden states {given} must be a tensor [n, {self.config.n_embd}]; pass `Output.hidden`")
         if len(hidden) != len(followers):
             raise ShapeError(f"{len(followers)} tokens do not follow {len(hidden)} hidden states; pass one for each")
         with torch.inference_mode():
@@ -190,7 +199,7 @@ class Model:
         anew. Raises ShapeError for a token outside the
         vocabulary, StateError for tensors of other shapes, NotFiniteError for a NaN or an infinity.
         """
-        self._check_tokens([token for token in tokens if token is not None])
+        token_ids([token for token in tokens if token is not None], self.config.vocab_size)
         self._check_state(lanes, len(tokens))
         lengths = [int(token is not None) for token in tokens]
         with torch.inference_mode():
@@ -236,12 +245,13 @@ class Model:
             if grammar is not None:
                 raise RwkvError("`schema` and `grammar` both say what may be written; give one of them")
             grammar = Grammar.json_schema(schema)
+        if isinstance(stop, str):
+            raise RwkvError(f"stop {shown(stop)} is one text, of which each letter would stop; give [{shown(stop)}]")
         sampling = SamplingOptions(temperature, top_p, top_k, presence_penalty, frequency_penalty, penalty_decay)
         request = Request(prompt, state, max_tokens, sampling, tuple(stop), stop_after, seed, grammar)
         return decode(self, [request], lanes=1)[0].text
 
     def _padded(self, tokens: Sequence[int], state: State, width: int, layers: tuple[int, ...]) -> Output:
-        self._check(tokens, state)
         width = self._network.narrowest(len(tokens), width)
         with torch.inference_mode():
             tapped = None
@@ -266,7 +276,6 @@ class Model:
         return residual[0], {name: tensor.squeeze(1) for name, tensor in lane.items()}
 
     def _advanced_padded(self, tokens: Sequence[int], state: State, width: int) -> State:
-        self._check(tokens, state)
         if not tokens:
             return state
         with torch.inference_mode():
@@ -308,8 +317,6 @@ class Model:
 
     def _batch(self, items: Sequence[Item], lanes: int, width: int) -> tuple[Tensor, dict[str, Tensor], list[int]]:
         """Items as lanes [lanes, width], those left over without a token: (tokens, the states' tensors, lengths)."""
-        for tokens, state in items:
-            self._check(tokens, state)
         empty = self._network.initial_state()
         states = [state.tensors for _, state in items] + [empty] * (lanes - len(items))
         tensors = {name: torch.stack([one[name].to(self.device) for one in states], dim=1) for name in empty}
@@ -356,46 +363,48 @@ class Model:
         return torch.zeros(rows, self.config.n_embd, device=self._network.output_device)
 
     def _scores(self, hidden: Tensor, logits: Logits) -> Tensor | None:
-        if logits == "none" or len(hidden) == 0:
+        if logits == "all" and not len(hidden):
+            return hidden.new_zeros(0, self.config.vocab_size)
+        if logits == "none" or not len(hidden):
             return None
         return self._network.logits(hidden if logits == "all" else hidden[-1])
 
     def _advanced(self, state: State, tensors: Mapping[str, Tensor], count: int) -> State:
         return State(state.generation, state.model_fingerprint, state.tokens_seen + count, tensors)
 
-    def _check_fit(self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int) -> None:
-        longest = max((len(tokens) for tokens, _ in items), default=0)
-        if len(items) > lanes or longest > width:
-            raise ShapeError(f"{len(items)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
+    def _fitting(self, items: Sequence[Item], lanes: int, width: int) -> list[Item]:
+        """Items with their tokens as ints. Raises ShapeError and StateError for what cannot be read."""
+        checked = [(self._checked(tokens, state), state) for tokens, state in items]
+        longest = max((len(tokens) for tokens, _ in checked), default=0)
+        if len(checked) > lanes or longest > width:
+            raise ShapeError(f"{len(checked)} items of up to {longest} tokens do not fit {lanes} lanes of {width}")
+        return checked
 
-    def _check(self, tokens: Sequence[int], state: State) -> None:
-        self._check_tokens(tokens)
+    def _checked(self, tokens: Sequence[int], state: State) -> Sequence[int]:
+        """The tokens as ints. Raises ShapeError for others, StateError for what is no state of this model."""
+        found = token_ids(tokens, self.config.vocab_size)
+        if not isinstance(state, State):
+            raise StateError(f"{shown(state)} is no state; start from initial_state()")
         if state.model_fingerprint != self.fingerprint:
             raise StateError(
                 f"a state of the model {state.model_fingerprint[:12]} cannot be continued by the model "
                 f"{self.fingerprint[:12]}; load the model that made it"
             )
         self._check_state(state.tensors)
+        return found
 
     def _check_state(self, tensors: Mapping[str, Tensor], lanes: int | None = None) -> None:
         """Raise StateError unless these are a state's tensors, of one sequence or of so many lanes."""
         beside = () if lanes is None else (lanes,)
+        if not isinstance(tensors, Mapping):
+            raise StateError(f"{shown(tensors)} are no tensors of a state; start from initial_lanes()")
         wanted = {name: (*shape[:1], *beside, *shape[1:]) for name, shape in self._shapes.items()}
         if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
             found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-            shown = {name: list(shape) for name, shape in wanted.items()}
-            raise StateError(f"a state of the shapes {found}, but the model's are {shown}; start from initial_state()")
+            due = {name: list(shape) for name, shape in wanted.items()}
+            raise StateError(f"a state of the shapes {found}, but the model's are {due}; start from initial_state()")
         if other := next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None):
             raise StateError(f"the state's {other} is {tensors[other].dtype}; states are always torch.float32")
-
-    def _check_tokens(self, tokens: Sequence[int]) -> None:
-        rows = self.config.vocab_size
-        if tokens and (min(tokens) < 0 or max(tokens) >= rows):
-            place = next(place for place, token in enumerate(tokens) if not 0 <= token < rows)
-            raise ShapeError(
-                f"token {tokens[place]} at position {place} is outside the model's {rows} embedding rows; "
-                "encode the text with the model's own tokenizer"
-            )
 
 
 def _lane_of(tensors: Mapping[str, Tensor], lane: int) -> dict[str, Tensor]:

@@ -89,22 +89,18 @@ class State:
         return _parse(data, model, "this state")
 
     def to_arrow(self, path: str | Path) -> None:
-        """Write the file whole or not at all: to a new name beside it, to the disk, then renamed."""
+        """Write the file whole or not at all: to a new name beside it, to the disk, then renamed.
+
+        Raises StateError if it cannot be written.
+        """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            with partial.open("xb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _write(path, self.to_bytes())
+        except OSError as error:
+            raise StateError(
+                f"{path}: cannot be written to the folder {path.parent} ({error.strerror}); "
+                "make the folder, or give another path"
+            ) from error
 
     @classmethod
     def from_time_state(cls, path: str | Path, model: Model) -> State:
@@ -145,6 +141,23 @@ def _tuned_wkv(path: Path, model: Model, start: Tensor) -> Tensor:
     wanted_by_key = not model.config.generation.startswith("7")
     wkv = torch.stack(tuned)
     return (wkv.transpose(-1, -2) if stored_by_key != wanted_by_key else wkv).contiguous()
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _tensor_bytes(tensor: Tensor) -> bytes:

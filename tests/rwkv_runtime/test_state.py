@@ -99,6 +99,14 @@ def test_a_missing_file_is_a_state_error_with_its_path(model, tmp_path):
         State.from_arrow(tmp_path / "gone.arrow", model)
 
 
+def test_a_folder_that_is_not_there_is_a_state_error_with_its_path(state, tmp_path):
+    with pytest.raises(
+        StateError, match=r"nope/x\.arrow: cannot be written to the folder .*nope \(No such file"
+    ) as found:
+        state.to_arrow(tmp_path / "nope" / "x.arrow")
+    assert ".tmp" not in str(found.value)
+
+
 def test_a_file_that_is_there_is_replaced_whole(model, state, tmp_path):
     (tmp_path / "kept.arrow").write_bytes(b"older")
     state.to_arrow(tmp_path / "kept.arrow")

@@ -102,13 +102,16 @@ def test_a_text_of_several_windows_is_read_like_its_windows(model):
     assert whole.hidden.shape == whole.residual.shape == (1300, 64)
 
 
-def test_nothing_to_read_gives_the_same_state_and_no_logits(model):
+def test_nothing_to_read_gives_the_same_state_and_no_rows_of_logits(model):
     state = model.forward(tokens_of(5), model.initial_state()).state
     for logits in ("none", "last", "all"):
         output = model.forward([], state, logits=logits)
         assert_same_bits(output.state, state)
-        assert output.logits is None
         assert output.hidden.shape == (0, 64)
+        if logits == "all":
+            assert output.logits.shape == (0, model.config.vocab_size)
+        else:
+            assert output.logits is None
 
 
 def test_reading_leaves_the_state_it_starts_from_as_it_was(model):
