@@ -18,7 +18,7 @@ from jobs.errors import usage_error
 from jobs.models import model_errors
 from jobs.run_directory import storage_errors
 from pipeline.durable import sha256_file
-from pipeline.errors import MissingExtraError
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.evals import Estimate, Eval, Table
@@ -61,7 +61,7 @@ def evaluate(name: str, folder: Path, source: str, limit: int | None) -> Evaluat
         model = rwkv_runtime.load(source)
         try:
             table = module.run(folder, model, limit)
-        except (EvalError, MissingExtraError) as error:
+        except PipelineError as error:
             raise usage_error("EVAL", str(error)) from error
     seconds = time.monotonic() - began
     return Evaluated(table, source, model.fingerprint, _data_hash(module, folder), limit, seconds)

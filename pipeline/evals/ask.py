@@ -23,7 +23,7 @@ from pipeline.answers.lines import Line, lines_of_document
 from pipeline.answers.material import Material
 from pipeline.answers.questions import Question
 from pipeline.answers.search import search
-from pipeline.evals import Row, Table, read_jsonl
+from pipeline.evals import Row, Table, read_jsonl, read_text
 from pipeline.evals.cuad_passages import questions
 from pipeline.in_memory import TextDocument
 from pipeline.metrics.asked import Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
@@ -107,7 +107,7 @@ def _sets(folder: Path, draw: random.Random) -> Mapping[str, Iterator[Item]]:
     return {
         "MedQuAD": medical(list(read_jsonl(medquad)), draw),
         "CUAD": contracts(read_jsonl(cuad), described, draw),
-        "facts": facts(wikitext.read_text("utf-8"), draw),
+        "facts": facts(read_text(wikitext), draw),
         "CUAD, plain words": contracts(read_jsonl(cuad), plain, draw),
         "QMSum": meetings(list(read_jsonl(qmsum)), draw),
         "SQuALITY": stories(list(read_jsonl(squality)), draw),

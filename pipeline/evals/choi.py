@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evals import EvalError, Row, Table
+from pipeline.evals import EvalError, Row, Table, demand, reading
 from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics.peers import Text
 from pipeline.metrics.segmentation import pk
@@ -67,12 +67,14 @@ def _rows(engine: Engine, sentences: list[str]) -> Mapping[str, Floats]:
 
 def _documents(path: Path) -> Iterator[tuple[list[str], list[int]]]:
     """Sentences of each document and the piece that each is of, in an order that mixes the lengths of pieces."""
-    with tarfile.open(path) as archive:
+    with reading(path), tarfile.open(path) as archive:
         members = [member for member in archive.getmembers() if member.name.endswith(".ref")]
         for member in sorted(members, key=lambda member: member.name.rpartition("/")[::-1]):
             file = archive.extractfile(member)
             assert file is not None  # it is a file's name
-            yield _parsed(io.TextIOWrapper(file, "utf-8", "replace").read())
+            sentences, pieces = _parsed(io.TextIOWrapper(file, "utf-8", "replace").read())
+            demand(sentences, path / member.name, "sentences")
+            yield sentences, pieces
 
 
 def _parsed(text: str) -> tuple[list[str], list[int]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evals import Row, Table, read_jsonl
+from pipeline.evals import Row, Table, demand, read_jsonl
 from pipeline.fields.field import Field
 from pipeline.fields.shipped import fields_of
 from pipeline.in_memory import TextDocument, segments
@@ -69,6 +69,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
     fields = fields_of("clauses")
     described = tuple(replace(field, cues=()) for field in fields)
     peer, ours = (_quotes(contracts, given, model) for given in (described, fields))
+    demand(peer.quotes, folder / NEEDS[0], "passages")
     shares = np.array([one.share for one in peer.quotes])
     tried = [peer.above(float(share), share=True) for share in np.quantile(shares, np.linspace(0, 1, 50))]
     best = max(tried, key=lambda one: _figures(one, len(contracts))[0])

@@ -38,4 +38,4 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
             systems = ranked(passages.words(wanted[category]), near)
             systems[_PLACED] = placed(systems[BOTH], category)
             hits.add({system: in_order(scores) for system, scores in systems.items()}, right)
-    return hits.table(NAME, count)
+    return hits.table(NAME, folder / NEEDS[0], count)

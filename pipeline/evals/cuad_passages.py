@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evals import Row, Table, read_jsonl
+from pipeline.evals import Row, Table, demand, read_jsonl
 from pipeline.fields.field import Field
 from pipeline.fields.shipped import fields_of
 from pipeline.in_memory import TextDocument, segments
@@ -84,7 +84,8 @@ class Hits:
         for system, order in orders.items():
             self.found.setdefault(system, []).append([100 * hit(order, right, depth) for depth in _DEPTHS])
 
-    def table(self, name: str, contracts: int) -> Table:
+    def table(self, name: str, path: Path, contracts: int) -> Table:
+        demand(self.found, path, "contracts with labelled categories")
         words = self.found[WORDS]
         rows = tuple(Row(system, _metrics(found, words)) for system, found in self.found.items())
         data = f"CUAD, {contracts} contracts, {len(words):,} categories that they have, passages of 600 characters"
@@ -102,7 +103,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
         count += 1
         for category, orders in _orders(passages, wanted, fields):
             hits.add(orders, passages.right[category])
-    return hits.table(NAME, count)
+    return hits.table(NAME, folder / NEEDS[0], count)
 
 
 def questions() -> dict[str, str]:

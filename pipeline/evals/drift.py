@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pipeline.evals import EvalError, Row, Table
+from pipeline.evals import EvalError, Row, Table, reading
 from pipeline.metrics.bootstrap import estimate, paired_difference
 from pipeline.metrics.foresight import bits_per_byte
 
@@ -49,5 +49,5 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 
 
 def _tokens(model: Model, path: Path) -> list[int]:
-    with path.open(encoding="utf-8") as file:
+    with reading(path), path.open(encoding="utf-8") as file:
         return model.tokenizer.encode(file.read(_STRETCHES[-1][1] * _CHARS_PER_TOKEN))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.documents import Document, DocumentRef
 from pipeline.durable import Disk
-from pipeline.evals import EvalError, Row, Table
+from pipeline.evals import AGAIN, EvalError, Row, Table, read_text
 from pipeline.fields.field import Field
 from pipeline.fields.finding import Found
 from pipeline.fields.shipped import fields_of
@@ -73,7 +73,16 @@ def _invoices(folder: Path, limit: int | None) -> Iterator[tuple[Mapping[str, An
             for path in sorted(set(folder.glob(f"{labels.stem}.*")) - {labels}):
                 facts, reader = path.stat(), reader_for(path.name) or "text"
                 ref = DocumentRef(path.stem, path.name, str(path), facts.st_size, facts.st_mtime_ns, reader)
-                yield json.loads(labels.read_text("utf-8"))[0], open_document(ref, store)
+                yield _labels(labels), open_document(ref, store)
+
+
+def _labels(path: Path) -> Mapping[str, Any]:
+    """The facts of an invoice. Raises EvalError for what is no list of an object."""
+    try:
+        [facts, *_] = json.loads(read_text(path))
+        return dict(facts)
+    except (ValueError, TypeError) as error:
+        raise EvalError(f"{path}: is no JSON list of an object; {AGAIN}") from error
 
 
 def _best(document: Document, fields: Sequence[Field], model: Model) -> dict[str, Found | None]:

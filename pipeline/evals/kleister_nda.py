@@ -10,13 +10,13 @@ import lzma
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pipeline.evals import EvalError, Row, Table
+from pipeline.evals import AGAIN, EvalError, Row, Table, demand, reading
 from pipeline.fields.field import Field
 from pipeline.fields.finding import Found
 from pipeline.fields.shipped import fields_of
@@ -73,8 +73,8 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
             found = quotes(TextDocument(text), given, model)
             judged[name].append(Judged(frozenset(_pairs(found)), wanted))
     count = len(next(iter(judged.values())))
-    if not count:
-        raise EvalError(f"{folder / NEEDS[0]}: has no agreements; take it from its source again")
+    demand(range(count), folder / NEEDS[0], "agreements")
+    demand([pair for one in judged[next(iter(judged))] for pair in one.wanted], folder / NEEDS[1], "known values")
     rows = tuple(Row(name, _metrics(found)) for name, found in judged.items())
     return Table(NAME, f"Kleister-NDA dev, {count} agreements", rows)
 
@@ -82,10 +82,13 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
 def _agreements(folder: Path) -> Iterator[tuple[str, frozenset[Pair]]]:
     """The text of each agreement, of its last column, and the pairs that are wanted."""
     with (
+        reading(folder / NEEDS[0]),
         lzma.open(folder / NEEDS[0], "rt", encoding="utf-8", newline="\n") as texts,
         (folder / NEEDS[1]).open(encoding="utf-8") as expected,
     ):
-        for row, line in zip(texts, expected, strict=True):
+        for row, line in zip_longest(texts, expected):
+            if row is None or line is None:
+                raise EvalError(f"{folder / NEEDS[0 if row is None else 1]}: has fewer rows than its other; {AGAIN}")
             text = _ESCAPED.sub(lambda found: _WRITTEN[found[1]], row.rstrip("\n").rpartition("\t")[2])
             pairs = (pair.partition("=") for pair in line.split())
             yield text, frozenset((key, value.upper()) for key, _, value in pairs if key in _KEYS)

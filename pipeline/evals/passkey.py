@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pipeline.answers.ask import Reading, ask
 from pipeline.answers.lines import lines_of_document
 from pipeline.answers.search import search
-from pipeline.evals import Estimate, Row, Table
+from pipeline.evals import Estimate, Row, Table, read_text
 from pipeline.in_memory import TextDocument
 from pipeline.metrics.bootstrap import estimate
 from rwkv_runtime.engine import Engine
@@ -31,7 +31,7 @@ _QUESTION: Final = "What is the pass key?"
 
 def run(folder: Path, model: Model, limit: int | None) -> Table:
     """Share of keys found at each length. With a limit: two tries, at the shortest length alone."""
-    text = (folder / NEEDS[0]).read_text("utf-8")
+    text = read_text(folder / NEEDS[0])
     tries, lengths = (_TRIES, _TOKENS) if limit is None else (2, _TOKENS[:1])
     engine = Engine(model, window=512, lanes=1)
     found: dict[str, dict[str, Estimate]] = {"BM25": {}, "read again": {}}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import vectors
-from pipeline.evals import Row, Table, read_jsonl
+from pipeline.evals import Row, Table, demand, read_jsonl
 from pipeline.in_memory import TextDocument, read
 from pipeline.metrics.bootstrap import estimate, paired_difference
 from pipeline.metrics.collections import OPTIONS, WORDS, ranked
@@ -43,6 +43,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
     hits: dict[str, list[list[float]]] = {}
     for meeting in read_jsonl(folder / NEEDS[0], limit):
         _measure(meeting, engine, hits)
+    demand(hits, folder / NEEDS[0], "questions with their evidence")
     rows = tuple(Row(system, _metrics(found, hits[WORDS])) for system, found in hits.items())
     count = len(hits[WORDS])
     return Table(NAME, f"QMSum test, {count} questions, windows of {_TURNS} turns", rows, (_NOTE,))
@@ -60,6 +61,8 @@ def _measure(meeting: Mapping[str, Any], engine: Engine, hits: dict[str, list[li
     for turn in turns:
         parts.add(terms(turn))
     sentences = [one for part in read(TextDocument(meeting["text"]), engine, OPTIONS) for one in _placed(part)]
+    if not sentences:
+        return
     middle = np.array([place for place, _ in sentences])
     windows = (np.searchsorted(starts, middle, side="right") - 1) // _TURNS
     found = np.stack([vector for _, vector in sentences])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pipeline.answers.lines import lines_of_document
-from pipeline.evals import EvalError, Row, Table
+from pipeline.evals import EvalError, Row, Table, read_text
 from pipeline.in_memory import TextDocument
 from pipeline.metrics.bootstrap import estimate
 from pipeline.query import Query
@@ -43,7 +43,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
         raise EvalError(f"{folder / NEEDS[0]}: has no .txt files; take them from their source again")
     found: dict[str, dict[str, list[float]]] = {}
     for path in paths:
-        document = TextDocument(path.read_text("utf-8"))
+        document = TextDocument(read_text(path))
         lines = islice(lines_of_document(document, model.tokenizer), _LONGEST)
         for measure, shares in _shares([line.text for line in lines]).items():
             for name, share in shares.items():

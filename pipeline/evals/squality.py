@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.evals import Table, read_jsonl
+from pipeline.evals import Table, demand, read_jsonl
 from pipeline.metrics.summarizing import Item, compare, sentences_of
 
 if TYPE_CHECKING:
@@ -26,4 +26,5 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
         for number, question in enumerate(story["questions"]):
             words = _WORDS if number else _WORDS_OF_PLOT
             items.append(Item(sentences, question["q"], words, tuple(question["refs"])))
+    demand(items, folder / NEEDS[0], "questions")
     return compare(NAME, f"SQuALITY dev, {len(items)} questions", items)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import vectors
-from pipeline.evals import Estimate, Row, Table, read_jsonl
+from pipeline.evals import Estimate, Row, Table, read_jsonl, read_text
 from pipeline.metrics import minilm
 from pipeline.metrics.bootstrap import estimate_of
 from pipeline.metrics.correlation import spearman
@@ -47,7 +47,7 @@ def run(folder: Path, model: Model, limit: int | None) -> Table:
     engine = Engine(model, window=_WINDOW, lanes=1)
     a, b = vectors.isolated(engine, firsts), vectors.isolated(engine, seconds)
     cosines = {"isolated": _cosines(a, b)}
-    other = (folder / NEEDS[1]).read_text("utf-8")
+    other = read_text(folder / NEEDS[1])
     for count in _READ_BEFORE:
         behind = _states(engine, other, count)
         sides = [

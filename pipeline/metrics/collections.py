@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import vectors
-from pipeline.evals import Row, Table, read_jsonl
+from pipeline.evals import Row, Table, demand, read_jsonl
 from pipeline.in_memory import TextDocument, read
 from pipeline.metrics.bootstrap import estimate, paired_difference
 from pipeline.metrics.ranking import ndcg
@@ -31,6 +31,7 @@ def evaluate(name: str, corpus: Path, queries: Path, model: Model, limit: int | 
     """nDCG@10 over the queries that have relevant documents. With a limit: so many queries, forty times documents."""
     documents = list(read_jsonl(corpus, None if limit is None else _LIMITED_CORPUS * limit))
     asked = [row for row in read_jsonl(queries, limit) if row["rel"]]
+    demand(asked, queries, "queries with relevant documents")
     engine = Engine(model, window=OPTIONS.window, lanes=1)
     gains: dict[str, list[float]] = {WORDS: [], VECTORS: [], BOTH: []}
     index, found = Index(), []
