@@ -101,7 +101,7 @@ def train_items(folder: Path, draw: random.Random) -> Items:
         "CUAD": sets.contracts(contracts[:half], described, draw),
         "CUAD by name": sets.contracts(contracts[half:], named, draw),
         "definitions": sets.definitions(contracts[half:], draw),
-        "facts": sets.facts(next(_texts(folder, "eltec-eng"))["text"][:NOVEL_CHARS], draw),
+        "facts": sets.facts(next(_texts(folder, "eltec-eng"))["text"][:NOVEL_CHARS], sets.FITTED_ON, draw),
         "QMSum": sets.meetings(list(read_jsonl(folder / "labelled/qmsum.jsonl.xz")), draw),
         "Factbook": sets.countries(_texts(folder, "factbook"), draw),
     }
@@ -121,7 +121,7 @@ def evaluation_items(folder: Path, draw: random.Random) -> Items:
         "CUAD by name": sets.contracts(contracts, named, draw),
         "CUAD in plain words": sets.contracts(contracts, plain, draw),
         "definitions": sets.definitions(contracts, draw),
-        "facts": sets.facts((folder / "labelled/wikitext2-valid.txt").read_text("utf-8"), draw),
+        "facts": sets.facts((folder / "labelled/wikitext2-valid.txt").read_text("utf-8"), sets.HELD_OUT, draw),
         "QMSum": sets.meetings(list(read_jsonl(folder / "labelled/qmsum.jsonl")), draw),
         "Factbook": sets.countries(read_jsonl(folder / "labelled/factbook-fields.jsonl"), draw),
     }

@@ -26,7 +26,7 @@ from pipeline.answers.search import search
 from pipeline.evals import Row, Table, read_jsonl, read_text
 from pipeline.evals.cuad_passages import questions
 from pipeline.in_memory import TextDocument
-from pipeline.metrics.asked import Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
+from pipeline.metrics.asked import HELD_OUT, Asked, Item, Span, contracts, countries, facts, medical, meetings, stories
 from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics.ranking import calibration_error
 from rwkv_runtime.engine import Engine
@@ -107,7 +107,7 @@ def _sets(folder: Path, draw: random.Random) -> Mapping[str, Iterator[Item]]:
     return {
         "MedQuAD": medical(list(read_jsonl(medquad)), draw),
         "CUAD": contracts(read_jsonl(cuad), described, draw),
-        "facts": facts(read_text(wikitext), draw),
+        "facts": facts(read_text(wikitext), HELD_OUT, draw),
         "CUAD, plain words": contracts(read_jsonl(cuad), plain, draw),
         "QMSum": meetings(list(read_jsonl(qmsum)), draw),
         "SQuALITY": stories(list(read_jsonl(squality)), draw),

@@ -135,22 +135,61 @@ def contracts(rows: Iterable[Row], wording: Mapping[str, str], draw: random.Rand
         yield contract["text"], tuple(Asked.marked(wording[one], marked.get(one, ())) for one in chosen)
 
 
-def facts(text: str, draw: random.Random) -> Iterator[Item]:
+@dataclass(frozen=True)
+class Telling:
+    """How facts are put: of three things, people and places, what is told and what is asked.
+
+    `fact` and `question` have the fields thing, who and place, the first also number; `foreign` has thing and who.
+    """
+
+    things: tuple[str, str, str]
+    people: tuple[str, str, str]
+    places: tuple[str, str, str]
+    fact: str
+    question: str
+    foreign: str
+    unheard: str
+
+
+FITTED_ON: Final = Telling(
+    ("brass key", "silver compass", "red ledger"),
+    ("Ines Grantham", "Dario Okonkwo", "Milo Vance"),
+    ("Fennwick", "Ashcombe", "Duskmoor"),
+    "The {thing} of {who} is kept in locker {number} at {place} station.",
+    "In which locker at {place} station is the {thing} of {who} kept?",
+    "In which locker is the {thing} of {who} kept?",
+    "Who signed the register of the harbour in that year?",
+)
+"""What the weights of answers and the readers of spans are fitted on."""
+
+HELD_OUT: Final = Telling(
+    ("oil painting", "walnut clock", "pearl necklace"),
+    ("Runa Halvorsen", "Tobias Achebe", "Celeste Moreau"),
+    ("Harrowgate", "Pellworth", "Saint-Orin"),
+    "At the auction in {place}, {who} paid {number} crowns for the {thing}.",
+    "How many crowns did {who} pay for the {thing} in {place}?",
+    "What did {who} pay for the {thing}?",
+    "Which ship carried the letter across the sea?",
+)
+"""What they are measured on."""
+
+
+def facts(text: str, telling: Telling, draw: random.Random) -> Iterator[Item]:
     """Stretches of a text with a fact put into each, asked for it, for one of somebody else, and for something of which
     there is nothing."""
-    things, people = ("brass key", "silver compass", "red ledger"), ("Ines Grantham", "Dario Okonkwo", "Milo Vance")
     while True:
-        (thing, other), (who, nobody) = draw.sample(things, 2), draw.sample(people, 2)
-        place = draw.choice(("Fennwick", "Ashcombe", "Duskmoor"))
+        (thing, other), (who, nobody) = draw.sample(telling.things, 2), draw.sample(telling.people, 2)
+        place = draw.choice(telling.places)
         size = min(draw.choice(_SIZES), len(text))
         begin = draw.randrange(len(text) - size + 1)
         hay = text[begin : begin + size]
         at = hay.rfind("\n", 0, draw.randrange(1, size)) + 1
-        fact = f"The {thing} of {who} is kept in locker {draw.randint(100, 999)} at {place} station.\n"
+        fact = telling.fact.format(thing=thing, who=who, place=place, number=draw.randint(100, 999)) + "\n"
+        question = telling.question.format(thing=thing, who=who, place=place)
         asked = (
-            Asked.marked(f"In which locker at {place} station is the {thing} of {who} kept?", [(at, at + len(fact))]),
-            Asked.marked(f"In which locker is the {other} of {nobody} kept?", ()),
-            Asked.marked("Who signed the register of the harbour in that year?", ()),
+            Asked.marked(question, [(at, at + len(fact))]),
+            Asked.marked(telling.foreign.format(thing=other, who=nobody), ()),
+            Asked.marked(telling.unheard, ()),
         )
         yield hay[:at] + fact + hay[at:], asked
 
