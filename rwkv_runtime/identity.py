@@ -17,7 +17,7 @@ from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-DEFAULT_FINGERPRINT = "ae14034ebc51a4abce2e14fc851aac02526d313b62d07d0388be2a6c51bc909a"
+DEFAULT_FINGERPRINT = "87a197dfaf91a13907ed62f265308b2a2b86697f4ce0d801c72252c5e7e39fb7"
 """Of the model that this version ships."""
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
