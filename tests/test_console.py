@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import rows
 from tests.console import Shell, calls, is_near, rewritten, standing_in
 from tests.jobs.project import REPOSITORY
 from tests.notebook import code_cells, differences, run
 
 COOKBOOK = REPOSITORY / "examples" / "cookbook"
+README = REPOSITORY / "README.md"
 NOTEBOOK = REPOSITORY / "examples" / "python.ipynb"
 PAGES = [REPOSITORY / "README.md", COOKBOOK / "README.md"]
 PAGE = """Before.
@@ -100,3 +102,21 @@ def test_a_command_that_fails_is_no_output(tmp_path: Path) -> None:
 )
 def test_times_and_last_digits_may_differ_and_nothing_else(stands: str, printed: str, near: bool) -> None:
     assert is_near(stands, printed) is near
+
+
+@pytest.mark.slow
+def test_the_rows_of_the_readme_are_those_that_the_quickstart_makes(tmp_path: Path) -> None:
+    page = README.read_text("utf-8")
+
+    made = rows.shown(rows.rewritten(page, tmp_path))
+
+    assert len(made) == 3
+    assert rows.are_near(rows.shown(page), made), f"{made}; `python -m tests.rows --write` writes them anew"
+
+
+def test_rows_with_another_id_span_text_or_vector_are_not_the_same() -> None:
+    row = "| d1#s0000293 | 5 | 9 | Call. | [-0.413, 0.060, …] (384) |"
+
+    assert rows.are_near([row], [row.replace("0.413", "0.414")])
+    for old, new in (("293", "302"), ("| 9", "| 8"), ("Call", "Fall"), ("0.413", "0.197"), ("384", "385")):
+        assert not rows.are_near([row], [row.replace(old, new)])
