@@ -193,6 +193,24 @@ def correctness(bench: Bench) -> Iterator[dict[str, Any]]:
         raise SystemExit(f"{len(bad)} of {len(found)} cases are not right")
 
 
+def repeated(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Keys that repeat for hundreds of tokens and never fade, in bf16 and float32: the error over what is allowed.
+
+    Matrix units that cut float32 short (TF32) show here first.
+    """
+    if bench.tiny:
+        yield {"tokens": 0, "excess": 0.0}
+        return
+    from tests.rwkv_runtime import triton_cases
+
+    for dtype in (torch.bfloat16, torch.float32):
+        for tokens in (320, 1024):
+            yield {
+                "tokens": tokens, "dtype": str(dtype),
+                "excess": triton_cases.repeated(bench.device, tokens, 64, dtype),
+            }  # fmt: skip
+
+
 def independence(bench: Bench) -> Iterator[dict[str, Any]]:
     """Whether a lane's bits depend on its neighbours or its place, at a fixed shape."""
     network = network_of(bench.shape("0.1B"), "bf16", bench.device)
@@ -351,6 +369,7 @@ def lanes_of(network: Stack, count: int) -> dict[str, Tensor]:
 
 PARTS: dict[str, tuple[Callable[[Bench], Iterator[dict[str, Any]]], int]] = {
     "correctness": (correctness, 150),
+    "repeated": (repeated, 40),
     "independence": (independence, 40),
     "graphs": (graphs, 40),
     "prefill_1.5B": (prefill_1b5, 60),

@@ -30,7 +30,7 @@ def excess() -> dict[str, float]:
 @pytest.mark.parametrize(
     ("begins", "count"),
     [
-        ("time mix 7", 14), ("time mix 6", 14), ("time mix 5", 5), ("time mix 4", 5), ("removals that repeat", 1),
+        ("time mix 7", 14), ("time mix 6", 14), ("time mix 5", 5), ("time mix 4", 5), ("removals that repeat", 2),
         ("memory in its place", 1), ("enter", 4), ("mixed by", 4), ("squared ReLU", 1), ("model", 8),
     ],
 )  # fmt: skip

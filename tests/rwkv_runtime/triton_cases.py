@@ -101,6 +101,7 @@ def cases(device: torch.device) -> Iterator[tuple[str, Callable[[], float]]]:
                     lambda a=(case, device, seed, lengths, heads, size, kind, dtype): a[0](*a[1:]),
                 )
     yield "removals that repeat and never fade", lambda: repeated(device)
+    yield "removals that repeat for 320 tokens in bf16", lambda: repeated(device, 320, 16, torch.bfloat16)
     yield "memory in its place", lambda: in_place(device)
     for lengths, width in [((37,), 64), ((0, 5, 1), 7), ((16, 3), 100), ((1,), 256)]:
         yield f"enter {lengths} {width}", lambda a=(lengths, width): enter(device, *a)
@@ -201,16 +202,16 @@ def mix4(device, seed, lengths, heads, size, kind, dtype) -> float:
     return compared("time_mix4", steps, own, sums, lengths, dtype)
 
 
-def repeated(device: torch.device) -> float:
+def repeated(device: torch.device, tokens: int = 64, size: int = 16, dtype: torch.dtype = torch.float32) -> float:
     """The hardest chunk to invert: every token removes the same direction wholly, and nothing fades."""
-    tokens, size = 64, 16
-    ones, zeros = torch.ones(1, tokens, size, device=device), torch.zeros(1, tokens, size, device=device)
-    draw = Draw(9, device)
-    steps = Steps7(draw(1, tokens, size), ones, draw(1, tokens, size), ones, zeros - 40, zeros + 40, None, None)
+    zeros = torch.zeros(1, tokens, size, device=device)
+    draw, key = Draw(9, device), torch.ones(1, tokens, size, device=device, dtype=dtype)
+    read, value = (draw(1, tokens, size, dtype=dtype) for _ in range(2))
+    steps = Steps7(read, key, value, key, zeros - 40, zeros + 40, None, None)
     flat = torch.zeros(size, device=device)
     norm = HeadNorm(flat + 1, flat)
     own = Parameters7(flat, flat, None, flat + 1, flat, flat.view(1, size), norm, -0.606531)
-    return compared("time_mix7", steps, own, draw(1, 1, size, size), [tokens], torch.float32)
+    return compared("time_mix7", steps, own, draw(1, 1, size, size), [tokens], dtype)
 
 
 def in_place(device: torch.device) -> float:
