@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -163,7 +163,7 @@ def _members(
     lines: dict[str, str] = {}
     listed = True
     try:
-        for member in found if found is not None else ():
+        for member in _told_apart(found or (), entry.options):
             line = member.options.get("place") or f"line {member.options.get('line', '?')}"
             if member.name in lines:
                 message = f"two records have the id {member.name!r}, {lines[member.name]} and {line}; correct it"
@@ -178,6 +178,41 @@ def _members(
         raise _missing(str(entry.path(root)), error) from error
     if not lines or not listed:
         yield entry
+
+
+def _told_apart(found: Iterable[Member], options: Mapping[str, str]) -> Iterator[Member]:
+    """The documents of a file, those without an id under names that no other has as its id. Raises what listing does.
+
+    Where nothing is without an id, or all are, nobody is waited for.
+    """
+    members, ids = iter(found), set[str]()
+    for member in members:
+        if member.is_placed and "id_key" in options:
+            yield from _named_around(ids, [member], members)
+            return
+        ids.add(member.name)
+        yield member
+
+
+def _named_around(ids: set[str], held: list[Member], rest: Iterator[Member]) -> Iterator[Member]:
+    """What is held back and the rest, once it is known which ids there are."""
+    failure: DocumentError | None = None
+    try:
+        held.extend(rest)  # keeps what came before an error
+    except DocumentError as error:
+        failure = error
+    ids.update(member.name for member in held if not member.is_placed)
+    yield from (_beside(member, ids) if member.is_placed else member for member in held)
+    if failure is not None:
+        raise failure
+
+
+def _beside(member: Member, ids: Set[str]) -> Member:
+    """A record that is named by its place: as `8`, or if that is an id, as `line 8`."""
+    name, word = member.name, "row" if member.options.get("place", "").startswith("row") else "line"
+    while name in ids:
+        name = f"{word} {name}"
+    return replace(member, name=name)
 
 
 def write_manifest(path: Path, entries: Sequence[ManifestEntry], disk: Disk) -> None:

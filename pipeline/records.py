@@ -31,21 +31,29 @@ _LONE: Final = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Member:
-    """One record of a file: its name there, its size in bytes, and the options that find it again."""
+    """One record of a file: its name there, its size in bytes, and the options that find it again.
+
+    `is_placed` says that its name is only where it stands, because it has no id that can be read.
+    """
 
     name: str
     size: int
     options: Mapping[str, str]
+    is_placed: bool = False
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record of a file that is unpacked as a whole; `refused` says what is wrong with it, if anything is."""
+    """A record of a file that is unpacked as a whole; `refused` says what is wrong with it, if anything is.
+
+    `is_placed` as of a Member.
+    """
 
     name: str
     text: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
+    is_placed: bool = False
 
 
 class NotARecordError(ValueError):

@@ -86,7 +86,8 @@ def _listed_in_sandbox(reader: str, path: str, options: Mapping[str, str]) -> It
         for found in list_members(reader, source, size, told, Limits()):
             if "about" in found:
                 return
-            yield Member(found["name"], found["size"], {k: v for k, v in found["options"].items() if k != "name"})
+            own = {key: value for key, value in found["options"].items() if key != "name"}
+            yield Member(found["name"], found["size"], own, found["is_placed"])
 
 
 def open_document(ref: DocumentRef, store: TextStore) -> Document:

@@ -37,8 +37,8 @@ def list_members(file: BinaryIO, options: Mapping[str, str]) -> Iterator[Member]
     number = 0
     for batch in table.batches(_id_keys(options)):
         for row in range(batch.num_rows):
-            name = _name(batch, row, options, number)
-            yield Member(name, size, {**options, **unpacked_place(number, f"row {number + 1}")})
+            name, found = _id(batch, row, options), {**options, **unpacked_place(number, f"row {number + 1}")}
+            yield Member(name or str(number + 1), size, found, is_placed=not name)
             number += 1
 
 
@@ -54,7 +54,7 @@ def records(file: BinaryIO, options: Mapping[str, str]) -> Iterator[Record]:
             text = batch.column(key)[row].as_py()
             found = {name: _as_text(batch.column(name)[row].as_py()) for name in keys}
             metadata = {name: value for name, value in found.items() if value is not None}
-            yield _record(_name(batch, row, options, number), text, metadata)
+            yield _record(_id(batch, row, options) or str(number + 1), text, metadata)
             number += 1
 
 
@@ -169,9 +169,10 @@ def _id_keys(options: Mapping[str, str]) -> list[str]:
     return [options["id_key"]] if "id_key" in options else []
 
 
-def _name(batch: pa.RecordBatch, row: int, options: Mapping[str, str], number: int) -> str:
+def _id(batch: pa.RecordBatch, row: int, options: Mapping[str, str]) -> str:
+    """What a row has under `id_key`, or "" if nothing."""
     found = batch.column(options["id_key"])[row].as_py() if "id_key" in options else None
-    return str(found) if found is not None and found != "" else str(number + 1)
+    return "" if found is None else str(found)
 
 
 def _as_text(value: Any) -> str | None:

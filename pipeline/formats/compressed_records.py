@@ -29,7 +29,8 @@ def version() -> str:
 def list_members(file: BinaryIO, options: Mapping[str, str]) -> Iterator[Member]:
     """The records of a file, in order. Raises DocumentError."""
     for number, (line, record) in enumerate(_numbered(file, options)):
-        yield Member(record.name, len(record.text), {**options, **unpacked_place(number, f"line {line}")})
+        found = {**options, **unpacked_place(number, f"line {line}")}
+        yield Member(record.name, len(record.text), found, record.is_placed)
 
 
 def records(file: BinaryIO, options: Mapping[str, str]) -> Iterator[Record]:
@@ -48,14 +49,15 @@ def _of_lines(file: io.BufferedReader, options: Mapping[str, str]) -> Iterator[t
         data = found.removeprefix(codecs.BOM_UTF8) if line == 1 else found
         if not data.strip():
             continue
-        name = jsonl.record_id(data, options.get("id_key")) or str(line)
+        known = jsonl.record_id(data, options.get("id_key"))
+        name, is_placed = known or str(line), known is None
         try:
             if len(data) > LARGEST:
                 raise NotARecordError(f"more than {LARGEST >> 20} MiB; make it a file of its own")
             text, metadata = jsonl.fields(data, options)
-            yield line, Record(name, text, metadata)
+            yield line, Record(name, text, metadata, is_placed=is_placed)
         except NotARecordError as error:
-            yield line, Record(name, "", refused=str(error))
+            yield line, Record(name, "", refused=str(error), is_placed=is_placed)
 
 
 def _of_table(file: io.BufferedReader, options: Mapping[str, str]) -> Iterator[tuple[int, Record]]:
@@ -67,6 +69,7 @@ def _of_table(file: io.BufferedReader, options: Mapping[str, str]) -> Iterator[t
     for row in table.rows():
         try:
             text, metadata = csv.fields(row.cells, table.options)
-            yield row.line, Record(row.name, text, metadata)
+            yield row.line, Record(row.name, text, metadata, is_placed=row.is_placed)
         except NotARecordError as error:
-            yield row.line, Record(row.name, "", refused=str(error) if row.cells else "not a row; correct it")
+            reason = str(error) if row.cells else "not a row; correct it"
+            yield row.line, Record(row.name, "", refused=reason, is_placed=row.is_placed)

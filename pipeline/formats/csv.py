@@ -45,7 +45,8 @@ def members(path: str, options: Mapping[str, str]) -> Iterator[Member]:
         file.seek(facts.text_start)
         table = Table(file, facts.encoding, facts.text_start, options)
         for row in table.rows():
-            yield Member(row.name, row.end - row.start, {**table.options, **place(row.start, row.end, row.line)})
+            found = {**table.options, **place(row.start, row.end, row.line)}
+            yield Member(row.name, row.end - row.start, found, row.is_placed)
 
 
 def open_document(ref: DocumentRef) -> RecordDocument:
@@ -77,13 +78,17 @@ def fields(row: Sequence[str], options: Mapping[str, str]) -> tuple[str, dict[st
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its cells, the bytes it lies at (half-open), its first line, and its id."""
+    """A row of a table: its cells, the bytes it lies at (half-open), its first line, and its id.
+
+    `is_placed` says that it has none, and is called by its line.
+    """
 
     cells: Sequence[str]
     start: int
     end: int
     line: int
     name: str
+    is_placed: bool
 
 
 class Table:
@@ -112,7 +117,7 @@ class Table:
                 row = []
             if any(row) or (not row and lines.byte - start > 2):
                 name = row[self._id_column] if self._id_column is not None and self._id_column < len(row) else ""
-                yield Row(row, start, lines.byte, line, name or str(line))
+                yield Row(row, start, lines.byte, line, name or str(line), not name)
 
 
 class _Lines:

@@ -36,8 +36,9 @@ def members(path: str, options: Mapping[str, str]) -> Iterator[Member]:
         file.seek(start)
         for line, (data, end) in enumerate(lines(file, start), start=1):
             if data.strip():
-                name = record_id(data, options.get("id_key")) or str(line)
-                yield Member(name, end - start, {**options, **place(start, end, line)})
+                name = record_id(data, options.get("id_key"))
+                found = {**options, **place(start, end, line)}
+                yield Member(name or str(line), end - start, found, is_placed=name is None)
             start = end
 
 

@@ -123,6 +123,23 @@ def test_what_a_list_says_stands_in_the_tables_and_a_file_that_is_gone_fails_alo
     assert unspool("verify", str(project.out)).code == 0
 
 
+def test_a_record_that_is_cut_fails_alone_though_its_line_is_the_id_of_another(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    lines = [json.dumps({"id": n, "body": prose(2, seed=n)}) for n in range(4)]
+    project.document("a.jsonl", "\n".join([lines[0], lines[1][:20], *lines[2:]]))
+    project.write_job(inputs=[{"path": "docs/a.jsonl", "text_key": "body", "id_key": "id"}])
+
+    assert project.run().code == 3
+
+    documents = pq.read_table(project.out / "output" / "documents").to_pylist()
+    assert [(row["source_uri"].partition("#")[2], row["status"]) for row in documents] == [
+        ("0", "ok"),
+        ("line 2", "failed"),
+        ("2", "ok"),
+        ("3", "ok"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from jobs.manifest import (
     write_manifest,
 )
 from pipeline.durable import Disk, seal, unseal
+from pipeline.errors import DocumentError
 from pipeline.records import Member
 
 TREE = [
@@ -276,6 +279,44 @@ def test_a_file_without_documents_stays_so_that_reading_it_says_why(tmp_path: Pa
 def test_two_records_with_one_id_are_refused_with_their_lines(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="line 1 and line 3"):
         with_members(FILES, tmp_path, None, listed(["x", "y", "x"]))
+
+
+def placed(known: list[tuple[str, bool]]) -> Callable[[str, str, Mapping[str, str]], list[Member]]:
+    """Records by their names and whether these are only their places."""
+    return lambda *file: [Member(name, 1, {"line": str(n)}, one) for n, (name, one) in enumerate(known, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("known", "names"),
+    [
+        ([("1", True), ("x", False)], ["1", "x"]),
+        ([("1", True), ("1", False)], ["line 1", "1"]),
+        ([("2", False), ("2", True)], ["2", "line 2"]),
+        ([("x", False), ("2", True), ("line 2", False), ("2", False)], ["x", "line line 2", "line 2", "2"]),
+    ],
+)
+def test_a_record_without_an_id_is_named_beside_the_ids_there_are(
+    tmp_path: Path, known: list[tuple[str, bool]], names: list[str]
+) -> None:
+    files = [replace(FILES[0], options={"id_key": "id"})]
+
+    assert [entry.member for entry in with_members(files, tmp_path, None, placed(known))] == names
+
+
+def test_a_file_that_is_damaged_behind_a_record_without_an_id_is_listed_up_to_there(tmp_path: Path) -> None:
+    def broken(*file: object) -> Iterator[Member]:
+        yield from placed([("2", False), ("2", True), ("x", False)])("", "", {})
+        raise DocumentError("parse", "parse_error", "cut")
+
+    files = [replace(FILES[0], options={"id_key": "id"})]
+    assert [entry.member for entry in with_members(files, tmp_path, None, broken)] == ["2", "line 2", "x", ""]
+
+
+def test_documents_without_an_id_key_are_listed_no_further_than_the_limit(tmp_path: Path) -> None:
+    def endless(*file: object) -> Iterator[Member]:
+        return (Member(str(n), 1, {}, is_placed=True) for n in count(1))
+
+    assert [entry.member for entry in with_members(FILES, tmp_path, 2, endless)] == ["1", "2"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "line lost", "other order"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +100,35 @@ def test_ids_and_metadata_come_from_the_record(tmp_path: Path) -> None:
     assert [ref.doc_id for ref in refs] == ["x", "7", "3"]
     assert opened(refs[0]).facts.metadata == {"by": "me", "n": "3"}
     assert len({opened(ref).facts.source_sha256 for ref in refs}) == 3
+
+
+def _table(data: list[dict[str, object]]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(data), sink)
+    return sink.getvalue()
+
+
+_CUT = b'{"id": 3, "text": "a"}\n{"id": 4, "te\n{"id": 2, "text": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", _CUT),
+        ("a.jsonl.gz", gzip.compress(_CUT)),
+        ("a.csv", b"id,text\n3,a\n,x\n2,b\n"),
+        ("a.csv.gz", gzip.compress(b"id,text\n3,a\n,x\n2,b\n")),
+        ("a.parquet", _table([{"id": "3", "text": "a"}, {"id": None, "text": "x"}, {"id": "2", "text": "b"}])),
+    ],
+)
+def test_a_record_whose_id_cannot_be_read_says_that_its_name_is_its_place(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    ref = refer(tmp_path / name, data, {"id_key": "id"})
+    found = list(members(ref.reader, ref.path, ref.options) or ())
+
+    assert [one.name for one in found] == ["3", "3" if "csv" in name else "2", "2"]
+    assert [one.is_placed for one in found] == [False, True, False]
 
 
 def test_half_a_character_becomes_a_replacement_and_is_counted(tmp_path: Path) -> None:
