@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import safe, usage_error
+from jobs.errors import safe
+from jobs.manifest import called, read_manifests
 from jobs.report.help import help_for
 from jobs.rows import rows_of
 from jobs.run_directory import RunDirectory
@@ -29,20 +30,19 @@ class DocumentView:
 
 
 def view_of(path: Path, document: str) -> DocumentView:
-    """Look a document up by its id or address. Raises JobError: exit 6 (no finished run), 2 (no such document)."""
+    """Look a document up by any of its names. Raises JobError: exit 6 (no finished run), 2 (no such document)."""
     import pyarrow.dataset as ds
 
     run = RunDirectory.open(path, Disk())
     if not (run.output / "documents").is_dir():
         raise run.not_finished()
-    named = (ds.field("doc_id") == document) | (ds.field("source_uri") == document)
-    found = rows_of(run, "documents", named)
+    doc_id = called(read_manifests(run.manifests()), document).doc_id
+    mine = ds.field("doc_id") == doc_id
+    found = rows_of(run, "documents", mine)
     if not found:
-        message = f"{document!r} is no document of this run; the table output/documents names them"
-        raise usage_error("RUN-NO-DOCUMENT", message)
-    mine = ds.field("doc_id") == found[0]["doc_id"]
+        raise run.not_finished()
     return DocumentView(
-        document=found[0],
+        document={**found[0], "metadata": dict(found[0]["metadata"] or ())},
         summaries=rows_of(run, "summaries", mine),
         extractions=rows_of(run, "extractions", mine),
         failures=rows_of(run, "failures", mine),

@@ -96,6 +96,26 @@ def document_id(uri: str, member: str = "") -> str:
     return "d" + sha256_hex(f"{uri}\0{member}".encode())[:16]
 
 
+def called(entries: Iterable[ManifestEntry], name: str) -> ManifestEntry:
+    """The document that a user means: by its id, its address, the id it was given in a list or as a record.
+
+    Raises JobError (exit 2) if there is none, or if records of several files are called so.
+    """
+    ids, records = (name, document_id(name, "given")), list[ManifestEntry]()
+    for entry in entries:
+        if entry.uri == name or entry.doc_id in ids:
+            return entry
+        if entry.member == name:
+            records.append(entry)
+    if len(records) > 1:
+        message = f"{name!r} are both {records[0].uri} and {records[1].uri}; say which"
+        raise usage_error("RUN-NO-DOCUMENT", message)
+    if not records:
+        message = f"{name!r} is no document of this run; `unspool status` and the documents table name them"
+        raise usage_error("RUN-NO-DOCUMENT", message)
+    return records[0]
+
+
 def expand(
     inputs: Sequence[InputPattern], root: Path, limit: int | None, reader_of: Callable[[str], str]
 ) -> list[ManifestEntry]:

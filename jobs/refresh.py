@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from jobs.errors import usage_error
 from jobs.growth import read_on
 from jobs.ledger import LedgerView, RunLedger
-from jobs.manifest import ManifestEntry, write_manifest
+from jobs.manifest import ManifestEntry, called, write_manifest
 from jobs.prepare import Run, differs, list_inputs, stale_documents
 from jobs.records import Invalidate
 from pipeline.documents import FOLLOW
@@ -77,16 +76,11 @@ def refresh_inputs(run: Run, ledger: RunLedger, manifest: Sequence[ManifestEntry
 
 
 def retry(ledger: RunLedger, manifest: Sequence[ManifestEntry], documents: Sequence[str]) -> list[str]:
-    """Have documents read again: those named by id or URI, or else all that have failed. Returns their URIs.
+    """Have documents read again: those named as `called` does, or else all that have failed. Returns their URIs.
 
     Raises JobError (exit 2) for a name that is none of the run's.
     """
-    by_name = {entry.doc_id: entry for entry in manifest} | {entry.uri: entry for entry in manifest}
-    unknown = [name for name in documents if name not in by_name]
-    if unknown:
-        message = f"{unknown[0]!r} is no document of this run; `unspool status` and the documents table name them"
-        raise usage_error("RUN-NO-DOCUMENT", message)
-    asked = {by_name[name].doc_id for name in documents} or set(ledger.view.quarantined)
+    asked = {called(manifest, name).doc_id for name in documents} or set(ledger.view.quarantined)
     again = [entry for entry in manifest if entry.doc_id in asked and ledger.view.finished(entry.doc_id)]
     if again:
         ledger.commit(Invalidate(tuple(sorted(entry.doc_id for entry in again)), "asked for"))

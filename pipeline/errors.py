@@ -10,6 +10,8 @@ PipelineError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class PipelineError(Exception):
     """Root of every error that the pipeline raises on purpose."""
@@ -19,7 +21,8 @@ class DocumentError(PipelineError):
     """One document cannot be read. Becomes its row in `failures`; the job goes on.
 
     `stage` is one of open, decode, parse, split, read, generate, write; `error_type` a short stable word;
-    `byte_offset` counts into the file. `retryable` says whether the same bytes may succeed another time.
+    `byte_offset` counts into the file. `retryable` says whether the same bytes may succeed another time. `metadata` is
+    what is known of the document all the same.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class DocumentError(PipelineError):
         page: int | None = None,
         byte_offset: int | None = None,
         retryable: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.stage = stage
@@ -39,6 +43,7 @@ class DocumentError(PipelineError):
         self.page = page
         self.byte_offset = byte_offset
         self.retryable = retryable
+        self.metadata = dict(metadata or {})
 
 
 class OptionError(PipelineError):

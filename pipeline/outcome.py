@@ -5,6 +5,7 @@ Nothing here is committed; a driver does that.
 
 from __future__ import annotations
 
+import json
 import traceback
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def failed(
         "status": "failed",
         "tokens_read": 0,
         "coverage": 0.0,
-        "metadata": [],
+        "metadata": list({**error.metadata, **json.loads(ref.options.get("given", "{}"))}.items()),
     }
     parts = (
         writer.rows(attempt, pa.Table.from_pylist([failure], tables.FAILURES), "failures", 0),

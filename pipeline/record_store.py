@@ -114,7 +114,7 @@ def _document(ref: DocumentRef, path: Path) -> RecordDocument:
         message = f"the unpacked records {path.name} are damaged; run again to unpack them anew"
         raise DocumentError("read", "text_damaged", message, retryable=True) from error
     if record["refused"]:
-        raise wrong(ref, record["refused"])
+        raise wrong(ref, record["refused"], record["metadata"])
     return record_document(ref, header + text, "utf-8", text.decode("utf-8", "surrogatepass"), record["metadata"])
 
 

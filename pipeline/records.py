@@ -57,7 +57,11 @@ class Record:
 
 
 class NotARecordError(ValueError):
-    """What is wrong with one record, without its place."""
+    """What is wrong with one record, without its place; `metadata` is what could be read of it."""
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.metadata = dict(metadata or {})
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def record_document(
     """The document that a record is. Raises DocumentError if it has no text."""
     clean = _LONE.sub("\ufffd", text)
     if not clean.strip():
-        raise DocumentError("open", "empty", f"{where(ref)}: the text of this record is empty")
+        raise DocumentError("open", "empty", f"{where(ref)}: the text of this record is empty", metadata=metadata)
     errors += len(_LONE.findall(text))
     language = detect_language(clean[:_SAMPLE_CHARS])
     # The same bytes hold another text under another key.
@@ -113,10 +117,10 @@ def record_document(
     return RecordDocument(ref, facts, clean)
 
 
-def wrong(ref: DocumentRef, what: str) -> DocumentError:
-    """What is wrong with one record, with its place."""
-    start = ref.options.get("start")
-    return DocumentError("parse", "parse_error", f"{where(ref)}: {what}", byte_offset=int(start) if start else None)
+def wrong(ref: DocumentRef, what: str, metadata: Mapping[str, str] | None = None) -> DocumentError:
+    """What is wrong with one record, with its place and what could be read of it."""
+    start = int(ref.options["start"]) if "start" in ref.options else None
+    return DocumentError("parse", "parse_error", f"{where(ref)}: {what}", byte_offset=start, metadata=metadata)
 
 
 def where(ref: DocumentRef) -> str:

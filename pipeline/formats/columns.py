@@ -63,11 +63,11 @@ def _record(name: str, text: Any, metadata: Mapping[str, str]) -> Record:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            return Record(name, "", refused=f"its bytes are not UTF-8: {error.reason} at {error.start}")
+            return Record(name, "", metadata, refused=f"its bytes are not UTF-8: {error.reason} at {error.start}")
     if not isinstance(text, str):
-        return Record(name, "", refused=f"its text is {'null' if text is None else type(text).__name__}")
+        return Record(name, "", metadata, refused=f"its text is {'null' if text is None else type(text).__name__}")
     if len(text) > LARGEST:
-        return Record(name, "", refused=f"more than {LARGEST >> 20} MiB; make it a file of its own")
+        return Record(name, "", metadata, refused=f"more than {LARGEST >> 20} MiB; make it a file of its own")
     return Record(name, text, metadata)
 
 

@@ -57,7 +57,7 @@ def _of_lines(file: io.BufferedReader, options: Mapping[str, str]) -> Iterator[t
             text, metadata = jsonl.fields(data, options)
             yield line, Record(name, text, metadata, is_placed=is_placed)
         except NotARecordError as error:
-            yield line, Record(name, "", refused=str(error), is_placed=is_placed)
+            yield line, Record(name, "", error.metadata, str(error), is_placed)
 
 
 def _of_table(file: io.BufferedReader, options: Mapping[str, str]) -> Iterator[tuple[int, Record]]:

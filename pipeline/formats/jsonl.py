@@ -49,7 +49,7 @@ def open_document(ref: DocumentRef) -> RecordDocument:
     try:
         text, found = fields(data, ref.options)
     except NotARecordError as error:
-        raise wrong(ref, str(error)) from error
+        raise wrong(ref, str(error), error.metadata) from error
     return record_document(ref, data, "utf-8", text, found)
 
 
@@ -57,10 +57,11 @@ def fields(data: bytes, options: Mapping[str, str]) -> tuple[str, dict[str, str]
     """The text of a record and its metadata. Raises NotARecordError."""
     record = _parsed(data)
     key = options.get("text_key", "text")
+    metadata = {name: _as_text(record[name]) for name in metadata_keys(options) if record.get(name) is not None}
     if not isinstance(record.get(key), str):
         known = ", ".join(map(str, list(record)[:8]))
-        raise NotARecordError(f"no text under {key!r} (it has {known or 'nothing'}); {NAME_THE_TEXT}")
-    return record[key], {n: _as_text(record[n]) for n in metadata_keys(options) if record.get(n) is not None}
+        raise NotARecordError(f"no text under {key!r} (it has {known or 'nothing'}); {NAME_THE_TEXT}", metadata)
+    return record[key], metadata
 
 
 def lines(file: BinaryIO, byte: int) -> Iterator[tuple[bytes, int]]:

@@ -104,7 +104,7 @@ def test_what_a_list_says_stands_in_the_tables_and_a_file_that_is_gone_fails_alo
     rows = [
         {"path": "docs/a.txt", "id": "first", "by": "me"},
         {"path": "docs/b.jsonl", "by": "you"},
-        {"path": "gone.txt"},
+        {"path": "gone.txt", "id": "case-3", "by": "her"},
         {"path": "~"},
     ]
     (project.folder / "list.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
@@ -116,10 +116,16 @@ def test_what_a_list_says_stands_in_the_tables_and_a_file_that_is_gone_fails_alo
     assert [(row["source_uri"], row["status"], dict(row["metadata"])) for row in documents] == [
         ("docs/a.txt", "ok", {"by": "me", "id": "first"}),
         ("docs/b.jsonl#1", "ok", {"by": "you"}),
-        ("gone.txt", "failed", {}),
+        ("gone.txt", "failed", {"by": "her", "id": "case-3"}),
         ("~", "failed", {}),
     ]
     assert documents[0]["doc_id"] == document_id("first", "given")
+    shown = unspool("show", str(project.out), "case-3", "--json").data["document"]
+    assert (shown["source_uri"], shown["metadata"]) == ("gone.txt", {"by": "her", "id": "case-3"})
+    assert unspool("show", str(project.out), "1", "--json").data["document"]["source_uri"] == "docs/b.jsonl#1"
+    (project.folder / "gone.txt").write_text(prose(2, seed=7), "utf-8")
+    assert unspool("retry", str(project.out), "--doc", "case-3", "--no-progress").code == 3  # `~` still fails
+    assert unspool("show", str(project.out), "gone.txt", "--json").data["document"]["status"] == "ok"
     assert unspool("verify", str(project.out)).code == 0
 
 

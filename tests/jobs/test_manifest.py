@@ -19,6 +19,7 @@ from jobs.manifest import (
     InputPattern,
     ManifestEntry,
     _name_expression,
+    called,
     document_id,
     expand,
     read_manifest,
@@ -256,6 +257,13 @@ def listed(names: list[str]) -> Callable[[str, str, Mapping[str, str]], list[Mem
     return members_of
 
 
+NAMED = [
+    ManifestEntry(0, "d0", "a.txt", 1, 1, "text"),
+    ManifestEntry(1, document_id("case-1", "given"), "b.txt", 1, 1, "text"),
+    ManifestEntry(2, "d2", "c.jsonl#x", 1, 1, "jsonl", member="x"),
+    ManifestEntry(3, "d3", "c.jsonl#y", 1, 1, "jsonl", member="y"),
+    ManifestEntry(4, "d4", "d.jsonl#y", 1, 1, "jsonl", member="y"),
+]
 FILES = [ManifestEntry(n, document_id(uri), uri, 9, 1, uri.split(".")[1]) for n, uri in enumerate(["a.jsonl", "b.txt"])]
 
 
@@ -317,6 +325,20 @@ def test_documents_without_an_id_key_are_listed_no_further_than_the_limit(tmp_pa
         return (Member(str(n), 1, {}, is_placed=True) for n in count(1))
 
     assert [entry.member for entry in with_members(FILES, tmp_path, 2, endless)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("d0", "a.txt"), ("a.txt", "a.txt"), ("case-1", "b.txt"), ("x", "c.jsonl#x"), ("d.jsonl#y", "d.jsonl#y")],
+)
+def test_a_document_is_found_by_any_of_its_names(name: str, found: str) -> None:
+    assert called(NAMED, name).uri == found
+
+
+@pytest.mark.parametrize(("name", "says"), [("y", "both c.jsonl#y and d.jsonl#y"), ("z", "'z' is no document")])
+def test_a_name_of_no_document_or_of_two_is_refused(name: str, says: str) -> None:
+    with pytest.raises(JobError, match=says):
+        called(NAMED, name)
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "line lost", "other order"])

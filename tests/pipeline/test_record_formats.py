@@ -159,6 +159,22 @@ def test_a_bad_line_fails_alone_with_its_number(tmp_path: Path) -> None:
     assert all(f"line {n}: " in reason for n, reason in enumerate(reasons, start=2))
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", b'{"by": "me"}\n{"by": "me", "text": ""}\n'),
+        ("a.jsonl.gz", gzip.compress(b'{"by": "me"}\n{"by": "me", "text": ""}\n')),
+        ("a.csv", b"by,text\nme,\nme, \n"),
+        ("a.parquet", _table([{"by": "me", "text": None}, {"by": "me", "text": " "}])),
+    ],
+)
+def test_what_could_be_read_of_a_bad_record_is_not_lost(tmp_path: Path, name: str, data: bytes) -> None:
+    for ref in records(tmp_path / name, data, metadata='["by"]'):
+        with pytest.raises(DocumentError) as caught:
+            opened(ref)
+        assert caught.value.metadata == {"by": "me"}
+
+
 def test_a_bad_row_fails_alone_with_its_number(tmp_path: Path) -> None:
     refs = records(tmp_path / "a.csv", 'text,n\ngood,1\nshort\nlong,2,3\n"two\nlines",4\n"a" b,5\nlast,6\n')
 
