@@ -4,19 +4,25 @@ and JSON that cannot steer a terminal.
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import Any
+import os
+import sys
+from typing import Any, Final
 
 from rich.console import Console
 
 from jobs.errors import steers
+
+_UNBROKEN: Final = 1 << 16
+"""Columns for output that no terminal shows: programs want lines whole."""
 
 
 class DataConsole(Console):
     """stdout, for data. When its reader has gone, there is nobody left to work for: BrokenPipeError."""
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # Click goes by the number
 
 
 class PeopleConsole(Console):
@@ -27,7 +33,9 @@ class PeopleConsole(Console):
 
 
 def data_console() -> Console:
-    return DataConsole(highlight=False)
+    """As wide as the terminal or `COLUMNS`; where there is neither, lines are not broken."""
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return DataConsole(highlight=False, width=_UNBROKEN if is_free else None)
 
 
 def people_console() -> Console:

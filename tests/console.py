@@ -31,6 +31,7 @@ _FENCE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DECIMAL = re.compile(r"-?\d+\.\d+|\d+(?=%)")
 _TIME = re.compile(r"\d+(?:\.\d+)? (?:ms|s|min|h)\b(?: \d+ (?:s|min)\b)?|[\d,.]+ tokens/s")
 _NEAR = 0.02
+_COLUMNS = "80"
 _LINKED = ("LICENSE", "jobs", "rwkv_runtime")
 
 
@@ -75,7 +76,7 @@ class Shell:
         return self._bash(f"cat {rest}", printed) if rest else printed
 
     def _bash(self, command: str, given: str = "") -> str:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": _COLUMNS}
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.folder, input=given, capture_output=True, text=True, env=environment
         )
@@ -95,7 +96,8 @@ def _piped(command: str) -> tuple[str, str]:
 
 
 def _unspool(words: list[str]) -> str:
-    said = unspool(*words)
+    with mock.patch.dict(os.environ, COLUMNS=_COLUMNS):
+        said = unspool(*words)
     assert said.code == 0, f"unspool {shlex.join(words)}: {said.err}"
     return said.out
 

@@ -65,7 +65,7 @@ def show(table: Table) -> None:
     heads, rows = cells(table)
     shown = Shown(title=Text(f"{table.name}: {table.data}"), title_justify="left")
     for place, head in enumerate(heads):
-        shown.add_column(Text(head), justify="right" if place else "left")
+        shown.add_column(Text(head), justify="right" if place else "left", overflow="fold")
     for row in rows:
         shown.add_row(*map(Text, row))
     console = data_console()

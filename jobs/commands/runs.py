@@ -271,7 +271,7 @@ def _show_plan(path: Path, overrides: list[str], as_json: bool, measure: bool = 
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("document", "size", "pages, about", "tokens, about", ""):
-        table.add_column(heading, justify="left" if heading in ("document", "") else "right")
+        table.add_column(heading, justify="left" if heading in ("document", "") else "right", overflow="fold")
     for document in planned.documents:
         what = f"{document.action} ({document.reason_code}): {document.reason}"
         pages = "" if document.pages_estimate is None else f"{document.pages_estimate:,}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +50,33 @@ def test_every_command_has_help_that_names_its_options(command: str) -> None:
 
 def test_a_call_without_a_command_says_where_help_is() -> None:
     assert unspool() == Said(2, "", "error[USAGE] Missing command; see `unspool --help`\n")
+
+
+@pytest.mark.parametrize("command", ["plan {job} --no-measure", "status {out}", "show {out} docs/a.txt", "eval"])
+def test_a_reader_that_has_gone_ends_a_command_in_silence(finished: Project, command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = command.format(job=finished.job, out=finished.out).split()
+    with os.fdopen(writing) as out:
+        said = subprocess.run(
+            [sys.executable, "-m", "jobs.cli", *words], cwd=REPOSITORY, stdout=out, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (said.returncode, said.stderr) == (0, b"")
+
+
+def test_what_no_terminal_shows_is_neither_cut_nor_broken(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{'long' * 40}.txt"
+    project.document(name, prose(1))
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert re.search(
+        rf"^docs/{name} .*read \(new\)", unspool("plan", str(project.job), "--no-measure").out, re.MULTILINE
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = unspool("plan", str(project.job), "--no-measure").out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "…" not in "".join(lines)
 
 
 def test_a_run_says_what_it_made_on_stderr_and_nothing_on_stdout(project: Project) -> None:
