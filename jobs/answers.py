@@ -13,14 +13,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobs import prepare
+from jobs import prepare, standard_input
 from jobs.embed_task import EmbedTask
 from jobs.errors import ExitCode, JobError, usage_error
-from jobs.manifest import ManifestEntry, readable, with_members
+from jobs.manifest import ManifestEntry, document_id, readable, with_members
 from jobs.models import model_errors
+from jobs.oneshot import address
 from jobs.run import RunResult, open_run
-from jobs.run_directory import RunDirectory
+from jobs.run_directory import RunDirectory, storage_errors
 from jobs.spec import load_resolved
+from jobs.standard_input import STDIN
 from pipeline.documents import Document, DocumentRef
 from pipeline.durable import Disk
 from pipeline.errors import DocumentError
@@ -119,21 +121,41 @@ def _query_vector(engine: Engine, text: str, task: EmbedTask) -> Vector:
     return vector
 
 
-def ask_target(target: Path, question: str, model: str, state: Path | None, copy: bool = False) -> dict[str, Any]:
-    """The answer to a question about a run, a state that a run has kept, or a document; as a JSON value.
+def ask_target(
+    target: Path, question: str, model: str | None, state: Path | None, copy: bool = False
+) -> dict[str, Any]:
+    """The answer to a question about a run, a state that a run has kept, or a document (`-`: stdin); as a JSON value.
 
-    `model` and `state` count for documents: with a state, passages are read again behind it. With `copy` the model
+    `model` and `state` are for documents: with a state, passages are read again behind it. With `copy` the model
     narrows the quote down to the words that answer. Raises JobError.
     """
     if not question.strip():
         raise usage_error("ASK", "there is no question; give one")
+    if str(target) == STDIN:
+        return _ask_stdin(question, model or "default", state, copy)
     if not target.exists():
         raise usage_error("ASK", "no such document, run or state file", str(target))
-    if target.is_dir():
-        return _ask_run(_open(target), question, copy)
-    if target.suffix == _STATE_SUFFIX:
-        return _ask_run(_of_state(target), question, copy)
-    return _ask_document(target, question, model, state, copy)
+    if target.is_dir() or target.suffix == _STATE_SUFFIX:
+        _refuse_for_runs(target, model, state)
+        return _ask_run(_open(target) if target.is_dir() else _of_state(target), question, copy)
+    return _ask_document(target, question, model or "default", state, copy)
+
+
+def _refuse_for_runs(target: Path, model: str | None, state: Path | None) -> None:
+    """Raise JobError (exit 2) for options that a run would not heed."""
+    if model is not None:
+        message = f"a run is asked with the model that it was read with; leave out --model {model}"
+        raise usage_error("ASK", message, str(target))
+    if state is not None:
+        message = f"a run is asked with the states that it has kept; leave out --state {state}"
+        raise usage_error("ASK", message, str(target))
+
+
+def _ask_stdin(question: str, model: str, state: Path | None, copy: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as folder:
+        with storage_errors(Path(folder)):
+            path = standard_input.keep(Path(folder), Disk(flush=lambda descriptor: None))
+        return _ask_document(path, question, model, state, copy, path.name)
 
 
 def _ask_run(asked: Asked, question: str, copy: bool) -> dict[str, Any]:
@@ -155,16 +177,20 @@ def _comparable(asked: Asked) -> Iterator[Line]:
     return asked.lines()
 
 
-def _ask_document(path: Path, question: str, source: str, state: Path | None, copy: bool) -> dict[str, Any]:
+def _ask_document(
+    path: Path, question: str, source: str, state: Path | None, copy: bool, name: str = ""
+) -> dict[str, Any]:
+    """`name` is what the document is called where its path says nothing to anybody."""
     _check_writes(source, copy)
-    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, document_errors(path), model_errors():
+    told = document_errors(Path(name or path))
+    with tempfile.TemporaryDirectory(prefix="unspool-ask-") as scratch, told, model_errors():
         from pipeline.answers.ask import ask
         from pipeline.answers.lines import lines_of_document
         from pipeline.formats import open_document
         from pipeline.text_store import TextStore
 
         store = TextStore(Path(scratch), Disk())
-        opened = [open_document(ref, store) for ref in references(path)]
+        opened = [open_document(ref, store) for ref in references(path, name)]
         if state is not None and len(opened) > 1:
             raise usage_error(
                 "ASK", f"holds {len(opened)} documents, and a state is of one; leave --state out", str(path)
@@ -259,16 +285,19 @@ def _engine(model: Model, task: EmbedTask | None = None) -> Engine:
     return Engine(model, window=_WINDOW, lanes=1, pooling=pooler)
 
 
-def references(path: Path) -> list[DocumentRef]:
+def references(path: Path, name: str = "") -> list[DocumentRef]:
     """The documents in a file, as a job lists them: the file itself, or its records, rows, messages or members.
 
+    They have the ids that a job of this one document gives them. `name` is their address where the path is not.
     Raises JobError (exit 2) if two of them have one name.
     """
     from pipeline.formats import members
 
     one, root = reference(path), Path.cwd()
-    whole = ManifestEntry(0, one.doc_id, one.uri, one.size, one.mtime_ns, one.reader, name=one.path)
-    return [prepare.reference(entry, root) for entry in with_members([whole], root, None, members)]
+    uri, shown = name or address(path.absolute()), name or readable(str(path))
+    whole = ManifestEntry(0, document_id(uri), uri, one.size, one.mtime_ns, one.reader, name=one.path)
+    refs = (prepare.reference(entry, root) for entry in with_members([whole], root, None, members))
+    return [replace(ref, uri=shown + ref.uri.removeprefix(uri)) for ref in refs]
 
 
 def reference(path: Path) -> DocumentRef:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rwkv_runtime.benchmark import Costs, Growth, Speed
 
 RESULTS = "results.jsonl"
+SHORTEST = 1024  # tokens of the shortest document that is timed
 DTYPES = ("fp32", "bf16", "fp16", "int8", "int4")
 
 
@@ -56,6 +57,9 @@ def measure(options: Options) -> Report:
         raise usage_error("BENCH-DTYPE", f"dtype {wrong[0]!r} is none of {', '.join(DTYPES)}")
     if options.rounds < 1 or (options.threads is not None and options.threads < 1):
         raise usage_error("BENCH-ROUNDS", f"rounds {options.rounds} and threads {options.threads} must be at least 1")
+    if options.longest != 0 and options.longest < SHORTEST:
+        message = f"longest {options.longest} must be at least {SHORTEST}, or 0 to leave documents out"
+        raise usage_error("BENCH-LONGEST", message)
     with model_errors():
         import rwkv_runtime
         from rwkv_runtime import benchmark, native

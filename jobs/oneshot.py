@@ -12,18 +12,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobs import standard_input
-from jobs.errors import ExitCode, JobError, usage_error
+from jobs.errors import ExitCode, JobError, together, usage_error
 from jobs.manifest import document_id
 from jobs.models import model_errors
 from jobs.pools import processors
 from jobs.prepare import Job
 from jobs.run import RunOptions, RunResult, load_job, run_job
-from jobs.run_directory import storage_errors
+from jobs.run_directory import refuse_unwritable, storage_errors
 from jobs.signals import Signals
 from jobs.standard_input import STDIN
 from pipeline.documents import LANGUAGE, DocumentRef
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.stream import StreamSpec
 
 _STDIN_NAME: Final = "stdin.txt"
+_ARGUMENTS: Final = {"tasks[0].schema": "schema", "model.source": "model"}
 TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "sentences"}
 
 
@@ -45,7 +46,8 @@ TABLES: Final = {"summarize": "summaries", "extract": "extractions", "embed": "s
 class OneShot:
     """What to make of one document. `source` is a path, or `-` for what is on stdin; `task` a task as in a job file.
 
-    `begun` is what has been read of stdin already.
+    `begun` is what has been read of stdin already. `options` says how whoever asks spells what a job file calls
+    otherwise, such as `--language` for `split.language`.
     """
 
     source: str
@@ -53,6 +55,7 @@ class OneShot:
     model: str = "default"
     language: str = "auto"
     begun: bytes = b""
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -73,7 +76,7 @@ def extract(
     elif schema is not None:
         named = isinstance(schema, Mapping) or schema in shipped.names()
         task["schema"] = schema if named else str(Path(str(schema)).absolute())
-    shot = OneShot(str(source), task, model)
+    shot = OneShot(str(source), task, model, options=_ARGUMENTS)
     with run_once(shot, RunOptions(progress="none")) as result:
         return list(rows_of(result, shot.table))
 
@@ -88,7 +91,8 @@ def run_once(shot: OneShot, options: RunOptions) -> Iterator[RunResult]:
     with tempfile.TemporaryDirectory(prefix="unspool-") as scratch:
         folder = Path(scratch)
         path = _document(shot.source, folder, shot.begun)
-        result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
+        with _said_of(shot, folder):
+            result = run_job(_job(shot, path, folder), [], replace(options, sparing=True))
         failed = result.table("failures").to_table().to_pylist() if result.exit_code is ExitCode.FAILURES else []
         if result.exit_code not in (ExitCode.OK, ExitCode.FAILURES):
             raise JobError("INTERRUPTED", "nothing was kept; run it again", exit_code=result.exit_code)
@@ -122,7 +126,8 @@ def rows_of_stdin(shot: OneShot) -> Iterator[dict[str, Any]]:
         from pipeline.stream import rows_as_read
 
         folder = Path(scratch)
-        job = load_job(_job(shot, folder / _STDIN_NAME, folder))
+        with _said_of(shot, folder):
+            job = load_job(_job(shot, folder / _STDIN_NAME, folder))
         told = {LANGUAGE: shot.language} if shot.language != "auto" else {}
         ref = DocumentRef(document_id(_STDIN_NAME), _STDIN_NAME, _STDIN_NAME, 0, 0, "text", told)
         text = GrowingText(ref, Pipe(sys.stdin.fileno(), lambda: signals.requested, shot.begun))
@@ -164,6 +169,7 @@ def check_target(target: Path) -> None:
         raise usage_error(
             "OUTPUT", "rows are written as Parquet or JSON Lines; end it in .parquet or .jsonl", str(target)
         )
+    refuse_unwritable(target)
 
 
 def write(result: RunResult, table: str, target: Path) -> int:
@@ -188,11 +194,23 @@ def write(result: RunResult, table: str, target: Path) -> int:
 def _document(source: str, folder: Path, begun: bytes) -> Path:
     if source != STDIN:
         path = Path(source).absolute()
+        if path.is_dir():
+            message = (
+                "is a folder; give one document in it, or read them all: `unspool init FOLDER` writes a job for them"
+            )
+            raise usage_error("NO-INPUT", message, source)
         if not path.is_file():
             raise usage_error("NO-INPUT", "no such file; give the path of a document, or - for stdin", source)
         return path if _is_utf8(str(path)) else _linked(path, folder)
     with storage_errors(folder):
         return standard_input.keep(folder, Disk(flush=lambda descriptor: None), begun=begun)
+
+
+def address(path: Path) -> str:
+    """How the job of one document names it, which decides on its id: as every job, relative to where the job lies."""
+    if not _is_utf8(str(path)):
+        return _link_name(path)
+    return Path(os.path.relpath(path, Path(tempfile.gettempdir(), "unspool-"))).as_posix()
 
 
 def _is_utf8(text: str) -> bool:
@@ -205,11 +223,14 @@ def _is_utf8(text: str) -> bool:
 
 def _linked(path: Path, folder: Path) -> Path:
     """A link to a file under a name that a job file can hold, with the ends that tell its format, such as `.txt.gz`."""
-    ends = [end for end in path.suffixes[-2:] if _is_utf8(end)]
     with storage_errors(folder):
-        link = folder / "".join(("document", *ends))
+        link = folder / _link_name(path)
         link.symlink_to(path)
     return link
+
+
+def _link_name(path: Path) -> str:
+    return "".join(("document", *(end for end in path.suffixes[-2:] if _is_utf8(end))))
 
 
 def _job(shot: OneShot, path: Path, folder: Path) -> Path:
@@ -229,6 +250,23 @@ def _job(shot: OneShot, path: Path, folder: Path) -> Path:
     file = folder / "job.yaml"
     file.write_text(json.dumps(job), "utf-8")
     return file
+
+
+@contextmanager
+def _said_of(shot: OneShot, folder: Path) -> Iterator[None]:
+    """What is wrong with the job that was written is said of what was asked for: nobody has seen that file."""
+    try:
+        yield
+    except JobError as error:
+        raise together([_in_words_of(shot, one, folder) for one in (error, *error.others)]) from error
+
+
+def _in_words_of(shot: OneShot, problem: JobError, folder: Path) -> JobError:
+    message = problem.message
+    for name, spelled in shot.options.items():
+        message = message.replace(name, spelled)
+    where = None if problem.where and problem.where.startswith(str(folder)) else problem.where
+    return JobError(problem.code, message, exit_code=problem.exit_code, where=where)
 
 
 def _literal(text: str) -> str:

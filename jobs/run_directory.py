@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from jobs.errors import ExitCode, JobError
+from jobs.errors import ExitCode, JobError, usage_error
 from pipeline.durable import TEMPORARY, Disk, json_line, read_bytes, seal, unseal
 
 FORMAT_MAJOR: Final = 1
@@ -269,12 +269,30 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise _environment("RUN-STORAGE", where, _advice(error)) from error
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise JobError (exit 2) if no file can be written there, before work is done for it."""
+    folder = _folder(path)
+    if path.is_dir():
+        raise usage_error("OUTPUT", "is a folder; give the name of a file in it", str(path))
+    if not folder.is_dir():
+        what = "is no folder; choose" if folder.exists() else "does not exist; make it, or choose"
+        raise usage_error("OUTPUT", f"the folder {folder} {what} another", str(path))
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise usage_error("OUTPUT", "cannot be written; allow it, or choose another place", str(path))
+
+
+def _folder(path: str | bytes | Path) -> Path:
+    return Path(os.path.abspath(os.fsdecode(path))).parent
+
+
 def _advice(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{reason}; make room, then run again to resume"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot write here: {reason}; allow it or choose another output.path"
+    if error.errno == errno.ENOENT and error.filename and not (folder := _folder(error.filename)).is_dir():
+        return f"the folder {folder} does not exist; make it, or choose another"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
         return f"not a folder: {reason}; remove it or choose another output.path"
     return f"the disk failed: {reason}; nothing that was committed is lost, run again once it works"

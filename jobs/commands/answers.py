@@ -16,11 +16,20 @@ from jobs.terminal import json_text
 
 Document = Annotated[str, typer.Argument(help="A document, or - for what is on stdin.", metavar="FILE|-")]
 Rows = Annotated[Path | None, typer.Option("--output", "-o", help="Write the rows to this .parquet or .jsonl file.")]
+_SCHEMAS = "A file of the fields wanted, or one in the box: `clauses`, `contract` or `invoice`."
 Language = Annotated[
     str,
     typer.Option("--language", help="Of the text, such as en; else its first 20,000 characters tell.", metavar="CODE"),
 ]
 _TEXT_WIDTH = 300
+_OPTIONS = {
+    "tasks[0].schema.": "",
+    "tasks[0].max_sentences": "--sentences",
+    "tasks[0].": "--",
+    "split.language": "--language",
+    "model.source": "--model",
+}
+"""What commands call the options of a job file, the longer names first."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +61,7 @@ def search(
 
 
 def ask(
-    target: Annotated[Path, typer.Argument(help="A document, a run directory or a state it has kept.")],
+    target: Annotated[Path, typer.Argument(help="A document (- for stdin), a run directory or a state it has kept.")],
     question: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
     model: Model = None,
     state: Annotated[
@@ -66,7 +75,7 @@ def ask(
     """Answer a question with quotes: the passages that suit it best, read again on a fork of the state."""
     from jobs.answers import ask_target
 
-    found = ask_target(target, question, model or "default", state, copy)
+    found = ask_target(target, question, model, state, copy)
     if as_json:
         data(found)
         return
@@ -111,7 +120,7 @@ def summarize(
 
 def extract(
     document: Document,
-    schema: Annotated[str | None, typer.Option("--schema", help="A file of the fields wanted, or `contract`.")] = None,
+    schema: Annotated[str | None, typer.Option("--schema", help=_SCHEMAS)] = None,
     model: Model = None,
     language: Language = "auto",
     output: Rows = None,
@@ -163,7 +172,8 @@ def _once(
         check_target(output)
     progress = "none" if quiet else "silent" if no_progress else "auto"
     is_read_along = document == STDIN and output is None
-    shot = OneShot(document, task, model or "default", language, beginning() if is_read_along else b"")
+    begun = beginning() if is_read_along else b""
+    shot = OneShot(document, task, model or "default", language, begun, _OPTIONS)
     if is_read_along and suffix_of(shot.begun) == ".txt":
         _show_rows(rows_of_stdin(shot), task["type"], as_json)
         return

@@ -23,7 +23,7 @@ def bench(
     dtype: Annotated[list[str] | None, typer.Option(help="fp32, bf16, fp16, int8 or int4; several times.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads to compute with.")] = None,
     rounds: Annotated[int, typer.Option(help="Rounds that medians are taken of.")] = 5,
-    longest: Annotated[int, typer.Option(help="Tokens of the longest document.")] = 16384,
+    longest: Annotated[int, typer.Option(help="Tokens of the longest document; 0 leaves documents out.")] = 16384,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for results.")] = Path("out/bench"),
     as_json: AsJson = False,
 ) -> None:

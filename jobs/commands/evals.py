@@ -29,20 +29,23 @@ def evaluate(
 ) -> None:
     """Measure the quality of results on labelled data, beside simple methods measured by the same code."""
     from jobs import evals
+    from jobs.run_directory import refuse_unwritable
 
     if name is None:
         _list(evals.eval_list(), as_json)
         return
+    for target in filter(None, (out, page)):
+        refuse_unwritable(target)
     found = evals.evaluate(name, folder, model or "default", limit)
+    if as_json:
+        data(evals.record(found))
+    else:
+        show(found.table)
+        say(f"{found.seconds:.1f} s")
     if out is not None:
         evals.append(out, found)
     if page is not None:
         evals.write_markdown(page, found)
-    if as_json:
-        data(evals.record(found))
-        return
-    show(found.table)
-    say(f"{found.seconds:.1f} s")
 
 
 def _list(found: list[dict[str, Any]], as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def init(
         raise usage_error("INIT-EXISTS", "there is a file already; name another one with --job", str(job)) from None
     except OSError as error:
         raise usage_error("INIT-WRITE", f"cannot be written: {error.strerror}; name another place", str(job)) from error
-    say(safe(f"written to {job}; see what it would read: unspool plan {job}"))
+    say(safe(f"written to {job}; see what it would read: unspool plan {shlex.quote(str(job))}"))
 
 
 def doctor(

@@ -22,9 +22,10 @@ from pydantic import BaseModel, Field
 
 import rwkv_runtime
 from jobs import extract
+from jobs.errors import JobError
 from jobs.oneshot import OneShot, rows_of, run_once
 from jobs.run import RunOptions
-from pipeline.fields.shipped import options_of
+from pipeline.fields.shipped import names, options_of
 from rwkv_runtime import tokenizers
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.model import Model
@@ -209,6 +210,75 @@ def test_a_text_of_one_passage_is_asked_as_a_long_one_is(tmp_path: Path) -> None
     assert unspool("ask", str(note), "Who won the world cup in 2014?", "--json").data["answer"] is None
 
 
+@pytest.mark.parametrize("more", [["-m", "default"], ["--state", "x.end.arrow"]])
+def test_a_run_heeds_no_model_or_state_of_another_and_says_so(project: Project, more: list[str]) -> None:
+    said = unspool("ask", str(project.out), QUESTION, *more)
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert f"leave out {'--model default' if more[0] == '-m' else '--state x.end.arrow'}" in said.err
+
+
+def test_sentences_of_an_answer_have_the_ids_that_embedding_gives_them(project: Project) -> None:
+    cited = unspool("ask", str(document(project)), QUESTION, "--json").data["citation"]
+    said = unspool("embed", str(document(project)), "-q")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+
+    assert (said.code, said.err) == (0, "")
+    assert {row["text"]: row["id"] for row in rows}[cited["text"]] == cited["sentence_id"]
+
+
+def test_what_is_on_stdin_is_asked_like_a_file(project: Project) -> None:
+    with document(project).open(encoding="utf-8") as stdin, mock.patch("sys.stdin", stdin):
+        piped = unspool("ask", "-", QUESTION, "--json")
+    read = unspool("ask", str(document(project)), QUESTION, "--json")
+
+    assert (piped.code, piped.err) == (0, "")
+    assert (piped.data["answer"], piped.data["citation"]["document"]) == (read.data["answer"], "stdin.txt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["embed", "--unit", "foo"], "error[SPEC-BAD-VALUE] --unit: expected "),
+        (["embed", "--pooling", "foo"], "--pooling"),
+        (["summarize", "--language", "english!"], "--language"),
+        (["extract", "--schema", "{folder}/none.yaml"], "none.yaml: cannot be read"),
+        (["extract", "--schema", "{folder}/bad.yaml"], "bad.yaml:1:17: fields[0].name: expected"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said_of_it_and_of_no_other_file(
+    project: Project, arguments: list[str], says: str
+) -> None:
+    (project.folder / "bad.yaml").write_text("fields: [{name: 3}]", "utf-8")
+    words = [word.format(folder=project.folder) for word in arguments]
+    said = unspool(words[0], str(document(project)), *words[1:], "-q")
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said.err
+    assert says in said.err
+    assert [word for word in ("job.yaml", "tasks[0]", "/unspool-") if word in said.err] == []
+
+
+def test_what_is_wrong_with_an_argument_in_python_is_said_of_it(project: Project) -> None:
+    with pytest.raises(JobError) as caught:
+        extract(document(project), {})
+
+    assert "schema" in str(caught.value)
+    assert [word for word in ("job.yaml", "tasks[0]", "/unspool-") if word in str(caught.value)] == []
+
+
+def test_the_help_of_extract_names_every_schema_in_the_box() -> None:
+    said = unspool("extract", "--help")
+
+    assert [name for name in names() if f"`{name}`" not in said.out] == []
+
+
+def test_a_folder_is_no_document_and_says_what_to_do(project: Project) -> None:
+    said = unspool("summarize", str(project.folder))
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "is a folder" in said.err and "unspool init" in said.err
+
+
 @pytest.mark.parametrize("target", ["nowhere.txt", "x.arrow"])
 def test_what_cannot_be_asked_is_refused_in_one_line(tmp_path: Path, target: str) -> None:
     if target.endswith(".arrow"):
@@ -317,6 +387,16 @@ def test_rows_of_an_endless_text_come_while_it_goes_on_and_a_signal_ends_it_in_g
 
     assert (process.returncode, said) == (0, "")
     assert rows[-1]["char_end"] == len(text.rstrip())  # all that had come
+
+
+@pytest.mark.parametrize("name", ["none/rows.parquet", "none/rows.jsonl"])
+def test_rows_for_a_folder_that_is_not_there_are_refused_before_anything_is_read(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    said = unspool("embed", str(document(project)), "-o", str(tmp_path / name))
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert f"the folder {tmp_path / 'none'} does not exist; make it, or choose another" in said.err
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])

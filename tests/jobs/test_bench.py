@@ -57,6 +57,8 @@ def test_without_matplotlib_the_line_is_kept_and_the_install_line_said(command, 
     [
         (("--dtype", "fp8"), 2, "fp8"),
         (("--rounds", "0"), 2, "at least 1"),
+        (("--longest", "-5"), 2, "longest -5 must be at least 1024"),
+        (("--longest", "100"), 2, "or 0 to leave documents out"),
         (("--size", "0.2B"), 7, "0.2B"),
     ],
 )

@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.jobs.project import REPOSITORY, unspool
 
 ITEMS = REPOSITORY / "tests" / "pipeline" / "eval_items"
@@ -25,6 +27,17 @@ def test_an_eval_prints_one_json_value_and_keeps_it_as_a_line_and_as_a_page(tmp_
     systems = [row["system"] for row in lines[0]["rows"]]
     assert [system for system in systems if f"| {system} |" not in page.read_text("utf-8")] == []
     assert [system for system in systems if system[:5] not in said[1].out] == []
+
+
+@pytest.mark.parametrize("option", ["--out", "--markdown"])
+@pytest.mark.parametrize(("place", "says"), [("none/x", "none does not exist; make it"), (".", "is a folder")])
+def test_where_a_result_cannot_be_written_nothing_is_measured(
+    tmp_path: Path, option: str, place: str, says: str
+) -> None:
+    said = unspool("eval", "pubmed", "--data", str(ITEMS / "none"), option, str(tmp_path / place))
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert says in said.err
 
 
 def test_without_a_name_the_evals_are_listed() -> None:

@@ -94,6 +94,12 @@ def test_an_editor_finds_the_schema_that_the_job_file_names(folder: Path, tmp_pa
     jsonschema.validate(yaml.safe_load(job.read_text("utf-8")), schema)
 
 
+def test_what_init_says_to_call_can_be_called(folder: Path, tmp_path: Path) -> None:
+    said = unspool("init", str(folder), "--job", str(tmp_path / "ä b.yaml"))
+
+    assert f"unspool plan '{tmp_path / 'ä b.yaml'}'" in said.err
+
+
 def test_init_never_writes_over_a_file(folder: Path, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text("mine", "utf-8")
