@@ -165,7 +165,7 @@ PROFILES = {
         ),
     ),
     "tiny": Profile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8, text_shards=1),
+        DataProfile(Limits(4_000, 40_000, 60_000), 512, 2, 8, 2, 8, 8, text_shards=1, everyday=Everyday(8, 8, 8)),
         ModelProfile(2, 64, (8, 8, 8, 8), mlp=16),
         TrainingProfile(
             kernel="chunked",
@@ -237,7 +237,7 @@ HEAD_PROFILES = {
         network_share=0.9,
     ),
     "tiny": HeadProfile(
-        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8, varied=4),
+        DataProfile(Limits(4_000, 40_000, 60_000), 0, 2, 8, 2, 8, 8, clauses=8, varied=4, everyday=Everyday(8, 8, 8)),
         rows=(1, 1, 1),
         tokens=32,
         parts=2,

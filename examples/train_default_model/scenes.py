@@ -89,18 +89,23 @@ class Scenes:
                 if counts[shown] >= RAREST_WORD and (is_usual or name == "name"):
                     words[name][shown] = counts[shown]
         self._choices = {name: _choice(found) for name, found in words.items() if found}
+        self._patterns = [pattern for pattern in PATTERNS if self._can_fill(pattern)]
 
     def some(self, count: int) -> list[str]:
-        """So many different statements."""
+        """So many different statements, or fewer if there are not as many."""
         chooser, found = random.Random(0), dict[str, None]()
-        for _ in range(2 * count):
+        for _ in range(2 * count if self._patterns else 0):
             found[self._one(chooser)] = None
             if len(found) == count:
                 break
         return list(found)
 
+    def _can_fill(self, pattern: str) -> bool:
+        names = {name for _, name in _SLOT.findall(pattern)} - {"preposition", "number"}
+        return "adjective" in self._choices and names <= self._choices.keys()
+
     def _one(self, chooser: random.Random) -> str:
-        text = _SLOT.sub(lambda slot: self._filled(slot[1] or "", slot[2], chooser), chooser.choice(PATTERNS))
+        text = _SLOT.sub(lambda slot: self._filled(slot[1] or "", slot[2], chooser), chooser.choice(self._patterns))
         return text[0].upper() + text[1:]
 
     def _filled(self, form: str, name: str, chooser: random.Random) -> str:

@@ -96,6 +96,13 @@ def test_scenes_are_made_of_words_that_stand_in_the_text_by_their_usual_kind(wor
     assert not any(" the play " in text for text in found), "usually a verb"
 
 
+def test_a_text_with_few_of_the_words_gives_the_statements_that_can_be_made_of_them_or_none(wordnet_folder):
+    wordnet = read_wordnet(wordnet_folder)
+    few = Scenes(wordnet, ["A quiet woman, a flute. "] * 3).some(20)
+    assert few and all(re.search(r"\b(?:woman|women|flutes?)\b", text) for text in few)
+    assert Scenes(wordnet, ["Nothing is known. "] * 3).some(20) == []
+
+
 @pytest.mark.parametrize(
     ("word", "s", "ing", "ed"),
     [
