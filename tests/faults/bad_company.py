@@ -83,7 +83,7 @@ class Company:
             model={"source": "models/tiny.pth"},
             inputs=[*named, {"path": "docs/*"}],
             output={"path": out},
-            on_error={"max_failed": 1.0, "page_timeout": 4},
+            on_error={"max_failed": 1.0, "page_timeout": 20},
             run={"workers": 0, "window": 64, "lanes": 8},
         )
         with in_the_wild(), test_path_cases.in_motion(self._project.folder):

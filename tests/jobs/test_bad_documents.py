@@ -49,7 +49,7 @@ class Folder:
             model={"source": "models/tiny.pth"},
             inputs=inputs,
             output={"path": out},
-            on_error={"max_failed": 1.0, "page_timeout": 4},
+            on_error={"max_failed": 1.0, "page_timeout": 12},
             checkpoint={"every": {"tokens": 4096, "seconds": 3600}},
             run={"workers": 0, "window": 64, "lanes": 8},
         )
