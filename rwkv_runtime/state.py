@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from rwkv_runtime import weights
 from rwkv_runtime.errors import StateError
 from rwkv_runtime.layers import is_finite
 from rwkv_runtime.state_file import BLANK, FORMAT, SEAL, VERSION, unseal
+from rwkv_runtime.whole_files import write_whole
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Model
@@ -93,9 +92,9 @@ class State:
 
         Raises StateError if it cannot be written.
         """
-        path = Path(path)
+        path, content = Path(path), self.to_bytes()
         try:
-            _write(path, self.to_bytes())
+            write_whole(path, lambda file: file.write(content))
         except OSError as error:
             raise StateError(
                 f"{path}: cannot be written to the folder {path.parent} ({error.strerror}); "
@@ -141,23 +140,6 @@ def _tuned_wkv(path: Path, model: Model, start: Tensor) -> Tensor:
     wanted_by_key = not model.config.generation.startswith("7")
     wkv = torch.stack(tuned)
     return (wkv.transpose(-1, -2) if stored_by_key != wanted_by_key else wkv).contiguous()
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _tensor_bytes(tensor: Tensor) -> bytes:

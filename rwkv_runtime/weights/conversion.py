@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,7 @@ from rwkv_runtime.errors import ModelFileError, RwkvError
 from rwkv_runtime.identity import ModelFiles, find
 from rwkv_runtime.tokenizers import gguf
 from rwkv_runtime.weights import FLOATS, Weights
+from rwkv_runtime.whole_files import write_whole
 
 CODES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -113,20 +112,8 @@ def _write(file: BinaryIO, content: bytes | memoryview) -> None:
 
 
 def _write_whole(target: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write to a new name beside the target, to the disk, then rename."""
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    """Write the file whole or not at all. Raises TargetError if it cannot be written."""
     try:
-        with partial.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        write_whole(target, write)
     except OSError as error:
         raise TargetError(f"{target}: cannot be written ({error.strerror}); check the folder and its space") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
