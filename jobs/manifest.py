@@ -96,14 +96,19 @@ def document_id(uri: str, member: str = "") -> str:
     return "d" + sha256_hex(f"{uri}\0{member}".encode())[:16]
 
 
+def names(name: str) -> frozenset[str]:
+    """What a user's name for a document may be of it: its id, its address, the id it was given in a list."""
+    return frozenset((name, document_id(name, "given")))
+
+
 def called(entries: Iterable[ManifestEntry], name: str) -> ManifestEntry:
     """The document that a user means: by its id, its address, the id it was given in a list or as a record.
 
     Raises JobError (exit 2) if there is none, or if records of several files are called so.
     """
-    ids, records = (name, document_id(name, "given")), list[ManifestEntry]()
+    meant, records = names(name), list[ManifestEntry]()
     for entry in entries:
-        if entry.uri == name or entry.doc_id in ids:
+        if meant & {entry.doc_id, entry.uri}:
             return entry
         if entry.member == name:
             records.append(entry)

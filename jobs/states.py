@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobs.errors import ExitCode, JobError, usage_error
 from jobs.finalize import read_part, state_path
 from jobs.ledger import RunLedger
-from jobs.manifest import ManifestEntry, document_id, read_manifests
+from jobs.manifest import ManifestEntry, names, read_manifests
 from jobs.records import Finished
 from jobs.run_directory import RunDirectory, storage_errors
 from jobs.verify import state_differences
@@ -100,8 +100,8 @@ def compare_states(one: Path, other: Path) -> list[TensorDifference]:
 def export_state(path: Path, document: str, kind: str, target: Path) -> Path:
     """Copy a kept state, named by its document's id or address, to a new file. Raises JobError (exit 2, 4, 6)."""
     run = RunDirectory.open(path, Disk())
-    names = {document, document_id(document, "given")}
-    mine = [(entry, part) for entry, part in _parts(run) if names & {entry.doc_id, entry.uri}]
+    meant = names(document)
+    mine = [(entry, part) for entry, part in _parts(run) if meant & {entry.doc_id, entry.uri}]
     kinds = {_kind(entry, part): part for entry, part in mine}
     if kind not in kinds:
         there = f"it has {', '.join(sorted(kinds))}" if kinds else "the run has kept none of such a document"
