@@ -31,16 +31,9 @@ class WordHasher:
     def __init__(self) -> None:
         self._words: dict[str, int] = {}
 
-    def ngrams(self, text: str, length: int) -> Hashes:
-        """Hashes of all runs of `length` words of a text, in order: [words - length + 1], or none."""
-        words = np.array([self._word(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
-        count = len(words) - length + 1
-        if count < 1:
-            return np.empty(0, np.uint64)
-        sums = np.zeros(count, np.uint64)
-        for position in range(length):
-            sums = sums * _MULTIPLIER + words[position : position + count]
-        return sums ^ (sums >> np.uint64(29))
+    def words(self, text: str) -> Hashes:
+        """Hashes of the words of a text, in order."""
+        return np.array([self._word(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
 
     def _word(self, word: str) -> int:
         known = self._words.get(word)
@@ -48,6 +41,17 @@ class WordHasher:
             known = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
             self._words[word] = known
         return known
+
+
+def ngrams(words: Hashes, length: int) -> Hashes:
+    """Hashes of all runs of `length` of these words, in order: [len(words) - length + 1], or none."""
+    count = len(words) - length + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    sums = np.zeros(count, np.uint64)
+    for position in range(length):
+        sums = sums * _MULTIPLIER + words[position : position + count]
+    return sums ^ (sums >> np.uint64(29))
 
 
 class NearDuplicates:
@@ -64,7 +68,7 @@ class NearDuplicates:
 
     def accept(self, text: str) -> bool:
         """Return whether the text is new, and if so remember it."""
-        shingles = np.unique(self._hasher.ngrams(text, DUPLICATE_WORDS))
+        shingles = np.unique(ngrams(self._hasher.words(text), DUPLICATE_WORDS))
         sampled = shingles[shingles % np.uint64(SAMPLED_ONE_IN) == 0].tolist()
         shared = Counter(self._owners[shingle] for shingle in sampled if shingle in self._owners)
         if shared and max(shared.values()) > DUPLICATE_SHARE * len(sampled):
@@ -85,8 +89,9 @@ class EvaluationText:
         self._hasher = hasher
         found, short = [np.empty(0, np.uint64)], set[int]()
         for text in texts:
-            found.append(np.unique(hasher.ngrams(text, EVALUATION_WORDS)))
-            short.update(whole for part in text.split("\n\n") for whole in self._short_text(part))
+            paragraphs = [hasher.words(part) for part in text.split("\n\n")]
+            found.append(np.unique(ngrams(np.concatenate(paragraphs), EVALUATION_WORDS)))
+            short.update(_whole(words) for words in paragraphs if _is_short(words))
         self._ngrams, self._short = np.unique(np.concatenate(found)), frozenset(short)
 
     def __len__(self) -> int:
@@ -94,18 +99,20 @@ class EvaluationText:
 
     def touches(self, passage: str) -> bool:
         """Whether the passage shares a run of 13 words with an evaluation document, or is a short paragraph of one."""
-        if not self._short.isdisjoint(self._short_text(passage)):
-            return True
-        ngrams = self._hasher.ngrams(passage, EVALUATION_WORDS)
-        if not len(ngrams) or not len(self._ngrams):
+        words = self._hasher.words(passage)
+        if _is_short(words):
+            return _whole(words) in self._short
+        found = ngrams(words, EVALUATION_WORDS)
+        if not len(found) or not len(self._ngrams):
             return False
-        places = np.searchsorted(self._ngrams, ngrams).clip(max=len(self._ngrams) - 1)
-        return bool((self._ngrams[places] == ngrams).any())
+        places = np.searchsorted(self._ngrams, found).clip(max=len(self._ngrams) - 1)
+        return bool((self._ngrams[places] == found).any())
 
-    def _short_text(self, text: str) -> list[int]:
-        """The hash of a text of 4 to 12 words, or none."""
-        words = len(_WORD.findall(text))
-        if not SHORT_WORDS <= words < EVALUATION_WORDS:
-            return []
-        whole: list[int] = self._hasher.ngrams(text, words).tolist()
-        return whole
+
+def _is_short(words: Hashes) -> bool:
+    """Whether a text of these words is too short for the n-grams, and long enough to say something."""
+    return SHORT_WORDS <= len(words) < EVALUATION_WORDS
+
+
+def _whole(words: Hashes) -> int:
+    return int(ngrams(words, len(words))[0])

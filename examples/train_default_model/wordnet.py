@@ -26,7 +26,6 @@ _MARKER = re.compile(r"\((?:a|p|ip)\)$")
 class Sense:
     """One meaning: the `words` that have it, its lexicographer file, its gloss, and the frames of a verb."""
 
-    kind: str
     words: tuple[str, ...]
     category: int
     definition: str
@@ -128,4 +127,4 @@ def _sense(kind: str, line: str) -> tuple[str, Sense]:
     frames = frozenset(int(frame) for frame in parts[behind_pointers + 2 :: 3]) if kind == "verb" else frozenset[int]()
     definition = gloss.partition('"')[0].strip(" ;\n")
     shown = tuple(text.strip() for text in _EXAMPLE.findall(gloss) if len(text.split()) >= FEWEST_WORDS)
-    return parts[0], Sense(kind, words, int(parts[1]), definition, shown, frames)
+    return parts[0], Sense(words, int(parts[1]), definition, shown, frames)
