@@ -20,6 +20,7 @@ from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.pooling import SpanPooler
 from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers import Tokenizer
+from rwkv_runtime.words import REACH
 
 Floats: TypeAlias = NDArray[np.float32]
 Laid: TypeAlias = "list[tuple[int, bool]]"
@@ -119,7 +120,8 @@ def _slices(tokens: Sequence[int], count: int) -> list[Sequence[int]]:
 class OpenText:
     """How far a text has been read: the state behind it (None: the anchor) and what was pooled.
 
-    `waiting` are tokens that do not fill a feed yet, `held` those of a text that must be known whole.
+    `waiting` are tokens that do not fill a feed yet, `held` those of a text that must be known whole, `recent` those
+    that were read last, pooled or not.
     """
 
     sums: Floats
@@ -129,6 +131,7 @@ class OpenText:
     waiting: tuple[tuple[int, bool], ...] = ()
     held: tuple[int, ...] = ()
     begun: bool = False
+    recent: tuple[int, ...] = ()
 
     def as_values(self) -> dict[str, object]:
         """For a checkpoint."""
@@ -140,6 +143,7 @@ class OpenText:
             "waiting": [list(one) for one in self.waiting],
             "held": list(self.held),
             "begun": self.begun,
+            "recent": list(self.recent),
         }
 
     @classmethod
@@ -154,6 +158,7 @@ class OpenText:
             tuple((token, pooled) for token, pooled in values["waiting"]),
             tuple(values["held"]),
             values["begun"],
+            tuple(values.get("recent", ())),
         )
 
 
@@ -211,8 +216,9 @@ class Alone:
             now, waiting = waiting[: self.window], waiting[self.window :]
             pooled = np.array([flag for _, flag in now])
             state = text.state or self.anchor
-            fed = yield Feed(tuple(token for token, _ in now), state, bool(pooled.any()))
-            text = replace(text, state=fed.state)
+            tokens = tuple(token for token, _ in now)
+            fed = yield Feed(tokens, state, bool(pooled.any()), before=text.recent)
+            text = replace(text, state=fed.state, recent=(*text.recent, *tokens)[-REACH:])
             if fed.features is not None:
                 rows = fed.features[pooled]
                 sums = text.sums + rows.sum(axis=0, dtype=np.float32)

@@ -69,7 +69,7 @@ def read(
     state = start or engine.model.initial_state()
     span = OpenSpan(np.zeros(engine.pooler.feature_size, np.float32))
     for segment in segments(document, engine.model.tokenizer, options):
-        fed = engine.feed([Feed(segment.tokens, state, True)])[0]
+        fed = engine.feed([Feed(segment.tokens, state, True, before=segment.before)])[0]
         assert fed.features is not None  # they were asked for
         vectors, span = pooled(segment, fed.features, span, engine.pooler)
         state = fed.state

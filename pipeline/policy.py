@@ -21,6 +21,7 @@ from pipeline.segments import Segment
 from rwkv_runtime.engine import Fed, Feed
 from rwkv_runtime.state import State
 from rwkv_runtime.tokenizers import Tokenizer
+from rwkv_runtime.words import REACH
 
 Policy: TypeAlias = Literal["carry", "section", "reprime", "auto"]
 Action: TypeAlias = Literal["probe", "section", "reprime"]
@@ -156,7 +157,9 @@ class Policing:
                 state = replace(state, tokens_seen=segment.token_start + begin)
             if end > begin:
                 own = followers[max(begin - first, 0) : max(end - first, 0)]
-                fed = yield Feed(segment.tokens[begin:end], state, features, own, max(first - begin, 0) if own else 0)
+                first_scored = max(first - begin, 0) if own else 0
+                read_last = (*segment.before, *segment.tokens[:begin])[-REACH:]
+                fed = yield Feed(segment.tokens[begin:end], state, features, own, first_scored, read_last)
                 state = fed.state
                 parts.append(fed)
         return _joined(parts)

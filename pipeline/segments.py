@@ -18,6 +18,7 @@ from pipeline.documents import Block, Cursor, Document
 from pipeline.sectioning import HEADINGS, Region, sectioning
 from pipeline.sentences import Piece, passage_end, split_passage
 from pipeline.values import Value
+from rwkv_runtime.words import REACH
 
 PUSHED_CHARS: Final = 2_048
 """Passages are encoded together from so many characters on: each push costs what a longest token may still reach."""
@@ -80,7 +81,8 @@ class Segment:
     """One window of tokens. `byte_end` is the document byte behind its last token.
 
     `settled` says that no text appended to the document could change the tokens read so far. `follower` is the token
-    behind the last, None at the end of the text. `opens` are the tokens at which another section begins.
+    behind the last, None at the end of the text. `opens` are the tokens at which another section begins. `before` are
+    the last REACH tokens in front of the window, as many as there are.
     """
 
     index: int
@@ -92,6 +94,7 @@ class Segment:
     is_last: bool
     follower: int | None = None
     opens: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
 
     @property
     def token_end(self) -> int:
@@ -135,6 +138,7 @@ class Segmenter:
         self._cursor = cast("Cursor | None", stand.get("cursor"))
         self._regions = deque(Region(*row) for row in cast("list[list[Any]]", stand.get("regions", [])))
         self._pending = [(token, size) for token, size in cast("list[list[int]]", stand.get("pending", []))]
+        self._recent = tuple(cast("list[int]", stand.get("recent", [])))
         self._index = cast(int, stand.get("index", 0))
         self._tokens_out = cast(int, stand.get("tokens_out", 0))
         self._bytes_out = cast(int, stand.get("bytes_out", 0))
@@ -165,6 +169,7 @@ class Segmenter:
             "cursor": self._cursor,
             "regions": [region.as_row() for region in self._regions],
             "pending": list(self._pending),
+            "recent": list(self._recent),
             "index": self._index,
             "tokens_out": self._tokens_out,
             "bytes_out": self._bytes_out,
@@ -325,7 +330,9 @@ class Segmenter:
             is_last=self._text_over and not self._pending,
             follower=self._pending[0][0] if self._pending else None,
             opens=tuple(self._opening_in(sentences, len(tokens))),
+            before=self._recent,
         )
+        self._recent = (*self._recent, *tokens)[-REACH:]
         self._index += 1
         self._tokens_out += len(tokens)
         self._bytes_out = ends[-1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.alone import Alone, way
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.state import State
+from rwkv_runtime.words import REACH
 
 _Result = TypeVar("_Result")
 
@@ -76,7 +77,8 @@ def read_together(engine: Engine, state: State, texts: Sequence[str]) -> Togethe
     owner = np.repeat(np.arange(len(texts)), counts)
     read = []
     for begin in range(0, len(tokens), engine.window):
-        fed = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0]
+        now, before = tuple(tokens[begin : begin + engine.window]), tuple(tokens[max(begin - REACH, 0) : begin])
+        fed = engine.feed([Feed(now, state, True, before=before)])[0]
         assert fed.features is not None  # they were asked for
         state = fed.state
         read.append(fed.features)

@@ -29,7 +29,8 @@ class Feed:
     """Tokens to read from a state on, and whether their features are wanted.
 
     `followers` are the tokens whose surprise is wanted: that behind `tokens[first_scored]`, behind the next and so on,
-    for some of them or for none.
+    for some of them or for none. `before` are the tokens that were read last, as many as the pooler's words may reach
+    back.
     """
 
     tokens: tuple[int, ...]
@@ -37,6 +38,7 @@ class Feed:
     features: bool
     followers: tuple[int, ...] = ()
     first_scored: int = 0
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ class Engine:
 
     def _plain(self, feed: Feed) -> Feed:
         """A feed whose tokens are tuples; what else came as tokens is looked at here, tuples when they are read."""
-        if type(feed.tokens) is tuple and type(feed.followers) is tuple:
+        if type(feed.tokens) is tuple and type(feed.followers) is tuple and type(feed.before) is tuple:
             return feed
         rows = self.model.config.vocab_size
-        tokens, followers = (tuple(token_ids(ids, rows)) for ids in (feed.tokens, feed.followers))
-        return replace(feed, tokens=tokens, followers=followers)
+        tokens, followers, before = (tuple(token_ids(ids, rows)) for ids in (feed.tokens, feed.followers, feed.before))
+        return replace(feed, tokens=tokens, followers=followers, before=before)
 
     def _width(self, feed: Feed) -> int:
         if len(feed.tokens) > self.window:
@@ -123,7 +125,7 @@ class Engine:
         ]
 
     def _looked_at(self, feed: Feed, output: Output) -> Fed:
-        features = self.pooler.features(output, feed.tokens) if feed.features else None
+        features = self.pooler.features(output, feed.tokens, feed.before) if feed.features else None
         if not feed.followers:
             return Fed(output.state, features)
         first = feed.first_scored

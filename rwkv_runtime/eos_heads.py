@@ -60,9 +60,9 @@ class EosHead:
         """None: the hidden states are the last layer's."""
         return ()
 
-    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+    def features(self, output: Output, tokens: Sequence[int], before: Sequence[int] = ()) -> Floats:
         """The hidden states themselves, [T, D]."""
-        return self.mean.features(output, tokens)
+        return self.mean.features(output, tokens, before)
 
     def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
         """Vectors [n, D] of unit length, each from its row alone."""

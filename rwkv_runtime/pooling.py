@@ -16,9 +16,10 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rwkv_runtime.errors import ShapeError
+from rwkv_runtime.errors import RwkvError, ShapeError, WeightsError
 from rwkv_runtime.matrices import RowByRow, RowProduct
 from rwkv_runtime.weights import Weights
+from rwkv_runtime.words import Words
 
 if TYPE_CHECKING:
     from rwkv_runtime.model import Output
@@ -48,8 +49,11 @@ class SpanPooler(Protocol):
     def layers(self) -> tuple[int, ...]:
         """The layers, counted from 1, whose streams `features` wants in `Output.tapped`; none for hidden states."""
 
-    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
-        """Per token of an output of `tokens`: [T, F]."""
+    def features(self, output: Output, tokens: Sequence[int], before: Sequence[int] = ()) -> Floats:
+        """Per token of an output of `tokens`: [T, F].
+
+        `before` are the tokens in front of them, as many as are known: words may begin there.
+        """
 
     def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
         """Vectors [n, dimensions] of n spans, each from its row alone (bit for bit).
@@ -74,10 +78,12 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class EmbeddingHead:
-    """A trained head: gated means of hidden states and of static token vectors, and the last hidden state.
+    """A trained head: gated means of hidden states and of static vectors, and the last hidden state.
 
-    With h = LayerNorm(residual) and g = sigmoid(gate . h), the features of a token are g*h, g*static[token], g and h.
-    With m = sum g*h / sum g and s = sum g*static / sum g, a span's vector is w_mean m + w_last h_last + s, and, where
+    A token's static vector is v = static[token], and, where the weights have `words`, + words.weight[w] at the last
+    token of a word w, the longest of those that end there; it does not matter where a span or a window begins.
+    With h = LayerNorm(residual) and g = sigmoid(gate . h), the features of a token are g*h, g*v, g and h.
+    With m = sum g*h / sum g and s = sum g*v / sum g, a span's vector is w_mean m + w_last h_last + s, and, where
     the weights have an `mlp`, + mlp.down relu(mlp.up [m | s / |s|] + mlp.up.bias)^2; all of it scaled to length 1.
     `rotation` [E, E] takes a vector into the space of the teacher model it was trained towards, or is None.
     """
@@ -92,6 +98,7 @@ class EmbeddingHead:
     perceptron: Perceptron | None = None
     name: str = "embed_head"
     layers: tuple[int, ...] = ()
+    words: Words | None = None
 
     @classmethod
     def read(
@@ -99,7 +106,7 @@ class EmbeddingHead:
     ) -> EmbeddingHead:
         """Take the tensors `embed_head.*`, of which `rows` makes products.
 
-        Raises WeightsError if one is missing or misshaped.
+        Raises WeightsError if one is missing or misshaped, or if the words are none (see `Words.of`).
         """
 
         def take(name: str, *shape: int) -> Tensor:
@@ -123,6 +130,7 @@ class EmbeddingHead:
             )
             if bent
             else None,
+            words=_words(weights, vocabulary, size) if f"{PREFIX}words.weight" in weights.names() else None,
         )
 
     @property
@@ -135,8 +143,8 @@ class EmbeddingHead:
         """2 * D + E + 1."""
         return 2 * self.norm_weight.shape[0] + self.dimensions + 1
 
-    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
-        """[g*h | g*static | g | h] per token, [T, 2 * D + E + 1]."""
+    def features(self, output: Output, tokens: Sequence[int], before: Sequence[int] = ()) -> Floats:
+        """[g*h | g*v | g | h] per token, [T, 2 * D + E + 1]."""
         _check_rows(output, tokens)
         with torch.inference_mode():
             hidden = F.layer_norm(
@@ -145,6 +153,8 @@ class EmbeddingHead:
             # a sum per row, not a matrix product: one column would depend on how many rows there are
             gate = torch.sigmoid((hidden * self.gate_weight).sum(-1, keepdim=True) + self.gate_bias)
             static = F.embedding(torch.tensor(tokens, dtype=torch.long), self.static).float()
+            if self.words is not None:
+                static = self.words.added(static, before, tokens)
             features = torch.cat([gate * hidden, gate * static, gate, hidden], dim=-1)
         return _array(features)
 
@@ -182,7 +192,7 @@ class MeanPooler:
         """D."""
         return self.width
 
-    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+    def features(self, output: Output, tokens: Sequence[int], before: Sequence[int] = ()) -> Floats:
         """The hidden states themselves, or what was tapped, [T, D]."""
         _check_rows(output, tokens)
         if not self.layers:
@@ -212,6 +222,16 @@ def unit(vectors: Floats) -> Floats:
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     scaled: Floats = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
     return scaled
+
+
+def _words(weights: Weights, vocabulary: int, size: int) -> Words:
+    vectors, spelled = (f"{PREFIX}words.{name}" for name in ("weight", "tokens"))
+    weight = weights.take(vectors, *weights.shape(vectors)[:-1], size)
+    tokens = weights.take_integers(spelled, *weights.shape(spelled))
+    try:
+        return Words.of(weight, tokens, vocabulary)
+    except RwkvError as error:
+        raise WeightsError(f"{weights.source}: {spelled}: {error}") from None
 
 
 def _joined(*columns: Floats) -> Tensor:

@@ -119,9 +119,9 @@ class MappedPooler:
         """Those of the pooler."""
         return self.base.layers
 
-    def features(self, output: Output, tokens: Sequence[int]) -> Floats:
+    def features(self, output: Output, tokens: Sequence[int], before: Sequence[int] = ()) -> Floats:
         """Those of the pooler."""
-        return self.base.features(output, tokens)
+        return self.base.features(output, tokens, before)
 
     def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
         """Vectors [n, dimensions] of unit length."""

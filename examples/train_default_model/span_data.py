@@ -229,7 +229,7 @@ def _read_text(document: TextDocument, wanted: Sequence[int], engine: Engine) ->
     spans: list[tuple[int, int]] = []
     features, state = [], engine.model.initial_state()
     for segment in segments(document, engine.model.tokenizer, SplitOptions(engine.window, MAX_CHARS)):
-        fed = engine.feed([Feed(segment.tokens, state, features=True)])[0]
+        fed = engine.feed([Feed(segment.tokens, state, features=True, before=segment.before)])[0]
         assert fed.features is not None  # they were asked for
         state = fed.state
         tokens += segment.tokens

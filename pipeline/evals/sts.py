@@ -84,7 +84,7 @@ def _smaller(a: Floats, b: Floats) -> dict[str, NDArray[np.float64]]:
 
 
 def _parts(model: Model, firsts: list[str], seconds: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Cosines from the static table without the network, and from the network without the table."""
+    """Cosines from the static table, with its words, without the network, and from the network without either."""
     head = model.embedding_head
     if head is None:
         return {}
@@ -92,7 +92,7 @@ def _parts(model: Model, firsts: list[str], seconds: list[str]) -> dict[str, NDA
     nothing = RowByRow(torch.zeros_like(head.projection.weight))
     parts = {
         "static table alone": replace(evenly, projection=nothing, perceptron=None),
-        "network alone": replace(head, static=torch.zeros_like(head.static)),
+        "network alone": replace(head, static=torch.zeros_like(head.static), words=None),
     }
     found = {}
     for name, pooler in parts.items():

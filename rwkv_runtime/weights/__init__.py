@@ -42,6 +42,9 @@ PREFIXES = ("model.", "module.", "_forward_module.", "rwkv.")
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin")
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or the *.index.json of several"
 
+INTEGERS = (torch.int32, torch.int64)
+"""What tables of tokens are stored as, which are no weights."""
+
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -90,13 +93,7 @@ class Weights:
         tensor comes back in the shape asked for. Raises WeightsError if it is missing, of another shape, not
         a floating point tensor, or holds a NaN or an infinity.
         """
-        stored = self._find(name)
-        if _wide_axes(stored.shape) != _wide_axes(shape):
-            raise WeightsError(
-                f"{self.source}: {name} should be {list(shape)}, but is {list(stored.shape)}; "
-                "the file does not belong to this kind of model"
-            )
-        tensor = made(stored)
+        tensor = made(self._of_shape(name, shape))
         if tensor.dtype not in FLOATS:
             raise WeightsError(
                 f"{self.source}: {name} is stored as {str(tensor.dtype).removeprefix('torch.')}; no way of quantizing "
@@ -106,6 +103,17 @@ class Weights:
             raise WeightsError(f"{self.source}: {name} holds a NaN or an infinity; download the file again")
         del self._tensors[name]
         return tensor.reshape(shape).contiguous().to(self._device)
+
+    def take_integers(self, name: str, *shape: int) -> Tensor:
+        """Hand out a table of whole numbers, as it is stored, and strike it off.
+
+        Raises WeightsError if it is missing, of another shape, or neither int32 nor int64.
+        """
+        stored = self._of_shape(name, shape)
+        if stored.dtype not in INTEGERS:
+            raise WeightsError(f"{self.source}: {name} is stored as {label(stored)}; int32 is needed")
+        del self._tensors[name]
+        return made(stored).reshape(shape).contiguous().to(self._device)
 
     def discard(self, name: str) -> None:
         """Strike off a tensor that is known to be of no use. Raises WeightsError if there is none."""
@@ -119,6 +127,16 @@ class Weights:
                 f"{self.source}: {len(self._tensors)} tensor(s) have no place in this kind of model: "
                 f"{_some(self._tensors, 5)}; the file holds another architecture or an adapter"
             )
+
+    def _of_shape(self, name: str, shape: tuple[int, ...]) -> Stored:
+        """What is stored under a name. Raises WeightsError if it is missing or of another shape."""
+        stored = self._find(name)
+        if _wide_axes(stored.shape) != _wide_axes(shape):
+            raise WeightsError(
+                f"{self.source}: {name} should be {list(shape)}, but is {list(stored.shape)}; "
+                "the file does not belong to this kind of model"
+            )
+        return stored
 
     def _find(self, name: str) -> Stored:
         if name not in self._tensors:

@@ -21,10 +21,11 @@ from rwkv_runtime import gguf_header, weights
 from rwkv_runtime.errors import ModelFileError, RwkvError
 from rwkv_runtime.identity import ModelFiles, find
 from rwkv_runtime.tokenizers import gguf
-from rwkv_runtime.weights import FLOATS, Weights
+from rwkv_runtime.weights import INTEGERS, Weights
 from rwkv_runtime.whole_files import write_whole
 
 CODES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+CODES |= {torch.int64: "I64", torch.int32: "I32"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ALIGNMENT = 8  # bytes; the header is padded with spaces to a multiple
 
@@ -36,7 +37,8 @@ class TargetError(RwkvError):
 def convert(source: str | Path, target: Path, dtype: str = "auto") -> Path:
     """Write the model's tensors to `target`, and its tokenizer.json beside it if it has one of its own.
 
-    `dtype` is fp32, bf16, fp16, or auto: as stored, and fp32 for what is quantized, which changes no value. Raises
+    `dtype` is fp32, bf16, fp16, or auto: as stored, and fp32 for what is quantized, which changes no value. Tables of
+    tokens stay as they are. Raises
     TargetError if that cannot be written or would overwrite something, ModelFileError if the source cannot be read,
     and for tensors that are not finite, before or after they are made smaller.
     """
@@ -88,8 +90,9 @@ def _write_tensors(file: BinaryIO, stored: Weights, dtype: torch.dtype | None) -
     types: dict[str, torch.dtype] = {}
     end = 0
     for name in sorted(stored.names()):
-        types[name] = dtype or stored.dtype(name)
-        if types[name] not in FLOATS:
+        whole = stored.dtype(name) in INTEGERS
+        types[name] = stored.dtype(name) if whole or dtype is None else dtype
+        if types[name] not in CODES:
             raise ModelFileError(f"{stored.source}: {name} is stored as {stored.stored_as(name)}, no kind of weights")
         begin, end = end, end + math.prod(stored.shape(name)) * types[name].itemsize
         header[name] = {"dtype": CODES[types[name]], "shape": stored.shape(name), "data_offsets": [begin, end]}
@@ -97,7 +100,8 @@ def _write_tensors(file: BinaryIO, stored: Weights, dtype: torch.dtype | None) -
     text += b" " * (-len(text) % ALIGNMENT)
     _write(file, struct.pack("<Q", len(text)) + text)
     for name, target_type in types.items():
-        tensor = stored.take(name, *stored.shape(name)).to(target_type).contiguous()
+        take = stored.take_integers if target_type in INTEGERS else stored.take
+        tensor = take(name, *stored.shape(name)).to(target_type).contiguous()
         if not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(f"{stored.source}: {name} has values that {CODES[target_type]} cannot hold; use bf16")
         _write(file, _bytes_of(tensor))

@@ -15,7 +15,7 @@ from pathlib import Path
 from rwkv_runtime import generations, weights
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import SUFFIXES, ModelFiles, find
-from rwkv_runtime.weights import Weights
+from rwkv_runtime.weights import INTEGERS, Weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def inspect(source: str | Path) -> Description:
     shapes = {name: stored.shape(name) for name in sorted(stored.names())}
     recognised = generations.recognise(stored)
     width = _axis(shapes, "emb.weight", -1)
-    heads = _heads(shapes)
+    heads, ways = _heads(shapes), _ways_of_storing(stored)
     return Description(
         path=files.weights_path,
         container=stored.container,
@@ -60,9 +60,9 @@ def inspect(source: str | Path) -> Description:
         head_size=width // heads if width and heads else None,
         n_ffn=_axis(shapes, "blocks.0.ffn.key.weight", 0),
         vocab_size=_axis(shapes, "emb.weight", 0),
-        parameters=sum(map(math.prod, shapes.values())),
+        parameters=sum(ways.values()),
         nbytes=sum(path.stat().st_size for path in files.parts),
-        stored_as=_ways_of_storing(stored),
+        stored_as=ways,
         tokenizer=_tokenizer(files),
         tensors=shapes,
     )
@@ -83,9 +83,11 @@ def models_below(folder: Path) -> list[Description]:
 
 
 def _ways_of_storing(stored: Weights) -> dict[str, int]:
-    """Parameters by how they are stored, most first."""
+    """Parameters by how they are stored, most first; tables of tokens are none."""
     found: Counter[str] = Counter()
     for name in stored.names():
+        if stored.dtype(name) in INTEGERS:
+            continue
         found[stored.stored_as(name)] += math.prod(stored.shape(name))
     return dict(found.most_common())
 

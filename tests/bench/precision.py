@@ -27,6 +27,7 @@ import rwkv_runtime
 from rwkv_runtime.engine import Engine, Feed
 from rwkv_runtime.matrices import PRECISIONS
 from rwkv_runtime.model import Model
+from rwkv_runtime.words import REACH
 
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
 
@@ -68,7 +69,8 @@ def _read(model: Model, tokens: list[int]) -> tuple[torch.Tensor, NDArray[np.flo
     engine = Engine(model, window=512, lanes=1)
     state, rows = model.initial_state(), []
     for begin in range(0, len(tokens), engine.window):
-        fed = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0]
+        now, before = tuple(tokens[begin : begin + engine.window]), tuple(tokens[max(begin - REACH, 0) : begin])
+        fed = engine.feed([Feed(now, state, True, before=before)])[0]
         state, rows = fed.state, [*rows, fed.features]
     features = np.concatenate([row for row in rows if row is not None])
     spans = [(begin, begin + 24) for begin in range(0, len(tokens) - 24, 24)]

@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 import rwkv_runtime
 from pipeline.worker import peak_memory_bytes
 from rwkv_runtime.engine import Engine, Feed
+from rwkv_runtime.words import REACH
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = REPOSITORY / "examples" / "documents" / "moby-dick.txt"
@@ -102,7 +103,8 @@ def seconds_for(engine: Engine, tokens: list[int]) -> tuple[float, float]:
     state = engine.model.initial_state()
     computing, waiting = time.process_time(), time.perf_counter()
     for begin in range(0, len(tokens), engine.window):
-        state = engine.feed([Feed(tuple(tokens[begin : begin + engine.window]), state, True)])[0].state
+        now, before = tuple(tokens[begin : begin + engine.window]), tuple(tokens[max(begin - REACH, 0) : begin])
+        state = engine.feed([Feed(now, state, True, before=before)])[0].state
     return time.process_time() - computing, time.perf_counter() - waiting
 
 

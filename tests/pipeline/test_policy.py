@@ -15,6 +15,7 @@ from pipeline.policy import Context, Event, Policed, Policing
 from pipeline.segments import Segment, Segmenter, SplitOptions
 from rwkv_runtime import Model, State, load
 from rwkv_runtime.engine import Engine, Fed, Feed
+from rwkv_runtime.words import REACH
 from tests.pipeline.embedded import rows
 from tests.pipeline.memory_document import MemoryDocument, StrideTokenizer
 from tests.pipeline.readings import bpe_tensors, prose, save_model
@@ -110,6 +111,30 @@ def test_a_primed_state_is_that_of_the_last_tokens_read_from_the_beginning(model
     assert places
     opens = {token for segment in segments for token in segment.opens}
     assert all(place in opens or place % 64 == 0 for place in places)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("name", ["carry", "section", "reprime"])
+def test_every_piece_of_the_text_knows_the_tokens_in_front_of_it(model: Model, name: policy.Policy) -> None:
+    engine, place, feeds = Engine(model, window=64, lanes=1), 0, list[Feed]()
+    segments = list(Segmenter(document(), model.tokenizer, SplitOptions(64, 2000)))
+    policing, context, state = Policing(name, model.initial_state(), model.tokenizer, 64), Context(), None
+
+    def compute(feed: Feed) -> Fed:
+        feeds.append(feed)
+        return engine.feed([feed])[0]
+
+    for segment in segments:
+        state = state or model.initial_state()
+        policed = computed(policing.read(segment, state, context, True, ()), compute)
+        state, context = policed.fed.state, policed.context
+    tokens = tuple(token for segment in segments for token in segment.tokens)
+    pieces = [feed for feed in feeds if feed.features]
+    assert (len(pieces) > len(segments)) == (name == "section")
+    for feed in pieces:
+        assert feed.before == tokens[max(place - REACH, 0) : place]
+        place += len(feed.tokens)
+    assert place == len(tokens)
 
 
 def computed(steps: policy.Generator[Feed, Fed, Policed], compute: Callable[[Feed], Fed]) -> Policed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.values import from_json, to_json
 from rwkv_runtime.tokenizers import Tokenizer
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.tokenizers.world import WorldTokenizer
+from rwkv_runtime.words import REACH
 from tests.pipeline.memory_document import MemoryDocument, StrideTokenizer, cut, paged
 
 WINDOW = 8
@@ -132,6 +134,40 @@ class TestAnyText:
         for segment in segments:
             for sentence in segment.sentences:
                 assert segment.token_start < sentence.token_end <= segment.token_end
+
+
+@settings(deadline=None, max_examples=80)
+@given(text=TEXTS, window=st.integers(1, 20), stop=st.integers(0, 12))
+def test_before_a_segment_are_the_last_tokens_in_front_of_it_wherever_the_reading_stops(
+    text: str, window: int, stop: int
+) -> None:
+    options, document = SplitOptions(window, 60), MemoryDocument(cut(text, [37]))
+    tokens = BYTES.encode(text)
+    first = Segmenter(document, BYTES, options)
+    read = [segment for segment in (first.next_segment() for _ in range(stop)) if isinstance(segment, Segment)]
+    stored = from_json(to_json(first.snapshot()))
+    assert isinstance(stored, dict)
+
+    segments = [*read, *Segmenter(document, BYTES, options, stored)]
+
+    assert [one.token_start for one in segments] == list(range(0, len(tokens), window))
+    for one in segments:
+        assert one.before == tuple(tokens[max(one.token_start - REACH, 0) : one.token_start])
+
+
+def test_a_snapshot_of_a_version_that_kept_no_tokens_in_front_is_gone_on_with() -> None:
+    document = MemoryDocument(("The cat sat. It sat there.",))
+    first = Segmenter(document, BYTES, OPTIONS)
+    whole = segments_of(document, BYTES)
+    for segment in whole[:-2]:
+        assert first.next_segment() == segment
+        old = first.snapshot()
+        assert old.pop("recent") == list((*segment.before, *segment.tokens)[-REACH:])
+
+    later, last = Segmenter(document, BYTES, OPTIONS, old)
+
+    assert (later.before, last.before) == ((), whole[-2].tokens)
+    assert [replace(later, before=whole[-2].before), last] == whole[-2:]
 
 
 class TestTokensThatKnowNothingOfSentences:

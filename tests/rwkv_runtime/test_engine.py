@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from rwkv_runtime.engine import Engine, Fed, Feed
 from rwkv_runtime.errors import ShapeError
 from rwkv_runtime.model import Model
-from tests.rwkv_runtime.tiny import tiny_model, tokens_of
+from rwkv_runtime.pooling import EmbeddingHead
+from rwkv_runtime.weights import Weights
+from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tiny_words, tokens_of
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,25 @@ def test_the_nats_of_the_last_tokens_alone_are_those_of_all_to_the_bit(model, le
 
     assert part.surprise.tobytes() == whole.surprise[first:][: len(asked)].tobytes()
     assert part.features.tobytes() == whole.features.tobytes()
+
+
+def test_words_that_begin_in_front_of_a_feed_count_if_these_tokens_are_told(model):
+    tokens = tokens_of(90)
+    tensors = tiny_head() | tiny_words([tokens[62:66], tokens[69:71]])
+    engine = Engine(model, window=64, lanes=1, pooling=EmbeddingHead.read(Weights("tiny", tensors), 64, 257))
+    start = engine.feed([Feed(tuple(tokens[:64]), model.initial_state(), False)])[0].state
+
+    def features(before: object) -> np.ndarray:
+        return engine.feed([Feed(tuple(tokens[64:]), start, True, before=before)])[0].features  # type: ignore[arg-type]
+
+    told = features(tuple(tokens[56:64]))
+    assert told.tobytes() == features(tokens[62:64]).tobytes() == features(torch.tensor(tokens[:64])).tobytes()
+    assert np.flatnonzero((told != features(())).any(1)).tolist() == [1]
+    for wrong in ((257,), [257], [1.5]):
+        with pytest.raises(ShapeError, match=r"outside the model's 257|no whole number"):
+            features(wrong)
+    with pytest.raises(ShapeError, match=r"outside the model's 257"):
+        Engine(model, window=64, lanes=1).feed([Feed((1,), start, False, before=[257])])  # type: ignore[arg-type]
 
 
 def test_more_followers_than_tokens_and_tokens_outside_the_vocabulary_are_refused(model):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +15,13 @@ from rwkv_runtime.errors import ShapeError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.pooling import EmbeddingHead, MeanPooler, SpanPooler, choose
 from rwkv_runtime.weights import Weights
-from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tiny_perceptron, tokens_of
+from rwkv_runtime.weights.row_scaled import joined, split
+from rwkv_runtime.words import REACH
+from tests.rwkv_runtime.tiny import tiny_head, tiny_model, tiny_perceptron, tiny_words, tokens_of
 
 TOKENS = tokens_of(60)
+WORDS = [TOKENS[3:5], TOKENS[2:5], TOKENS[20:28], TOKENS[40:43], [1, 1]]
+"""Two words that end at token 4, of which the second is longer, one that ends at 27, one at 42, and one nowhere."""
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +39,16 @@ def bent() -> EmbeddingHead:
     return EmbeddingHead.read(Weights("tiny", tiny_head() | tiny_perceptron()), 64, 257)
 
 
-@pytest.fixture(params=["embed_head", "bent", "mean"])
-def pooler(request, model, bent) -> SpanPooler:
-    return bent if request.param == "bent" else choose(request.param, model.embedding_head, model.config.n_embd)
+@pytest.fixture(scope="module")
+def wordy() -> EmbeddingHead:
+    """A head with words."""
+    return EmbeddingHead.read(Weights("tiny", tiny_head() | tiny_words(WORDS)), 64, 257)
+
+
+@pytest.fixture(params=["embed_head", "bent", "wordy", "mean"])
+def pooler(request, model, bent, wordy) -> SpanPooler:
+    heads = {"bent": bent, "wordy": wordy}
+    return heads.get(request.param) or choose(request.param, model.embedding_head, model.config.n_embd)
 
 
 def features_of(model: Model, pooler: SpanPooler, cuts: list[int]) -> np.ndarray:
@@ -42,7 +56,7 @@ def features_of(model: Model, pooler: SpanPooler, cuts: list[int]) -> np.ndarray
     state, rows = model.initial_state(), []
     for begin, end in zip([0, *cuts], [*cuts, len(TOKENS)], strict=True):
         output = model.forward(TOKENS[begin:end], state, logits="none")
-        rows.append(pooler.features(output, TOKENS[begin:end]))
+        rows.append(pooler.features(output, TOKENS[begin:end], TOKENS[max(begin - REACH, 0) : begin]))
         state = output.state
     return np.concatenate(rows)
 
@@ -55,10 +69,9 @@ def vectors_of(pooler: SpanPooler, features: np.ndarray, spans: list[tuple[int, 
 
 @given(cuts=st.sets(st.integers(1, 59), max_size=5), span=st.tuples(st.integers(0, 59), st.integers(1, 60)))
 @settings(deadline=None, max_examples=20)
-def test_a_span_cut_anywhere_has_the_same_vector(model, cuts, span):
+def test_a_span_cut_anywhere_has_the_same_vector(model, wordy, cuts, span):
     begin, end = min(span), max(max(span), min(span) + 1)
-    for name in ("embed_head", "mean"):
-        pooler = choose(name, model.embedding_head, model.config.n_embd)
+    for pooler in (choose("auto", model.embedding_head, 64), choose("mean", None, 64), wordy):
         whole = features_of(model, pooler, [])
         pieces = features_of(model, pooler, sorted(cuts))
         cut = vectors_of(pooler, pieces, [(begin, end)])
@@ -66,25 +79,91 @@ def test_a_span_cut_anywhere_has_the_same_vector(model, cuts, span):
         np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("has_perceptron", [False, True])
-def test_vectors_of_the_head_are_those_of_its_formula(model, bent, has_perceptron):
+@pytest.mark.parametrize("kind", ["plain", "bent", "wordy"])
+def test_vectors_of_the_head_are_those_of_its_formula(model, bent, wordy, kind):
     w = numbers(tiny_head())
     x = model.forward(TOKENS, model.initial_state()).residual.double().numpy()
     h = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * w["ln.weight"] + w["ln.bias"]
     g = 1 / (1 + np.exp(-(h @ w["gate.weight"][0] + w["gate.bias"])))[:, None]
     e = w["static.weight"][TOKENS]
-    span = slice(7, 23)
+    if kind == "wordy":
+        own = numbers(tiny_words(WORDS))["words.weight"]
+        for word, last in ((1, 4), (2, 27), (3, 42)):
+            e[last] += own[word]
+    span = slice(4, 28)
     mean, static = ((g * one)[span].sum(0) / g[span].sum() for one in (h, e))
-    z = w["w_mean.weight"] @ mean + w["w_last.weight"] @ h[22] + static
-    if has_perceptron:
+    z = w["w_mean.weight"] @ mean + w["w_last.weight"] @ h[27] + static
+    if kind == "bent":
         p = numbers(tiny_perceptron())
         inner = p["mlp.up.weight"] @ np.concatenate([mean, static / np.linalg.norm(static)]) + p["mlp.up.bias"]
         z += p["mlp.down.weight"] @ np.maximum(inner, 0) ** 2
 
-    head = bent if has_perceptron else choose("auto", model.embedding_head, 64)
-    assert has_perceptron or head is model.embedding_head
-    vector = vectors_of(head, features_of(model, head, []), [(7, 23)])[0]
+    head = {"plain": choose("auto", model.embedding_head, 64), "bent": bent, "wordy": wordy}[kind]
+    assert kind != "plain" or head is model.embedding_head
+    vector = vectors_of(head, features_of(model, head, []), [(4, 28)])[0]
     np.testing.assert_allclose(vector, z / np.linalg.norm(z), atol=1e-5)
+
+
+def words_of(features: np.ndarray) -> np.ndarray:
+    """g*v of features."""
+    return features[:, 64 : 64 + 24]
+
+
+@given(cuts=st.sets(st.integers(1, 59), max_size=8))
+@settings(deadline=None, max_examples=40)
+def test_rows_cut_anywhere_have_the_same_features_to_the_bit_if_the_tokens_in_front_are_told(model, wordy, cuts):
+    # the bits of a sigmoid depend on how many are computed beside it: here it is 1
+    opened = replace(wordy, gate_weight=torch.zeros(1, 64), gate_bias=torch.full((1,), 100.0))
+    whole = model.forward(TOKENS, model.initial_state(), logits="none")
+    edges, rows = [0, *sorted(cuts), 60], []
+    for begin, end in pairwise(edges):
+        output = replace(whole, hidden=whole.hidden[begin:end], residual=whole.residual[begin:end])
+        rows.append(opened.features(output, TOKENS[begin:end], TOKENS[:begin]))
+    assert np.concatenate(rows).tobytes() == opened.features(whole, TOKENS).tobytes()
+
+
+def test_words_change_the_features_of_their_last_tokens_alone(model, wordy):
+    plain, found = (features_of(model, pooler, []) for pooler in (model.embedding_head, wordy))
+    own = tiny_words(WORDS)["embed_head.words.weight"].numpy()
+    gate = found[:, 88:89]
+    added = np.zeros((60, 24), np.float32)
+    for word, last in ((1, 4), (2, 27), (3, 42)):
+        added[last] = own[word]
+    changed = np.flatnonzero(added.any(1))
+    np.testing.assert_allclose((words_of(found) - words_of(plain))[changed], (gate * added)[changed], atol=1e-5)
+    other = np.delete(np.arange(60), changed)
+    assert found[other].tobytes() == plain[other].tobytes()
+    for columns in (slice(64), slice(88, None)):
+        assert found[:, columns].tobytes() == plain[:, columns].tobytes()
+
+
+def test_words_may_be_stored_as_whole_numbers_with_a_scale_for_each_row(wordy):
+    tensors = tiny_words(WORDS)
+    stored, scale = split(tensors["embed_head.words.weight"])
+    scaled = {"embed_head.words.weight": stored, "embed_head.words.weight.scale": scale}
+    weights = Weights("tiny", joined(tiny_head() | tensors | scaled))
+    head = EmbeddingHead.read(weights, 64, 257)
+    weights.finish()
+    assert head.words.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(head.words.weight.float(), wordy.words.weight, rtol=0.01, atol=0.03)
+
+
+def test_words_are_read_strictly():
+    def refused(match: str, **changes: torch.Tensor | None) -> None:
+        tensors = tiny_words(WORDS) | {f"embed_head.words.{name}": one for name, one in changes.items()}
+        kept = {name: one for name, one in tensors.items() if one is not None}
+        weights = Weights("tiny", tiny_head() | kept)
+        with pytest.raises(WeightsError, match=match):
+            EmbeddingHead.read(weights, 64, 257)
+            weights.finish()
+
+    tokens = tiny_words(WORDS)["embed_head.words.tokens"]
+    refused(r"embed_head\.words\.tokens is missing", tokens=None)
+    refused(r"embed_head\.words\.tokens", weight=None)
+    refused(r"words\.tokens is stored as float32; int32 is needed", tokens=tokens.float())
+    refused(r"words\.weight should be \[5, 24\], but is \[5, 23\]", weight=torch.zeros(5, 23))
+    refused(r"^tiny: embed_head\.words\.tokens: words of \[4, 24\] do not fit .* \[5, 8\]", weight=torch.zeros(4, 24))
+    refused(r"^tiny: embed_head\.words\.tokens: word 0 has the tokens .* below 257", tokens=tokens + 200)
 
 
 def test_the_mean_is_that_of_the_hidden_states(model):
@@ -134,7 +213,7 @@ def test_a_head_is_read_strictly():
     head = EmbeddingHead.read(weights, 64, 257)
     weights.finish()
     assert head.rotation is not None and head.rotation.shape == (24, 24)
-    assert head.perceptron is None
+    assert head.perceptron is None and head.words is None
     with pytest.raises(WeightsError, match=r"embed_head\.mlp\.down\.weight"):
         wrong = {"embed_head.mlp.down.weight": torch.zeros(24, 41)}
         EmbeddingHead.read(Weights("tiny", tiny_head() | tiny_perceptron() | wrong), 64, 257)

@@ -89,6 +89,15 @@ def tiny_perceptron(*, width: int = 64, dimensions: int = 24, hidden: int = 40, 
     return {f"embed_head.mlp.{name}": tensor for name, tensor in layers.items()}
 
 
+def tiny_words(words: Sequence[Sequence[int]], *, dimensions: int = 24, seed: int = 4) -> dict[str, Tensor]:
+    """What an embedding head has besides, if these words of several tokens have vectors of their own."""
+    longest = max(map(len, words))
+    return {
+        "embed_head.words.weight": Draw(seed).normal(len(words), dimensions, spread=2.0),
+        "embed_head.words.tokens": torch.tensor([[*one, *[-1] * (longest - len(one))] for one in words]).int(),
+    }
+
+
 def tiny_head(*, vocabulary: int = 257, width: int = 64, dimensions: int = 24, seed: int = 2) -> dict[str, Tensor]:
     """The tensors of an embedding head."""
     draw = Draw(seed)
