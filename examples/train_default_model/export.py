@@ -29,8 +29,13 @@ HEADS = "heads.safetensors"
 REFERENCE = "reference.safetensors"
 CONFIG = "config.json"
 ROTATION_NAME = "embed_head.rotation"
-TABLES = ("emb.weight", "head.weight", "embed_head.static.weight")
-"""The matrices with a row per token: kept in int8 with a scale per row, the rest in bfloat16."""
+TABLES = ("emb.weight", "head.weight", "embed_head.static.weight", "embed_head.words.weight")
+"""The matrices with a row per token or per word."""
+MATRICES = (
+    *("att.receptance.weight", "att.key.weight", "att.value.weight", "att.output.weight"),
+    *("ffn.key.weight", "ffn.value.weight", "mlp.up.weight", "mlp.down.weight"),
+)
+"""What the names of the large matrices of a layer and of the head end with."""
 
 
 def export(out: Path, profile: Profile) -> list[Path]:
@@ -54,10 +59,10 @@ def export(out: Path, profile: Profile) -> list[Path]:
 
 
 def stored_form(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the weights file: tables in int8 with `.scale` beside them, the others in bfloat16."""
+    """The tensors of the weights file: tables and large matrices in int8 with `.scale` beside them, else bfloat16."""
     stored = {}
     for name, tensor in parameters.items():
-        if name in TABLES:
+        if name in TABLES or name.endswith(MATRICES):
             stored[name], stored[name + SUFFIX] = split(tensor)
         else:
             stored[name] = tensor.to(torch.bfloat16).contiguous()
@@ -81,7 +86,7 @@ def configuration(profile: Profile, vocabulary: int, steps: int) -> dict[str, ob
     state = model.layers * (2 * model.width + heads * model.head_size**2)
     return {
         "name": f"rwkv7-l{model.layers}-d{model.width}-embed",
-        "architecture": "rwkv7 (x070), RWKV-LM tensor names; tables in int8 with a scale a row",
+        "architecture": "rwkv7 (x070), RWKV-LM tensor names; tables and large matrices in int8 with a scale a row",
         "n_layer": model.layers,
         "n_embd": model.width,
         "head_size": model.head_size,

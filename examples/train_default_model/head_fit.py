@@ -16,15 +16,17 @@ from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings
 from examples.train_default_model.losses import vector_loss
 from examples.train_default_model.profiles import HeadProfile
+from rwkv_runtime.words import NONE
 
 NAME = "head"
 CHECKPOINT, LOG = files_of(NAME)
 
 
-def vectors_of(head: SentenceHead, hidden: Tensor, tokens: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+def vectors_of(head: SentenceHead, hidden: Tensor, tokens: Tensor, words: Tensor, lengths: NDArray[np.int64]) -> Tensor:
     """Vectors [n, E], not yet of unit length, of n spans that stand one behind the other.
 
-    `hidden` [T, D] is behind the head's norm, `tokens` [T], `lengths` [n] sum up to T.
+    `hidden` [T, D] is behind the head's norm, `tokens` [T] are rows of its table, `words` [T] others that count at the
+    same places, or -1; `lengths` [n] sum up to T.
     """
     offsets = torch.from_numpy(np.cumsum([0, *lengths[:-1]]))
     gate = torch.sigmoid(hidden @ head.gate.weight[0] + head.gate.bias)
@@ -36,7 +38,10 @@ def vectors_of(head: SentenceHead, hidden: Tensor, tokens: Tensor, lengths: NDAr
     total = summed(every, torch.ones_like(gate)[:, None])
     means = summed(every, hidden) / total
     last = hidden[torch.from_numpy(np.cumsum(lengths) - 1)]
-    static = summed(tokens, head.static.weight) / total
+    ends = torch.nonzero(words != NONE)[:, 0]
+    spans = torch.repeat_interleave(torch.from_numpy(lengths))[ends]
+    of_words = gate[ends, None] * head.static(words[ends])
+    static = summed(tokens, head.static.weight).index_add(0, spans, of_words) / total
     return head.vectors(means, static, last)
 
 
@@ -78,5 +83,6 @@ class HeadFit(Fit):
         """Vectors of spans, given by their places in the readings."""
         begins, ends = self._readings.spans[spans].T
         places = torch.from_numpy(np.concatenate([np.arange(a, b) for a, b in zip(begins, ends, strict=True)]))
-        hidden, tokens = self._readings.hidden[places].float(), self._readings.tokens[places]
-        return vectors_of(self.head, hidden, tokens, ends - begins)
+        read = self._readings
+        hidden, tokens, words = read.hidden[places].float(), read.tokens[places], read.words[places]
+        return vectors_of(self.head, hidden, tokens, words, ends - begins)

@@ -23,6 +23,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
+        self.hidden = hidden
         self.up, self.down = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs, bias=False)
         nn.init.zeros_(self.down.weight)
 
@@ -51,9 +52,13 @@ class SentenceHead(nn.Module):
 
     def forward(self, residual: Tensor, tokens: Tensor, spans: Tensor) -> Tensor:
         """Vectors [n, E], not yet of unit length, of spans [n, 3]: row, first token, one behind the last token."""
+        return self.with_static(residual, self.static(tokens), spans)
+
+    def with_static(self, residual: Tensor, static: Tensor, spans: Tensor) -> Tensor:
+        """The same, of spans whose tokens have these static vectors [rows, T, E]."""
         hidden = layer_norm(residual, self.ln)
         gate = torch.sigmoid(hidden @ self.gate.weight.T + self.gate.bias)
-        summed = torch.cat([gate * hidden, gate * self.static(tokens), gate], -1).cumsum(1)
+        summed = torch.cat([gate * hidden, gate * static, gate], -1).cumsum(1)
         summed = F.pad(summed, (0, 0, 1, 0))
         row, begin, end = spans.unbind(1)
         sums = summed[row, end] - summed[row, begin]

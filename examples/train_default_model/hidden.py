@@ -22,13 +22,15 @@ from examples.train_default_model.pool import Pool
 from examples.train_default_model.profiles import HeadProfile, ModelProfile
 from examples.train_default_model.streams import Batch, make_streams, next_batch
 from examples.train_default_model.wkv import kernel
+from rwkv_runtime.words import NONE
 
 
 @dataclass(frozen=True)
 class Readings:
     """All that was read: `hidden` [N, D] float16 behind the head's norm and `tokens` [N]; `spans` [n, 2] of these.
 
-    `targets` [n] are rows of the pool's targets, `rows` [n] the stream that a span stood in.
+    `targets` [n] are rows of the pool's targets, `rows` [n] the stream that a span stood in. `words` [N] is what else
+    of the head's table counts at a token, or -1.
     """
 
     hidden: Tensor
@@ -36,6 +38,7 @@ class Readings:
     spans: NDArray[np.int64]
     targets: NDArray[np.int64]
     rows: NDArray[np.int64]
+    words: Tensor
 
 
 def model_profile(tensors: Mapping[str, Tensor]) -> ModelProfile:
@@ -72,15 +75,17 @@ def write_parts(folder: Path, network: Student, pool: Pool, profile: HeadProfile
 
 
 def read_parts(folder: Path) -> Readings:
-    """All parts, one behind the other."""
+    """All parts, one behind the other; no words are looked for yet."""
     parts = [load_file(path) for path in sorted(folder.glob("part-*.safetensors"))]
     begins = np.cumsum([0, *(len(part["tokens"]) for part in parts)])
+    tokens = torch.cat([part["tokens"] for part in parts])
     return Readings(
         torch.cat([part["hidden"] for part in parts]),
-        torch.cat([part["tokens"] for part in parts]),
+        tokens,
         np.concatenate([part["spans"].numpy() + begin for part, begin in zip(parts, begins, strict=False)]),
         np.concatenate([part["targets"].numpy() for part in parts]),
         np.concatenate([part["rows"].numpy() for part in parts]),
+        torch.full_like(tokens, NONE),
     )
 
 

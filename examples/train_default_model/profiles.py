@@ -189,7 +189,8 @@ PROFILES = {
 class HeadProfile:
     """A head fitted anew on a network that stays as it is (`refit`).
 
-    The static table is first fitted alone for `table_steps` batches. The network reads `parts` stretches of
+    The static table gets rows for the `words` most frequent words that the tokenizer cuts, unless the model has words
+    already, and is first fitted alone for `table_steps` batches. The network reads `parts` stretches of
     `part_steps` steps, of `rows` streams and `tokens` each; on that, `steps` batches of `batch` spans move the whole
     head: the table at `table_rate`, the maps at `map_rate`, the perceptron at `mlp_rate`. A head without a perceptron
     gets one with `mlp` hidden numbers. The model gets the gate times `gate_share`, which makes the means more even, and
@@ -208,6 +209,7 @@ class HeadProfile:
     table_rate: float
     map_rate: float
     neighbour_weight: float
+    words: int
     mlp: int
     mlp_rate: float
     gate_share: float
@@ -224,13 +226,14 @@ HEAD_PROFILES = {
         tokens=512,
         parts=36,
         part_steps=50,
-        table_steps=500,
-        first_table_rate=2e-2,
+        table_steps=2_400,
+        first_table_rate=3e-2,
         steps=2_500,
         batch=1_024,
         table_rate=5e-3,
         map_rate=4e-3,
         neighbour_weight=0.15,
+        words=16_000,
         mlp=1_024,
         mlp_rate=1e-3,
         gate_share=0.75,
@@ -249,6 +252,7 @@ HEAD_PROFILES = {
         table_rate=2e-2,
         map_rate=3e-3,
         neighbour_weight=0.6,
+        words=6,
         mlp=8,
         mlp_rate=3e-3,
         gate_share=0.5,

@@ -15,7 +15,7 @@ from examples.train_default_model.model import Student
 from examples.train_default_model.prepare import PIECES, ROTATION, TOKENIZER, prepared_pool
 from examples.train_default_model.profiles import Profile
 from examples.train_default_model.shards import Floats
-from examples.train_default_model.static_table import initial_table, token_frequencies, train_table
+from examples.train_default_model.static_table import bags_of, initial_table, token_frequencies, train_table
 from examples.train_default_model.train import Trainer
 from examples.train_default_model.wkv import kernel
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
@@ -38,7 +38,7 @@ def new_trainer(folder: Path, profile: Profile, steps: int, shards: int | None =
         start = initial_table(pieces, token_frequencies(pool, tokenizer.vocab_size))
         np.save(
             folder / STATIC_TABLE,
-            train_table(start, pool, profile.training.static_steps, profile.training.static_batch),
+            train_table(start, bags_of(pool), profile.training.static_steps, profile.training.static_batch),
         )
     torch.manual_seed(0)
     student = Student(profile.model, tokenizer.vocab_size, kernel(profile.training.kernel))

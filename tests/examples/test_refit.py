@@ -28,15 +28,18 @@ from examples.train_default_model.profiles import HEAD_PROFILES, PROFILES
 from examples.train_default_model.refit import Folders, evened_start, main, read_all, refit, shrunk, with_perceptron
 from examples.train_default_model.refit import export as refit_export
 from examples.train_default_model.shards import Sentence, write_shard
-from examples.train_default_model.static_table import bag
+from examples.train_default_model.static_table import bag, bags_of
 from examples.train_default_model.variants import replacements, variants
 from examples.train_default_model.vocabulary import train_tokenizer
 from examples.train_default_model.wkv import kernel
+from examples.train_default_model.words import WORD_TOKENS, WORD_VECTORS
 from rwkv_runtime.tokenizers.bpe import BpeTokenizer
+from rwkv_runtime.weights.row_scaled import SUFFIX
 from tests.examples.test_train_data import WORDS, fake_teacher, prose
 
 TINY = HEAD_PROFILES["tiny"]
-VOCABULARY = 400
+VOCABULARY = 290
+NO_WORDS = torch.full((9,), -1)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def fitted(start: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_the_network_is_the_one_it_started_from_and_the_head_another(start, fitted):
     before, after = load_file(start / WEIGHTS), load_file(fitted / "model" / WEIGHTS)
-    assert before.keys() == after.keys()
+    assert after.keys() - before.keys() == {WORD_TOKENS, WORD_VECTORS} and not before.keys() - after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     parts = ("static.weight", "w_mean.weight", "w_last.weight", "mlp.up.weight", "mlp.down.weight")
     shrunk = {"embed_head.gate.weight", "embed_head.gate.bias"}
@@ -109,9 +112,14 @@ def test_a_head_is_stored_in_the_form_that_the_weights_have(start, tmp_path, for
         (tmp_path / name).write_bytes((start / name).read_bytes())
     save_file(form(tensors) | {ROTATION_NAME: rotation}, tmp_path / WEIGHTS)
     head = {name: 1.1 * one for name, one in frozen_network(load_file(start / WEIGHTS)).embed_head.state_dict().items()}
-    refit_export(tmp_path / WEIGHTS, head, tmp_path / "model", 1, 1.0)
+    head["words.weight"] = torch.randn(1, 384)
+    refit_export(tmp_path / WEIGHTS, head, torch.tensor([[5, 6]], dtype=torch.int32), tmp_path / "model", 1, 1.0)
     before, after = (load_file(folder / WEIGHTS) for folder in (tmp_path, tmp_path / "model"))
-    assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in before.items()}
+    types = {name: one.dtype for name, one in after.items()}
+    assert types.pop(WORD_TOKENS) == torch.int32
+    assert types.pop(WORD_VECTORS) == types["embed_head.static.weight"]
+    assert types.pop(WORD_VECTORS + SUFFIX, None) == types.get("embed_head.static.weight" + SUFFIX)
+    assert types == {name: one.dtype for name, one in before.items()}
     found = rwkv_runtime.load(tmp_path / "model").embedding_head
     assert found is not None
     spread = head["static.weight"].abs().amax(1, keepdim=True)
@@ -159,14 +167,14 @@ def test_shards_of_an_earlier_preparation_are_read_with_the_tokens_of_this_model
 
 
 def test_an_evened_head_has_the_directions_of_the_one_before_and_a_table_of_one_length(start, fitted):
-    network, pool = frozen_network(load_file(start / WEIGHTS)), read_all(fitted / "data")
+    network, bags = frozen_network(load_file(start / WEIGHTS)), bags_of(read_all(fitted / "data"))
     head = network.embed_head
     scaled = SentenceHead(len(head.static.weight), 64, 384, 16)
-    scaled.load_state_dict(evened_start(head, pool))
+    scaled.load_state_dict(evened_start(head, bags))
     hidden, tokens = torch.randn(9, 64), torch.arange(9)
-    first, second = (vectors_of(one, hidden, tokens, np.array([4, 5])) for one in (head, scaled))
+    first, second = (vectors_of(one, hidden, tokens, NO_WORDS, np.array([4, 5])) for one in (head, scaled))
     torch.testing.assert_close(*(torch.nn.functional.normalize(one, dim=-1) for one in (first, second)))
-    sample = bag(scaled.static.weight, [one for one, _ in pool.alone])
+    sample = bag(scaled.static.weight, bags, range(len(bags.rows)))
     assert sample.norm(dim=-1).mean().item() == pytest.approx(8, rel=1e-3)
 
 
@@ -176,7 +184,7 @@ def test_a_head_without_a_perceptron_gets_one_that_changes_nothing_yet_and_anoth
     wider = with_perceptron(head, 8)
     assert wider.mlp is not None and len(wider.mlp.up.bias) == 8
     hidden, tokens, lengths = torch.randn(9, 16), torch.arange(9), np.array([4, 5])
-    assert torch.equal(*(vectors_of(one, hidden, tokens, lengths) for one in (head, wider)))
+    assert torch.equal(*(vectors_of(one, hidden, tokens, NO_WORDS, lengths) for one in (head, wider)))
     assert with_perceptron(wider, 4) is wider
 
 
@@ -231,7 +239,9 @@ def made_up() -> tuple[SentenceHead, Readings, np.ndarray]:
     ends = np.cumsum(generator.integers(1, 9, 40))
     spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], 1)
     tokens = torch.from_numpy(generator.integers(0, 50, ends[-1]))
-    readings = Readings(torch.randn(len(tokens), 16).half(), tokens, spans, np.arange(40), np.zeros(40, np.int64))
+    words = torch.where(torch.arange(len(tokens)) % 3 == 0, torch.from_numpy(generator.integers(0, 50, ends[-1])), -1)
+    hidden = torch.randn(len(tokens), 16).half()
+    readings = Readings(hidden, tokens, spans, np.arange(40), np.zeros(40, np.int64), words)
     targets = generator.standard_normal((40, 384))
     return head, readings, (targets / np.linalg.norm(targets, axis=1, keepdims=True)).astype(np.float16)
 
@@ -242,8 +252,9 @@ def test_vectors_are_those_of_the_head_that_trains_with_the_network(made_up):
     residual = torch.randn(1, len(readings.tokens), 16).double()
     hidden = torch.nn.functional.layer_norm(residual[0], (16,), head.ln.weight, head.ln.bias)
     rows = torch.cat([torch.zeros(40, 1, dtype=torch.long), torch.from_numpy(readings.spans)], 1)
-    wanted = head(residual, readings.tokens[None], rows)
-    found = vectors_of(head, hidden, readings.tokens, readings.spans[:, 1] - readings.spans[:, 0])
+    static = head.static(readings.tokens) + (readings.words >= 0)[:, None] * head.static(readings.words.clamp(min=0))
+    wanted = head.with_static(residual, static[None], rows)
+    found = vectors_of(head, hidden, readings.tokens, readings.words, readings.spans[:, 1] - readings.spans[:, 0])
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 

@@ -20,7 +20,7 @@ from examples.train_default_model.model import Student
 from examples.train_default_model.pool import NO_TARGET, Piece, Pool
 from examples.train_default_model.prepare import ROTATION, TOKENIZER
 from examples.train_default_model.profiles import PROFILES
-from examples.train_default_model.static_table import bag, initial_table, train_table
+from examples.train_default_model.static_table import bag, bags_of, initial_table, train_table
 from examples.train_default_model.streams import KINDS, UNKNOWN, Stream, make_streams, next_batch
 from examples.train_default_model.train import (
     CHECKPOINT,
@@ -231,15 +231,16 @@ def test_a_hidden_heading_marks_the_sentence_behind_it(pool):
 def test_the_static_table_learns_the_mean_of_its_rows(pool):
     noise = 0.02 * np.random.default_rng(0).standard_normal((VOCABULARY, 384)).astype(np.float32)
     start = initial_table(noise, np.zeros(VOCABULARY))
-    trained = train_table(start, pool, 12, batch=128)
+    bags = bags_of(pool)
+    trained = train_table(start, bags, 12, batch=128)
     targets = torch.from_numpy(pool.targets[[target for _, target in pool.alone]]).float()
 
     def cosine(table: np.ndarray) -> float:
-        vectors = bag(torch.from_numpy(table), [tokens for tokens, _ in pool.alone])
+        vectors = bag(torch.from_numpy(table), bags, range(len(pool.alone)))
         return F.cosine_similarity(vectors, targets).mean().item()
 
     assert cosine(trained) > cosine(start) + 0.3
-    mean = bag(torch.from_numpy(trained), [pool.alone[0][0]])[0]
+    mean = bag(torch.from_numpy(trained), bags, [0])[0]
     torch.testing.assert_close(mean, torch.from_numpy(trained[pool.alone[0][0]]).mean(0))
 
 
