@@ -17,7 +17,7 @@ from rwkv_runtime.tokenizers.world import shipped_fingerprint
 
 DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).with_name("default")
-DEFAULT_FINGERPRINT = "87a197dfaf91a13907ed62f265308b2a2b86697f4ce0d801c72252c5e7e39fb7"
+DEFAULT_FINGERPRINT = "5cb007cf112646a760da3967d303e809b73482bb426185ee961ccfc9ea8a5bb5"
 """Of the model that this version ships."""
 SUFFIXES = (".pth", ".safetensors", ".st", ".gguf", ".bin", shards.SUFFIX)
 KINDS = "a .pth, .safetensors, .st, .gguf or .bin file, or a folder with one"
