@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from examples.train_default_model.fitting import Fit, files_of
 from examples.train_default_model.span_data import Case
-from examples.train_default_model.span_reader import Marked, SpanReader, loss_of
+from examples.train_default_model.span_reader import Marked, SpanReader, StaticVectors, loss_of
 
 NAME = "spans"
 CHECKPOINT, LOG = files_of(NAME)
@@ -54,7 +53,7 @@ SPAN_PROFILES = {
 class SpanFit(Fit):
     """The fit of a reader to what is marked in texts."""
 
-    def __init__(self, reader: SpanReader, cases: Sequence[Case], static: Tensor, profile: SpanProfile) -> None:
+    def __init__(self, reader: SpanReader, cases: Sequence[Case], static: StaticVectors, profile: SpanProfile) -> None:
         """Every set of `cases` is asked as often as any other. Nothing is fitted yet."""
         self.reader, self.profile = reader, profile
         marked = [(case, Marked.of(case)) for case in cases]

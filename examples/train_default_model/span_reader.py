@@ -10,7 +10,9 @@ Shapes: a question has m tokens, n sentences have T tokens in all, of width D; s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from examples.train_default_model.span_data import Case
+
+StaticVectors: TypeAlias = Callable[[Tensor], Tensor]
+"""Gives the static vectors of unit length [n, E] of tokens [n] that stand one behind the other."""
 
 RANK = 32
 FEATURES = 7
@@ -53,13 +58,12 @@ class SpanReader(nn.Module):
         self.edges = nn.Parameter(torch.ones(2))
         self.near = nn.Parameter(torch.ones(2))
 
-    def forward(self, case: Case, static: Tensor, drop: float = 0.0) -> Scores:
-        """Scores of a question's sentences. `static` [vocabulary, E] has rows of unit length; `drop` is a share of
-        the numbers of a token that are left out, in training."""
+    def forward(self, case: Case, static: StaticVectors, drop: float = 0.0) -> Scores:
+        """Scores of a question's sentences. Of the numbers of a token the share `drop` is left out, in training."""
         owner, at = tokens_of(case.sentences)
         hidden = case.text.hidden[at].float()
-        said = _inputs(hidden, static[case.text.tokens[at]])
-        asked = _inputs(case.asked.hidden.float(), static[case.asked.tokens])
+        said = _inputs(hidden, static(case.text.tokens)[at])
+        asked = _inputs(case.asked.hidden.float(), static(case.asked.tokens))
         width, kept = hidden.shape[1], F.dropout(torch.ones(said.shape[1]), drop)
         weights = torch.softmax(self.weigh(case.asked.hidden.float())[:, 0], 0)
         near = F.normalize(said @ (kept * self.said.weight).T, dim=1)

@@ -14,10 +14,9 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from examples.train_default_model.span_data import Case
-from examples.train_default_model.span_reader import SpanReader, best_span
+from examples.train_default_model.span_reader import SpanReader, StaticVectors, best_span
 from pipeline.answers.reader import evidence_of_both
 from pipeline.metrics.bootstrap import estimate_of
 from pipeline.metrics.logistic import logistic
@@ -48,7 +47,7 @@ class Seen:
         return float(self.scores[system].max())
 
 
-def seen(cases: Sequence[Case], reader: SpanReader, static: Tensor) -> list[Seen]:
+def seen(cases: Sequence[Case], reader: SpanReader, static: StaticVectors) -> list[Seen]:
     """Questions with what words and the reader say."""
     found = []
     with torch.inference_mode():

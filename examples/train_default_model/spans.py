@@ -27,7 +27,7 @@ import rwkv_runtime
 from examples.train_default_model.__main__ import log_line, stop_request
 from examples.train_default_model.span_data import evaluation_items, read_cases, train_items, write_cases
 from examples.train_default_model.span_fit import CHECKPOINT, SPAN_PROFILES, SpanFit, SpanProfile
-from examples.train_default_model.span_reader import SpanReader
+from examples.train_default_model.span_reader import SpanReader, StaticVectors
 from examples.train_default_model.span_report import (
     BOTH,
     FIGURES,
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         profile, until = SPAN_PROFILES[options.profile], stop_request()
         engine = Engine(rwkv_runtime.load(options.start, dtype=options.dtype), window=WINDOW, lanes=1)
-        static = static_rows(engine)
+        static = static_vectors(engine)
         claim(options.out, engine.model.fingerprint)
         read_texts(options.data, options.out, profile, engine, until)
         reader = None if until() else fitted(options.out, profile, static, engine, until)
@@ -82,12 +82,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def static_rows(engine: Engine) -> Tensor:
-    """The static table's rows, of unit length [vocabulary, E]. Raises RuntimeError without a trained head."""
+def static_vectors(engine: Engine) -> StaticVectors:
+    """Gives the static vectors of tokens, with those of their words. Raises RuntimeError without a trained head."""
     head = engine.pooler
     if not isinstance(head, EmbeddingHead):
         raise RuntimeError("the model has no embed_head; start from one that has")
-    return F.normalize(F.embedding(torch.arange(engine.model.config.vocab_size), head.static).float(), dim=1)
+
+    def vectors(tokens: Tensor) -> Tensor:
+        rows = F.embedding(tokens, head.static).float()
+        return F.normalize(rows if head.words is None else head.words.added(rows, (), tokens.tolist()), dim=1)
+
+    return vectors
 
 
 def claim(out: Path, fingerprint: str) -> None:
@@ -112,11 +117,11 @@ def read_texts(data: Path, out: Path, profile: SpanProfile, engine: Engine, unti
 
 
 def fitted(
-    out: Path, profile: SpanProfile, static: Tensor, engine: Engine, until: Callable[[], bool]
+    out: Path, profile: SpanProfile, static: StaticVectors, engine: Engine, until: Callable[[], bool]
 ) -> SpanReader | None:
     """The reader at the end of its fit; None if `until` ends that early."""
     torch.manual_seed(0)
-    reader = SpanReader(engine.model.config.n_embd, static.shape[1])
+    reader = SpanReader(engine.model.config.n_embd, engine.pooler.dimensions)
     fit = SpanFit(reader, read_cases(out / FITTED), static, profile)
     if (out / CHECKPOINT).exists():
         fit.restore(out / CHECKPOINT)
@@ -135,7 +140,7 @@ class Chosen:
     unsure: float
 
 
-def chosen_with(reader: SpanReader, out: Path, static: Tensor) -> Chosen:
+def chosen_with(reader: SpanReader, out: Path, static: StaticVectors) -> Chosen:
     """Choose by questions that the reader was not fitted to."""
     known = seen(read_cases(out / CHOSEN), reader, static)
     mixture = weights_of_both(known)
@@ -169,7 +174,7 @@ def load(path: Path) -> SpanReader:
     return reader
 
 
-def measure(reader: SpanReader, out: Path, static: Tensor) -> None:
+def measure(reader: SpanReader, out: Path, static: StaticVectors) -> None:
     """Write what the reader is worth, on all sets together and on each."""
     chosen = chosen_with(reader, out, static)
     wanted = with_both(seen(read_cases(out / EVALUATED), reader, static), chosen.mixture)

@@ -6,6 +6,7 @@ import json
 import lzma
 import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ import rwkv_runtime
 from examples.train_default_model import spans
 from examples.train_default_model.span_data import Case, Read, read_cases, train_items, write_cases
 from examples.train_default_model.span_fit import CHECKPOINT, LOG, SPAN_PROFILES, SpanFit
-from examples.train_default_model.span_reader import Marked, Scores, SpanReader, best_span, loss_of, tokens_of
+from examples.train_default_model.span_reader import (
+    Marked,
+    Scores,
+    SpanReader,
+    StaticVectors,
+    best_span,
+    loss_of,
+    tokens_of,
+)
 from examples.train_default_model.span_report import (
     BOTH,
     READER,
@@ -38,6 +47,7 @@ from pipeline.metrics.asked import Asked
 from rwkv_runtime import spans as rwkv_spans
 from rwkv_runtime.engine import Engine
 from rwkv_runtime.spans import FILE
+from rwkv_runtime.words import Words
 from tests.examples.test_refit import start as start
 from tests.examples.test_train_data import WORDS as MADE
 from tests.examples.test_train_data import prose
@@ -130,8 +140,9 @@ def case(seed: int, name: str = "made", answered: bool = True) -> Case:
     )
 
 
-def static() -> torch.Tensor:
-    return F.normalize(torch.randn(VOCABULARY, SIZE, generator=torch.Generator().manual_seed(0)), dim=1)
+def static() -> StaticVectors:
+    rows = F.normalize(torch.randn(VOCABULARY, SIZE, generator=torch.Generator().manual_seed(0)), dim=1)
+    return lambda tokens: rows[tokens]
 
 
 def reader() -> SpanReader:
@@ -244,8 +255,13 @@ def test_what_is_kept_of_a_text_is_what_the_model_says_of_it_and_every_place_is_
 
 
 def test_the_runtime_gives_the_scores_that_training_code_gives(start, tmp_path):
-    engine = Engine(rwkv_runtime.load(start), window=64, lanes=1)
     text = prose(4, 25)
+    model = rwkv_runtime.load(start)
+    pairs = sorted(set(pairwise(model.tokenizer.encode(text))))[::3]
+    head = model.embedding_head
+    assert head is not None
+    words = Words.of(torch.randn(len(pairs), head.dimensions), torch.tensor(pairs), model.config.vocab_size)
+    engine = Engine(model, window=64, lanes=1, pooling=replace(head, words=words))
     asked = (Asked.marked(f"What about {text[300:330]}?", [(300, 320)]),)
     write_cases(tmp_path, {"made": iter([(text, asked)])}, slice(0, 1), engine, print, 10_000)
     [one] = read_cases(tmp_path)
@@ -253,21 +269,22 @@ def test_the_runtime_gives_the_scores_that_training_code_gives(start, tmp_path):
     made = spans.in_bfloat16(SpanReader(engine.model.config.n_embd, one.vectors.shape[1]))
     chosen = spans.Chosen(np.arange(5.0), {WORDS: 0.0, READER: 0.0, BOTH: 1.5}, -2.5)
     spans.save(made, chosen, engine.model.fingerprint, tmp_path / FILE)
-    wanted = made(one, spans.static_rows(engine)).sentences.detach().numpy()
+    wanted = made(one, spans.static_vectors(engine)).sentences.detach().numpy()
 
     found = rwkv_spans.SpanReader.read(tmp_path / FILE)
     assert (found.mixture.tolist(), found.answered, found.unsure) == ([0.0, 1.0, 2.0, 3.0, 4.0], 1.5, -2.5)
-    head = engine.model.embedding_head
-    assert head is not None
 
     def features(read: Read) -> np.ndarray:
         hidden, static = read.hidden.float(), F.embedding(read.tokens, head.static).float()
+        for place, pair in enumerate(pairwise(read.tokens.tolist()), 1):
+            if pair in pairs:
+                static[place] += words.weight[pairs.index(pair)]
         gate = torch.sigmoid(hidden @ head.gate_weight[0] + head.gate_bias)[:, None]
         return torch.cat([gate * hidden, gate * static, gate, hidden], 1).numpy()
 
     owner, at = tokens_of(one.sentences)
     said = rwkv_spans.Said(
-        features(Read(one.text.hidden[at], one.text.tokens[at])),
+        features(one.text)[at],
         owner.numpy(),
         one.passages.numpy(),
         one.vectors.float().numpy(),
@@ -310,7 +327,7 @@ def test_a_fit_needs_no_text_that_is_measured_on(data, tmp_path):
 def test_a_model_without_a_trained_head_is_refused(start):
     bare = Engine(rwkv_runtime.load(start), window=64, lanes=1, pooling="mean")
     with pytest.raises(RuntimeError, match="has no embed_head"):
-        spans.static_rows(bare)
+        spans.static_vectors(bare)
 
 
 def test_figures_are_of_texts_and_a_way_is_held_against_words_on_the_same():
