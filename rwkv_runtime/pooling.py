@@ -152,11 +152,13 @@ class EmbeddingHead:
             )
             # a sum per row, not a matrix product: one column would depend on how many rows there are
             gate = torch.sigmoid((hidden * self.gate_weight).sum(-1, keepdim=True) + self.gate_bias)
-            static = F.embedding(torch.tensor(tokens, dtype=torch.long), self.static).float()
-            if self.words is not None:
-                static = self.words.added(static, before, tokens)
-            features = torch.cat([gate * hidden, gate * static, gate, hidden], dim=-1)
+            features = torch.cat([gate * hidden, gate * self.static_vectors(tokens, before), gate, hidden], dim=-1)
         return _array(features)
+
+    def static_vectors(self, tokens: Sequence[int], before: Sequence[int] = ()) -> Tensor:
+        """What is known of tokens without reading them: v of each, [T, E] float32. `before` as in `features`."""
+        static = F.embedding(torch.tensor(tokens, dtype=torch.long), self.static).float()
+        return static if self.words is None else self.words.added(static, before, tokens)
 
     def finish(self, sums: Floats, last: Floats, counts: NDArray[np.int64]) -> Floats:
         """Vectors [n, E] of unit length."""

@@ -63,11 +63,8 @@ def static_only(model: Model, texts: Sequence[str]) -> Floats:
     head = model.embedding_head
     if head is None:
         raise ValueError("the model has no embedding head")
-    means = []
-    for tokens in (model.tokenizer.encode(_line(text)) for text in texts):
-        vectors = head.static[tokens].float()
-        means.append((vectors if head.words is None else head.words.added(vectors, (), tokens)).mean(0).numpy())
-    return _unit(np.stack(means))
+    rows = [head.static_vectors(model.tokenizer.encode(_line(text))).mean(0).numpy() for text in texts]
+    return _unit(np.stack(rows))
 
 
 def similarity_spearman(first: Floats, second: Floats, scores: Sequence[float]) -> float:

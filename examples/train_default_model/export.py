@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from examples.train_default_model.hidden import model_profile
 from examples.train_default_model.prepare import ROTATION, TOKENIZER
 from examples.train_default_model.profiles import Profile
 from examples.train_default_model.reference import reference_values
@@ -46,16 +47,23 @@ def export(out: Path, profile: Profile) -> list[Path]:
     folder = out / "model"
     folder.mkdir(exist_ok=True)
     tensors = stored_form(held["model"]) | {ROTATION_NAME: torch.from_numpy(np.load(out / "data" / ROTATION))}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "arch": "rwkv7"})
     save_file({name: tensor.contiguous() for name, tensor in held["heads"].items()}, folder / HEADS)
-    shutil.copy(out / "data" / TOKENIZER, folder / TOKENIZER)
-    tokenizer = BpeTokenizer.from_file(folder / TOKENIZER)
-    save_file(reference_values(as_loaded(tensors), profile.model, tokenizer), folder / REFERENCE)
-    written = [folder / name for name in (WEIGHTS, TOKENIZER, REFERENCE)]
-    described = configuration(profile, tokenizer.vocab_size, held["step"])
-    described["sha256"] = {path.name: sha256_of(path) for path in written}
-    (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
-    return [*written, folder / HEADS, folder / CONFIG]
+    tokenizer = out / "data" / TOKENIZER
+    described = configuration(profile, BpeTokenizer.from_file(tokenizer).vocab_size, held["step"])
+    write_model(folder, tensors, tokenizer, described)
+    return [folder / name for name in (WEIGHTS, TOKENIZER, REFERENCE, HEADS, CONFIG)]
+
+
+def write_model(folder: Path, tensors: Mapping[str, Tensor], tokenizer: Path, described: Mapping[str, object]) -> None:
+    """Write tensors as they are stored, with what the training code computes from them and their hashes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt", "arch": "rwkv7"})
+    shutil.copy(tokenizer, folder / TOKENIZER)
+    loaded = as_loaded(tensors)
+    values = reference_values(loaded, model_profile(loaded), BpeTokenizer.from_file(folder / TOKENIZER))
+    save_file(values, folder / REFERENCE)
+    hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
+    (folder / CONFIG).write_text(json.dumps({**described, "sha256": hashes}, indent=1) + "\n", "utf-8")
 
 
 def stored_form(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,7 +23,6 @@ class Perceptron(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.hidden = hidden
         self.up, self.down = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs, bias=False)
         nn.init.zeros_(self.down.weight)
 

@@ -22,11 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from examples.train_default_model.__main__ import log_line, stop_request
-from examples.train_default_model.export import CONFIG, ROTATION_NAME, as_loaded, sha256_of
+from examples.train_default_model.export import CONFIG, ROTATION_NAME, as_loaded, sha256_of, write_model
 from examples.train_default_model.head_fit import CHECKPOINT, HeadFit
 from examples.train_default_model.heads import SentenceHead
 from examples.train_default_model.hidden import Readings, frozen_network, read_parts, write_parts
-from examples.train_default_model.model_files import write_model
 from examples.train_default_model.pool import Pool, joined_pools, read_pool
 from examples.train_default_model.prepare import (
     ROTATION,
@@ -197,7 +196,8 @@ def with_word_rows(head: SentenceHead, vectors: Tensor) -> SentenceHead:
     """The head with the vectors of words [n, E] behind those of the tokens, in one table."""
     known = head.state_dict()
     table = torch.cat([known["static.weight"], vectors])
-    wider = SentenceHead(*table.shape[:1], len(head.ln.weight), table.shape[1], head.mlp.hidden if head.mlp else 0)
+    hidden = 0 if head.mlp is None else len(head.mlp.up.bias)
+    wider = SentenceHead(len(table), len(head.ln.weight), table.shape[1], hidden)
     wider.load_state_dict(known | {"static.weight": table})
     return wider.requires_grad_(requires_grad=False)
 

@@ -89,8 +89,7 @@ def static_vectors(engine: Engine) -> StaticVectors:
         raise RuntimeError("the model has no embed_head; start from one that has")
 
     def vectors(tokens: Tensor) -> Tensor:
-        rows = F.embedding(tokens, head.static).float()
-        return F.normalize(rows if head.words is None else head.words.added(rows, (), tokens.tolist()), dim=1)
+        return F.normalize(head.static_vectors(tokens.tolist()), dim=1)
 
     return vectors
 

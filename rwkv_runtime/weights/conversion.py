@@ -38,9 +38,8 @@ def convert(source: str | Path, target: Path, dtype: str = "auto") -> Path:
     """Write the model's tensors to `target`, and its tokenizer.json beside it if it has one of its own.
 
     `dtype` is fp32, bf16, fp16, or auto: as stored, and fp32 for what is quantized, which changes no value. Tables of
-    tokens stay as they are. Raises
-    TargetError if that cannot be written or would overwrite something, ModelFileError if the source cannot be read,
-    and for tensors that are not finite, before or after they are made smaller.
+    tokens stay as they are. Raises TargetError if that cannot be written or would overwrite something, ModelFileError
+    if the source cannot be read, and for tensors that are not finite, before or after they are made smaller.
     """
     _check_target(target, dtype)
     files = find(source)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import rwkv_runtime
 from examples.train_default_model.export import CONFIG, WEIGHTS
-from examples.train_default_model.model_files import main, write_smaller
 from examples.train_default_model.refit import Folders, refit
+from examples.train_default_model.smaller_model import main, write_smaller
 from examples.train_default_model.static_table import Bags, bag
 from examples.train_default_model.vocabulary import train_tokenizer
 from examples.train_default_model.words import WORD_TOKENS, WORD_VECTORS, frequent_words, with_words

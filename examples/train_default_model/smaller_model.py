@@ -1,6 +1,6 @@
-"""The files of a model made of another: weights, tokenizer, configuration, values to test against.
+"""A model made smaller: its files again, with the large matrices in int8.
 
-    python -m examples.train_default_model.model_files MODEL OUT
+    python -m examples.train_default_model.smaller_model MODEL OUT
 
 writes MODEL with its tables and large matrices in int8, which takes a model from bfloat16 to nearly half its size.
 """
@@ -9,43 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from examples.train_default_model.export import (
-    CONFIG,
-    REFERENCE,
-    ROTATION_NAME,
-    WEIGHTS,
-    as_loaded,
-    sha256_of,
-    stored_form,
-)
-from examples.train_default_model.hidden import model_profile
+from examples.train_default_model.export import CONFIG, ROTATION_NAME, stored_form, write_model
 from examples.train_default_model.prepare import TOKENIZER
-from examples.train_default_model.reference import reference_values
 from examples.train_default_model.words import WORD_TOKENS
 from rwkv_runtime.errors import RwkvError
 from rwkv_runtime.identity import find
-from rwkv_runtime.tokenizers.bpe import BpeTokenizer
 from rwkv_runtime.weights.row_scaled import SUFFIX
-
-
-def write_model(folder: Path, tensors: Mapping[str, Tensor], tokenizer: Path, described: Mapping[str, object]) -> None:
-    """Write tensors as they are stored, with what the training code computes from them and their hashes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
-    shutil.copy(tokenizer, folder / TOKENIZER)
-    loaded = as_loaded(tensors)
-    values = reference_values(loaded, model_profile(loaded), BpeTokenizer.from_file(folder / TOKENIZER))
-    save_file(values, folder / REFERENCE)
-    hashes = {name: sha256_of(folder / name) for name in (WEIGHTS, TOKENIZER, REFERENCE)}
-    (folder / CONFIG).write_text(json.dumps({**described, "sha256": hashes}, indent=1) + "\n", "utf-8")
 
 
 def write_smaller(start: str, folder: Path) -> None:
@@ -62,7 +36,7 @@ def write_smaller(start: str, folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="model_files", description="a model with its large matrices in int8")
+    parser = argparse.ArgumentParser(prog="smaller_model", description="a model with its large matrices in int8")
     parser.add_argument("model", help="a folder, or default")
     parser.add_argument("out", type=Path, help="folder for the smaller model")
     options = parser.parse_args(arguments)
