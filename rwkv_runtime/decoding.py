@@ -170,14 +170,13 @@ class _Lanes:
         """Read the prompt, choose the first token, and give the text a lane if it goes on."""
         if text.finish_reason is not None:
             return
-        output = self._model.forward(text.prompt, text.request.state or self._model.initial_state())
-        assert output.logits is not None  # the prompt has a last token
-        if not text.goes_on_with(output.logits.cpu()):
+        logits, state = self._model.prefill(text.prompt, text.request.state or self._model.initial_state())
+        if not text.goes_on_with(logits.cpu()):
             return
         lane = next(lane for lane in range(self._count) if lane not in self.taken)
         self.taken[lane] = text
         place = torch.tensor([lane], device=self._model.device)
-        for name, tensor in output.state.tensors.items():
+        for name, tensor in state.tensors.items():
             self._tensors[name].index_copy_(1, place, tensor.unsqueeze(1).to(self._model.device))
 
     def step(self) -> None:

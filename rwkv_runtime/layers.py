@@ -291,6 +291,18 @@ class Stack:
         residual = stream.summed().to(self.head_place.device)
         return residual, self._together(state, [*parts, last]), torch.stack(taken).mean(dim=0)
 
+    def ending(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+        """What `window` gives, to the bit, but of the residual stream only each lane's last row: [B, D].
+
+        That of a lane of length 0 means nothing.
+        """
+        if self.window_step is not None and tokens.numel() >= self.window_step.fewest_tokens:
+            ends, after = self.window_step.ending(self._embedded(tokens), state, Lengths.of(lengths))
+            return ends.to(self.head_place.device), after
+        residual, after = self.window(tokens, state, lengths)
+        places = torch.tensor([max(length - 1, 0) for length in lengths], device=residual.device)
+        return residual[torch.arange(len(places), device=residual.device), places], after
+
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
         if self.step is not None and _is_step(tokens, self.step):

@@ -134,12 +134,39 @@ class Model:
                 self._check_finite([residual, *after.values()], window, tensors, state.tokens_seen + begin)
                 tensors = after
                 residuals.append(residual)
-            residual = torch.cat(residuals) if residuals else self._nothing(0)
+            residual = torch.cat(residuals) if len(residuals) > 1 else residuals[0] if residuals else self._nothing(0)
             hidden = self._network.final_norm(residual)
             scores = self._scores(hidden, logits)
             if scores is not None and not is_finite(scores):
                 raise NotFiniteError(_bad_logits(scores, state.tokens_seen + len(tokens)))
             return Output(hidden, residual, scores, self._advanced(state, tensors, len(tokens)))
+
+    def prefill(self, tokens: Sequence[int], state: State) -> tuple[Tensor, State]:
+        """Read a prompt of at least one token: (the logits [V] behind its last token, the state after it).
+
+        These are what `forward` gives, to the bit, without the work that only the other tokens' hidden states need.
+        Raises as `forward` does, and ShapeError if there is no token.
+        """
+        tokens = self._checked(tokens, state)
+        if not tokens:
+            raise ShapeError("a prompt of 0 tokens has no last one; give at least 1")
+        *earlier, last = range(0, len(tokens), WINDOW)
+        with torch.inference_mode():
+            tensors = state.tensors
+            for begin in earlier:
+                window = tokens[begin : begin + WINDOW]
+                lane = self._network.advance(_padded(window, WINDOW), self._lane(tensors), [WINDOW])
+                after = {name: tensor.squeeze(1) for name, tensor in lane.items()}
+                self._check_finite([*after.values()], window, tensors, state.tokens_seen + begin)
+                tensors = after
+            window = tokens[last:]
+            ends, lane = self._network.ending(_padded(window, len(window)), self._lane(tensors), [len(window)])
+            after = {name: tensor.squeeze(1) for name, tensor in lane.items()}
+            self._check_finite([ends, *after.values()], window, tensors, state.tokens_seen + last)
+            scores = self._network.logits(self._network.final_norm(ends)[0])
+            if not is_finite(scores):
+                raise NotFiniteError(_bad_logits(scores, state.tokens_seen + len(tokens)))
+            return scores, self._advanced(state, after, len(tokens))
 
     def forward_padded(
         self, items: Sequence[tuple[Sequence[int], State]], lanes: int, width: int, layers: tuple[int, ...] = ()
@@ -395,14 +422,14 @@ class Model:
 
     def _check_state(self, tensors: Mapping[str, Tensor], lanes: int | None = None) -> None:
         """Raise StateError unless these are a state's tensors, of one sequence or of so many lanes."""
-        beside = () if lanes is None else (lanes,)
         if not isinstance(tensors, Mapping):
             raise StateError(f"{shown(tensors)} are no tensors of a state; start from initial_lanes()")
-        wanted = {name: (*shape[:1], *beside, *shape[1:]) for name, shape in self._shapes.items()}
-        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
-            found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-            due = {name: list(shape) for name, shape in wanted.items()}
-            raise StateError(f"a state of the shapes {found}, but the model's are {due}; start from initial_state()")
+        found, wanted = {name: tensor.shape for name, tensor in tensors.items()}, self._shapes
+        if lanes is not None:
+            wanted = {name: torch.Size((shape[0], lanes, *shape[1:])) for name, shape in wanted.items()}
+        if found != wanted:
+            shapes, due = ({name: list(shape) for name, shape in these.items()} for these in (found, wanted))
+            raise StateError(f"a state of the shapes {shapes}, but the model's are {due}; start from initial_state()")
         if other := next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None):
             raise StateError(f"the state's {other} is {tensors[other].dtype}; states are always torch.float32")
 
@@ -414,6 +441,8 @@ def _lane_of(tensors: Mapping[str, Tensor], lane: int) -> dict[str, Tensor]:
 
 def _padded(tokens: Sequence[int], width: int) -> Tensor:
     """Tokens as one lane of a window: [1, width]."""
+    if len(tokens) == width:
+        return torch.tensor(tokens, dtype=torch.long).unsqueeze(0)
     padded = torch.zeros(1, width, dtype=torch.long)
     padded[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
     return padded

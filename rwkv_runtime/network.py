@@ -50,6 +50,12 @@ class Network(Protocol):
     ) -> tuple[Tensor, Tensors, Tensor]:
         """What `window` gives, and the mean of the normalised streams behind some layers, from 1 on: [B, T, D]."""
 
+    def ending(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> tuple[Tensor, Tensors]:
+        """What `window` gives, to the bit, but of the residual stream only each lane's last row: [B, D].
+
+        That of a lane of length 0 means nothing.
+        """
+
     def advance(self, tokens: Tensor, state: Tensors, lengths: Sequence[int]) -> Tensors:
         """The new state that `window` gives, to the bit, without the work that only its residual stream needs."""
 

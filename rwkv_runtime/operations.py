@@ -176,6 +176,9 @@ class WindowStep(Protocol):
         state is written to `room`, if that is given.
         """
 
+    def ending(self, x: Tensor, state: Tensors, lengths: Lengths, /) -> tuple[Tensor, Tensors]:
+        """The row of each lane's last token [B, D], and the new state; of a lane of length 0 the row means nothing."""
+
     def advance(self, x: Tensor, state: Tensors, lengths: Lengths, /) -> Tensors:
         """The new state alone."""
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from rwkv_runtime.errors import ShapeError
 
+_FEW: Final = 16
+"""Tokens that are looked at one by one: of a text being written there is one at a time."""
 _HELP: Final = "pass a list of ints, or a tensor or an array of integers with one axis"
 
 
@@ -24,6 +26,8 @@ def token_ids(tokens: object, rows: int) -> Sequence[int]:
     Raises ShapeError for anything else: other kinds, axes or numbers, a token outside the rows.
     """
     found = _sequence(tokens)
+    if len(found) <= _FEW and all(type(token) is int and 0 <= token < rows for token in found):
+        return found
     try:
         numbers = np.frombuffer(array("q", found), np.int64)
     except OverflowError:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rwkv_runtime.errors import RwkvError
 
-ABI = 7
+ABI = 8
 INSTRUCTION_SETS = ("avx512_bf16", "avx512", "avx2", "portable")
 """Best first."""
 LARGEST_WIDTH = 16384
@@ -36,7 +36,7 @@ class LibraryError(RwkvError):
 class Threads(Structure):
     """How a call may use threads."""
 
-    _fields_ = (("region", c_void_p), ("count", c_int64))
+    _fields_ = (("region", c_void_p), ("count", c_int64), ("team", c_void_p))
 
 
 class Call(Structure):
@@ -174,7 +174,7 @@ class Library:
 
     def threads(self) -> Threads:
         """What a call may use."""
-        return Threads(self._region, torch.get_num_threads())
+        return Threads(self._region, torch.get_num_threads(), None)
 
     def call_filled(self, kernel: str, filled: Structure) -> None:
         """Run a kernel on a struct that is filled already, and whose pointers are alive."""

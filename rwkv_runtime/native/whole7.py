@@ -71,6 +71,7 @@ class _Window7(Structure):
     _fields_ = (
         ("threads", Threads),
         *((name, c_int64) for name in ("layers", "lanes", "tokens", *_SIZES)),
+        ("ends", c_void_p),
         *_REST,
         ("dtype", c_int32),
     )
@@ -175,13 +176,27 @@ class Window7:
     ) -> tuple[Tensor, Tensors]:
         """From embeddings [B, T, D] and a state [L, B, ...]; returns (the residual stream [B, T, D], the new state)."""
         residual = torch.empty_like(x)
-        return residual, self._read(x, state, lengths, room, residual.data_ptr())
+        return residual, self._read(x, state, lengths, room, residual=residual.data_ptr())
+
+    def ending(self, x: Tensor, state: Tensors, lengths: Lengths) -> tuple[Tensor, Tensors]:
+        """The row of each lane's last token [B, D], and the new state. The last layer mixes channels of those alone."""
+        ends = x.new_empty(len(x), x.shape[2])
+        return ends, self._read(x, state, lengths, None, ends=ends.data_ptr())
 
     def advance(self, x: Tensor, state: Tensors, lengths: Lengths) -> Tensors:
         """The new state alone, without the channel mix of the last layer."""
-        return self._read(x, state, lengths, None, None)
+        return self._read(x, state, lengths, None)
 
-    def _read(self, x: Tensor, state: Tensors, lengths: Lengths, room: Tensors | None, residual: int | None) -> Tensors:
+    def _read(
+        self,
+        x: Tensor,
+        state: Tensors,
+        lengths: Lengths,
+        room: Tensors | None,
+        *,
+        residual: int | None = None,
+        ends: int | None = None,
+    ) -> Tensors:
         lanes, tokens, width = x.shape
         item, hidden = self.dtype.itemsize, self.described.hidden
         needed = lanes * tokens * (width * (8 + 16 * item) + hidden * (2 + item) + 4) + 1024
@@ -190,6 +205,7 @@ class Window7:
         call = _Window7(
             tokens=tokens,
             residual=residual,
+            ends=ends,
             scratch=scratch.data_ptr(),
             dtype=DTYPES[self.dtype],
             **self.described.fields(self.library, x, lengths.wide, before, after),

@@ -34,7 +34,7 @@ LARGEST_ERROR = {"fp32": 1e-5, "bf16": 0.01, "int8": 0.03, "int4": 0.2}
 
 @dataclass(frozen=True)
 class Contestant:
-    """What is timed: a prompt, single tokens, and tokens in many lanes."""
+    """What is timed: a prompt up to the logits of its last token, single tokens, and tokens in many lanes."""
 
     prefill: Callable[[], object]
     decode: Callable[[], object]
@@ -118,7 +118,7 @@ def _our_own(model: rwkv_runtime.Model, tokens: list[int]) -> Contestant:
             _, after = model.step(range(1, LANES + 1), lanes, older)
             lanes, older = after, lanes
 
-    return Contestant(lambda: model.forward(tokens, model.initial_state()), write, write_many)
+    return Contestant(lambda: model.prefill(tokens, model.initial_state()), write, write_many)
 
 
 def llama(path: Path, tokens: list[int], threads: int) -> Contestant:

@@ -1,10 +1,10 @@
-"""Reads a long document with an RWKV-7 and with a Llama of the same size, random weights, bfloat16, one thread.
+"""Reads a long document with an RWKV-7 and with a Llama of the same size, random weights, bfloat16.
 
-    python -m tests.bench.transformer [--tokens 32768]
+    python -m tests.bench.transformer [--tokens 32768] [--threads 1] [--dtype bf16 int8]
 
 The Llama (transformers) has the layers, the width and the vocabulary of RWKV-7 0.1B and reads windows of 512 tokens
-with its key-value cache; neither computes logits but for the last token. Times are of the processor, measured once: the
-Llama takes minutes. Prints one JSON line.
+with its key-value cache, in bfloat16; neither computes logits but for the last token. Measured once, since the Llama
+takes minutes: one thread in processor time, several by the clock, on an idle machine. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -28,20 +28,25 @@ WINDOW = 512
 def main() -> int:
     parser = argparse.ArgumentParser(description="A long document beside a transformer of the same size.")
     parser.add_argument("--tokens", type=int, default=32_768)
-    count = parser.parse_args().tokens
-    torch.set_num_threads(1)
-    tokens = [(place * 7919 + 13) % 65000 + 1 for place in range(count)]
-    readers = {"unspool": rwkv(tokens), "llama": llama(tokens)}
-    found = {name: round(seconds(read), 2) for name, read in readers.items()}
-    ratio = round(found["llama"] / found["unspool"], 1)
-    print(json.dumps({**facts("transformer", 1), "tokens": count, "processor_seconds": found, "ratio": ratio}))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", nargs="+", default=["bf16"], help="precisions of ours")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    tokens = [(place * 7919 + 13) % 65000 + 1 for place in range(arguments.tokens)]
+    readers = {f"unspool {dtype}": rwkv(tokens, dtype) for dtype in arguments.dtype} | {"llama bf16": llama(tokens)}
+    found = {name: round(seconds(read, clock), 2) for name, read in readers.items()}
+    ratios = {dtype: round(found["llama bf16"] / found[f"unspool {dtype}"], 1) for dtype in arguments.dtype}
+    unit = "processor_seconds" if arguments.threads == 1 else "seconds"
+    told = {**facts("transformer", 1, arguments.threads), "tokens": arguments.tokens, unit: found, "ratio": ratios}
+    print(json.dumps(told))
     return 0
 
 
-def rwkv(tokens: list[int]) -> Callable[[], object]:
-    model = model_of(SIZE, "bf16", "native")
-    model.forward(tokens[:WINDOW], model.initial_state())
-    return lambda: model.forward(tokens, model.initial_state())
+def rwkv(tokens: list[int], dtype: str) -> Callable[[], object]:
+    model = model_of(SIZE, dtype, "native")
+    model.prefill(tokens[:WINDOW], model.initial_state())
+    return lambda: model.prefill(tokens, model.initial_state())
 
 
 def llama(tokens: list[int]) -> Callable[[], object]:
@@ -66,11 +71,11 @@ def llama(tokens: list[int]) -> Callable[[], object]:
     return read
 
 
-def seconds(read: Callable[[], object]) -> float:
-    """Processor time."""
-    started = time.process_time()
+def seconds(read: Callable[[], object], clock: Callable[[], float]) -> float:
+    """What a reading takes by a clock."""
+    started = clock()
     read()
-    return time.process_time() - started
+    return clock() - started
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rwkv_runtime import generations
 from rwkv_runtime.engine import Engine, Fed, Feed
-from rwkv_runtime.errors import StateError, WeightsError
+from rwkv_runtime.errors import ShapeError, StateError, WeightsError
 from rwkv_runtime.model import Model
 from rwkv_runtime.state import State
 from rwkv_runtime.weights import Weights
@@ -104,6 +104,20 @@ def test_token_by_token_is_all_at_once(model):
     at_once = model.forward(tokens, model.initial_state())
     assert_close(state, at_once.state)
     torch.testing.assert_close(output.logits, at_once.logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [1, 2, 40, 512, 600])
+def test_a_prompt_gives_the_logits_and_the_state_that_reading_gives_to_the_bit(model, length):
+    begun = model.forward(tokens_of(7, 1), model.initial_state()).state
+    whole = model.forward(tokens_of(length, 2), begun)
+    logits, state = model.prefill(tokens_of(length, 2), begun)
+    assert whole.logits is not None and torch.equal(logits, whole.logits)
+    assert_same_bits(state, whole.state)
+
+
+def test_a_prompt_without_a_token_is_refused(model):
+    with pytest.raises(ShapeError, match="a prompt of 0 tokens has no last one"):
+        model.prefill([], model.initial_state())
 
 
 def test_reading_leaves_the_state_it_starts_from_as_it_was(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 from functools import cache
 
@@ -76,13 +77,15 @@ def test_a_window_in_one_call_is_to_the_bit_the_one_layer_by_layer(shape, dtypes
         torch.set_num_threads(data.draw(st.integers(1, 5), "threads"))
         residual, after = stack.window(ids, state, lengths, room)
         advanced = stack.advance(ids, state, lengths)
+        ends, ended = stack.ending(ids, state, lengths)
     finally:
         torch.set_num_threads(before)
     expected, after_expected = layer_by_layer(stack).window(ids, state, lengths)
     for lane, length in enumerate(lengths):
         assert torch.equal(residual[lane, :length], expected[lane, :length])
+        assert not length or torch.equal(ends[lane], expected[lane, length - 1])
     for name, one in after_expected.items():
-        assert torch.equal(after[name], one) and torch.equal(advanced[name], one)
+        assert all(torch.equal(found[name], one) for found in (after, advanced, ended))
         assert torch.equal(state[name], kept[name]) and after[name] is room[name]
 
 
@@ -105,12 +108,41 @@ def test_the_kernel_stays_within_its_scratch_and_trusts_nothing_in_it(monkeypatc
     monkeypatch.setattr(whole7.huge_pages, "room", guarded)
     found, after = stack.window(ids, state, [41, 0, 17])
     advanced = stack.advance(ids, state, [41, 0, 17])
+    ends, ended = stack.ending(ids, state, [41, 0, 17])
+    assert torch.equal(ends[0], expected[0, 40]) and torch.equal(ends[2], expected[2, 16])
     assert torch.equal(found[0], expected[0]) and torch.equal(found[2, :17], expected[2, :17])
     for name, one in expected_after.items():
-        assert torch.equal(after[name], one) and torch.equal(advanced[name], one)
-    assert len(guards) == 2
+        assert all(torch.equal(found[name], one) for found in (after, advanced, ended))
+    assert len(guards) == 3
     assert all(bool(guard[:1024].isnan().all() and guard[-1024:].isnan().all()) for guard in guards)
     assert not any(bool(guard.isnan().all()) for guard in guards)
+
+
+@pytest.mark.parametrize("threads", ["40 of OpenMP", "40 of its own", "of 40 only one comes"])
+def test_no_call_waits_for_threads_that_do_not_come_or_depends_on_how_many_do(monkeypatch, threads):
+    stack = network("usual", "bf16")
+    library = stack.window_step.library
+    draw = torch.Generator().manual_seed(5)
+    state, ids = random_state(stack, 2, draw), torch.randint(0, 257, (2, 60), generator=draw)
+    calls = {
+        "window": lambda: stack.window(ids, state, [60, 33]),
+        "step": lambda: stack.window(ids[:, :1], state, [1, 1]),
+    }
+    expected = {name: call() for name, call in calls.items()}
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def caller_alone(work: int, data: int, count: int, _flags: int) -> None:
+        assert count == 40
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)(data)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
+    if threads != "40 of OpenMP":
+        alone = ctypes.cast(caller_alone, ctypes.c_void_p).value
+        monkeypatch.setattr(library, "_region", alone if threads == "of 40 only one comes" else None)
+    for name, call in calls.items():
+        (residual, after), (residual_of_one, after_one) = call(), expected[name]
+        assert torch.equal(residual[0], residual_of_one[0])
+        assert all(torch.equal(after[name], one) for name, one in after_one.items())
 
 
 def test_room_of_another_shape_is_refused():

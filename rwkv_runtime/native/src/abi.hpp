@@ -8,11 +8,14 @@ namespace unspool {
 enum Dtype : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
 
 // How a call may use threads. `region` is GOMP_parallel of the OpenMP runtime that the process already has, or null:
-// then threads are started and joined within the call. Work is cut so that no result depends on `count`.
+// then threads are started and joined within the call. Work is cut so that no result depends on `count`. `team` is null
+// from outside; within a call of many pieces, it is the threads that wait for the next one, see library.cpp.
 typedef void (*Region)(void (*)(void*), void*, unsigned, unsigned);
+struct Team;
 struct Threads {
     Region region;
     int64_t count;
+    Team* team;
 };
 
 // summed = stream + added (if `added` is there), normed = LayerNorm(summed), and for each of the mixes
@@ -199,12 +202,13 @@ struct Window7 {
     Threads threads;
     int64_t layers, lanes, tokens, heads, size;
     int64_t hidden;                                   // the most rows or columns of any matrix
+    float* ends;                                      // [lanes, width]: of `residual`, where that is null, each lane's last row; or null
     const Layer7* layer;                              // [layers]
     const int64_t* lengths;                           // [lanes]
     const float* stream;                              // [lanes, tokens, width]: the embeddings after the first norm
     const float *att_shift, *memory, *ffn_shift;      // [layers, lanes, width], [layers, lanes, heads, value, key], ...
     float *att_shift_after, *memory_after, *ffn_shift_after;
-    float* residual;                                  // [lanes, tokens, width], or null: only the state is wanted
+    float* residual;                                  // [lanes, tokens, width], or null: less is wanted
     // For the kernel, of items of `dtype`: lanes * tokens * (width * (8 + 16 * item) + hidden * (2 + item) + 4) + 1024
     // bytes.
     void* scratch;
@@ -239,17 +243,25 @@ constexpr int64_t MOST_LANES = 64;
 // Call work(data, task) for every task below `tasks`, each once, on up to `threads.count` threads.
 void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data);
 
-// As many of the threads as have something to do: for less than this many bytes each, waking them up takes longer than
-// one thread does.
-constexpr int64_t BYTES_OF_A_THREAD = 2 << 20;
+// Call work(data, with a team) once: what it does in pieces wakes no thread for any of them.
+void run_in_team(const Threads& threads, void (*work)(void*, const Threads&), void* data);
+
+// As many of the threads as have something to do: for less than this many bytes each, waking them up, or telling those
+// that are awake, takes longer than one thread does.
+constexpr int64_t BYTES_OF_A_THREAD = 2 << 20, BYTES_OF_ONE_AWAKE = 24 << 10;
 inline Threads busy(const Threads& threads, int64_t bytes) {
-    const int64_t wanted = bytes / BYTES_OF_A_THREAD;
-    return {threads.region, wanted < 1 ? 1 : wanted < threads.count ? wanted : threads.count};
+    const int64_t wanted = bytes / (threads.team ? BYTES_OF_ONE_AWAKE : BYTES_OF_A_THREAD);
+    return {threads.region, wanted < 1 ? 1 : wanted < threads.count ? wanted : threads.count, threads.team};
 }
 
 template <class Work>
 void for_each_task(const Threads& threads, int64_t tasks, Work& work) {
     run_tasks(threads, tasks, [](void* data, int64_t task) { (*static_cast<Work*>(data))(task); }, &work);
+}
+
+template <class Work>
+void in_team(const Threads& threads, Work& work) {
+    run_in_team(threads, [](void* data, const Threads& team) { (*static_cast<Work*>(data))(team); }, &work);
 }
 
 }  // namespace unspool

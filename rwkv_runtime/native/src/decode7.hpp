@@ -97,8 +97,13 @@ struct Decoder7 {
 };
 
 inline void decode7(const Decode7* call) {
-    Decoder7 decoder{*call};
-    decoder.run();
+    auto work = [&](const Threads& team) {
+        Decode7 own = *call;
+        own.threads = team;
+        Decoder7 decoder{own};
+        decoder.run();
+    };
+    in_team(call->threads, work);
 }
 
 }  // namespace UNSPOOL_ISA

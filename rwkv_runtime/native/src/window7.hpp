@@ -51,9 +51,10 @@ struct Reader7 {
             time_mix(own, layer);
             product(own.output, mixed, added);
             stream = enter(own.norm2, own.ffn_mix, 1, stream, added, call.ffn_shift, call.ffn_shift_after, layer);
-            if (layer + 1 < call.layers || call.residual) channel_mix(own);
+            if (layer + 1 < call.layers || call.residual) channel_mix(own, mixes, count);
         }
-        if (call.residual) leave(stream);
+        if (call.residual) leave(stream, count, call.residual);
+        if (call.ends) end(call.layer[call.layers - 1], stream);
     }
 
     // Add what the half before gave, normalise and mix; returns the sum.
@@ -88,30 +89,33 @@ struct Reader7 {
         time_mix7(&step);
     }
 
-    void channel_mix(const Layer7& own) {
-        product(own.ffn_key, mixes, hidden);
+    // To `added`, of so many rows.
+    void channel_mix(const Layer7& own, const T* x, int64_t lines) {
+        product(own.ffn_key, x, hidden, lines);
         if (own.ffn_value.kind == KIND_INT8) {
-            product_of_steps(own.ffn_value, hidden, added, 1);
+            product_of_steps(own.ffn_value, hidden, added, 1, lines);
         } else {
-            activate_hidden(squared_relu, own.ffn_key.rows);
-            product(own.ffn_value, hidden, added);
+            activate_hidden(squared_relu, lines * own.ffn_key.rows);
+            product(own.ffn_value, hidden, added, lines);
         }
     }
 
     // Through two small matrices, perhaps with an activation between them.
     void low_rank(const Matrix& down, const Matrix& up, const T* x, T* y, void (*activation)(const Elementwise*) = nullptr) {
         product(down, x, hidden);
-        if (activation) activate_hidden(activation, down.rows);
+        if (activation) activate_hidden(activation, count * down.rows);
         product(up, hidden, y);
     }
 
-    void activate_hidden(void (*activation)(const Elementwise*), int64_t channels) {
-        const Elementwise step = {call.threads, count * channels, hidden, hidden, dtype()};
+    void activate_hidden(void (*activation)(const Elementwise*), int64_t numbers) {
+        const Elementwise step = {call.threads, numbers, hidden, hidden, dtype()};
         activation(&step);
     }
 
-    void product(const Matrix& matrix, const T* x, T* y) {
-        if (matrix.kind == KIND_INT8) return product_of_steps(matrix, x, y, 0);
+    void product(const Matrix& matrix, const T* x, T* y) { product(matrix, x, y, count); }
+
+    void product(const Matrix& matrix, const T* x, T* y, int64_t lines) {
+        if (matrix.kind == KIND_INT8) return product_of_steps(matrix, x, y, 0, lines);
         const bool in_halves = sizeof(T) == sizeof(float) && matrix.kind != KIND_FLOAT32;
         if (in_halves) {
             Bf16* halves = reinterpret_cast<Bf16*>(space);
@@ -120,40 +124,57 @@ struct Reader7 {
                     at.put(halves + row * matrix.columns + c, at.get(x + row * matrix.columns + c));
                 });
             };
-            for_each_task(call.threads, count, work);
+            for_each_task(call.threads, lines, work);
         }
-        const Gemm gemm_call = {call.threads, &matrix, count, in_halves ? space : static_cast<const void*>(x), nullptr, y,
+        const Gemm gemm_call = {call.threads, &matrix, lines, in_halves ? space : static_cast<const void*>(x), nullptr, y,
                                 dtype()};
         gemm(&gemm_call);
     }
 
-    void product_of_steps(const Matrix& matrix, const T* x, T* y, int32_t of_squared_relu) {
+    void product_of_steps(const Matrix& matrix, const T* x, T* y, int32_t of_squared_relu, int64_t lines) {
         int8_t* rounded = reinterpret_cast<int8_t*>(space);
-        const QuantiseRows quantise = {call.threads, count, matrix.columns, x, rounded, sizes, dtype(), of_squared_relu, 128};
+        const QuantiseRows quantise = {call.threads, lines, matrix.columns, x, rounded, sizes, dtype(), of_squared_relu, 128};
         quantise_rows(&quantise);
-        const Gemm gemm_call = {call.threads, &matrix, count, rounded, sizes, y, dtype()};
+        const Gemm gemm_call = {call.threads, &matrix, lines, rounded, sizes, y, dtype()};
         gemm(&gemm_call);
     }
 
-    void leave(const float* stream) {
+    // What is left of the last layer for each lane's last token alone.
+    void end(const Layer7& own, const float* stream) {
+        T* mixes_of_ends = mixed;  // which nobody needs any more
+        for (int64_t lane = 0; lane < call.lanes; ++lane) {
+            const int64_t length = call.lengths[lane], row = lane * call.tokens + (length ? length - 1 : 0);
+            memcpy(mixes_of_ends + lane * width, mixes + row * width, width * sizeof(T));
+            memcpy(call.ends + lane * width, stream + row * width, width * sizeof(float));
+        }
+        channel_mix(own, mixes_of_ends, call.lanes);
+        leave(call.ends, call.lanes, call.ends);
+    }
+
+    void leave(const float* stream, int64_t lines, float* to) {
         auto work = [&](int64_t row) {
             along(width, [&](int64_t c, auto at) {
                 const int64_t place = row * width + c;
-                at.put(call.residual + place, at.get(stream + place) + at.get(added + place));
+                at.put(to + place, at.get(stream + place) + at.get(added + place));
             });
         };
-        for_each_task(call.threads, count, work);
+        for_each_task(call.threads, lines, work);
     }
 };
 
+template <class T>
+void window7_of(const Window7& call) {
+    auto work = [&](const Threads& team) {
+        Window7 own = call;
+        own.threads = team;
+        Reader7<T> reader{own};
+        reader.run();
+    };
+    in_team(call.threads, work);
+}
+
 inline void window7(const Window7* call) {
-    if (call->dtype == FLOAT32) {
-        Reader7<float> reader{*call};
-        reader.run();
-    } else {
-        Reader7<Bf16> reader{*call};
-        reader.run();
-    }
+    call->dtype == FLOAT32 ? window7_of<float>(*call) : window7_of<Bf16>(*call);
 }
 constexpr void (*WINDOW7)(const Window7*) = window7;
 
