@@ -296,7 +296,8 @@ class Stack:
 
         That of a lane of length 0 means nothing.
         """
-        if self.window_step is not None and tokens.numel() >= self.window_step.fewest_tokens:
+        is_step = self.step is not None and _is_step(tokens, self.step)
+        if self.window_step is not None and not is_step and tokens.numel() >= self.window_step.fewest_tokens:
             ends, after = self.window_step.ending(self._embedded(tokens), state, Lengths.of(lengths))
             return ends.to(self.head_place.device), after
         residual, after = self.window(tokens, state, lengths)

@@ -144,8 +144,9 @@ class Model:
     def prefill(self, tokens: Sequence[int], state: State) -> tuple[Tensor, State]:
         """Read a prompt of at least one token: (the logits [V] behind its last token, the state after it).
 
-        These are what `forward` gives, to the bit, without the work that only the other tokens' hidden states need.
-        Raises as `forward` does, and ShapeError if there is no token.
+        These are what `forward` gives, to the bit. What only the other tokens' hidden states need is left out where the
+        network can, so that a NaN or an infinity which shows in those alone is no error here. Raises as `forward` does
+        otherwise, and ShapeError if there is no token.
         """
         tokens = self._checked(tokens, state)
         if not tokens:

@@ -36,7 +36,7 @@ class LibraryError(RwkvError):
 class Threads(Structure):
     """How a call may use threads."""
 
-    _fields_ = (("region", c_void_p), ("count", c_int64), ("team", c_void_p))
+    _fields_ = (("region", c_void_p), ("count", c_int64), ("busy", c_int64), ("team", c_void_p))
 
 
 class Call(Structure):
@@ -174,7 +174,7 @@ class Library:
 
     def threads(self) -> Threads:
         """What a call may use."""
-        return Threads(self._region, torch.get_num_threads(), None)
+        return Threads(self._region, torch.get_num_threads(), 0, None)
 
     def call_filled(self, kernel: str, filled: Structure) -> None:
         """Run a kernel on a struct that is filled already, and whose pointers are alive."""

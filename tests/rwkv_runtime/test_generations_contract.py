@@ -106,7 +106,7 @@ def test_token_by_token_is_all_at_once(model):
     torch.testing.assert_close(output.logits, at_once.logits, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("length", [1, 2, 40, 512, 600])
+@pytest.mark.parametrize("length", [1, 2, 40, 512, 513, 530])
 def test_a_prompt_gives_the_logits_and_the_state_that_reading_gives_to_the_bit(model, length):
     begun = model.forward(tokens_of(7, 1), model.initial_state()).state
     whole = model.forward(tokens_of(length, 2), begun)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from functools import cache
 
@@ -118,31 +117,13 @@ def test_the_kernel_stays_within_its_scratch_and_trusts_nothing_in_it(monkeypatc
     assert not any(bool(guard.isnan().all()) for guard in guards)
 
 
-@pytest.mark.parametrize("threads", ["40 of OpenMP", "40 of its own", "of 40 only one comes"])
-def test_no_call_waits_for_threads_that_do_not_come_or_depends_on_how_many_do(monkeypatch, threads):
-    stack = network("usual", "bf16")
-    library = stack.window_step.library
-    draw = torch.Generator().manual_seed(5)
-    state, ids = random_state(stack, 2, draw), torch.randint(0, 257, (2, 60), generator=draw)
-    calls = {
-        "window": lambda: stack.window(ids, state, [60, 33]),
-        "step": lambda: stack.window(ids[:, :1], state, [1, 1]),
-    }
-    expected = {name: call() for name, call in calls.items()}
-
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    def caller_alone(work: int, data: int, count: int, _flags: int) -> None:
-        assert count == 40
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)(data)
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
-    if threads != "40 of OpenMP":
-        alone = ctypes.cast(caller_alone, ctypes.c_void_p).value
-        monkeypatch.setattr(library, "_region", alone if threads == "of 40 only one comes" else None)
-    for name, call in calls.items():
-        (residual, after), (residual_of_one, after_one) = call(), expected[name]
-        assert torch.equal(residual[0], residual_of_one[0])
-        assert all(torch.equal(after[name], one) for name, one in after_one.items())
+def test_the_last_rows_of_single_tokens_are_those_of_a_step():
+    stack, draw = network("usual", "bf16"), torch.Generator().manual_seed(2)
+    state, ids = random_state(stack, 40, draw), torch.randint(0, 257, (40, 1), generator=draw)
+    residual, after = stack.window(ids, state, [1] * 40)
+    ends, ended = stack.ending(ids, state, [1] * 40)
+    assert torch.equal(ends, residual[:, 0])
+    assert all(torch.equal(ended[name], one) for name, one in after.items())
 
 
 def test_room_of_another_shape_is_refused():

@@ -27,10 +27,11 @@ def test_the_layer_and_the_token_are_named(generation, part, layer):
     weight.copy_(weight.sign() * 3e38)
     model = Model(generations.read(Weights("tiny", tensors)), ByteTokenizer(), "tiny")
     started = State(generation, "tiny", 1000, model.initial_state().tensors)
-    with pytest.raises(NotFiniteError) as found:
-        model.forward([5] * 90, started)
-    assert f"layer {layer} gives a NaN or an infinity at token 1000 (id 5); check it" in str(found.value)
-    assert "\n" not in str(found.value)
+    for read in (model.forward, model.prefill):
+        with pytest.raises(NotFiniteError) as found:
+            read([5] * 90, started)
+        assert f"layer {layer} gives a NaN or an infinity at token 1000 (id 5); check it" in str(found.value)
+        assert "\n" not in str(found.value)
 
 
 @pytest.mark.parametrize("features", [True, False])
@@ -45,6 +46,19 @@ def test_the_token_is_the_one_that_overflows_and_not_the_first(place, features):
     with pytest.raises(NotFiniteError, match=rf"layer 1 gives a NaN or an infinity at token {place} \(id 7\)"):
         engine.feed([Feed(tuple(tokens), model.initial_state(), features)])
     assert engine.feed([Feed((3,) * 60, model.initial_state(), features)])[0].state.is_finite()
+
+
+def test_what_overflows_in_hidden_states_that_a_prompt_does_not_need_is_no_error_of_it():
+    tensors = tiny_tensors(generation="7a")
+    tensors["blocks.2.ffn.s_emb.weight"][BAD_TOKEN] = 3e38
+    tensors["blocks.2.ffn.s_emb.weight"][BAD_TOKEN, ::2] = -3e38
+    model = Model(generations.read(Weights("tiny", tensors)), ByteTokenizer(), "tiny")
+    tokens = [3] * 600
+    tokens[300] = BAD_TOKEN
+    with pytest.raises(NotFiniteError, match=r"layer 2 gives a NaN or an infinity at token 300 \(id 7\)"):
+        model.forward(tokens, model.initial_state())
+    logits, state = model.prefill(tokens, model.initial_state())
+    assert logits.isfinite().all() and state.is_finite() and state.tokens_seen == 600
 
 
 def test_a_state_that_holds_one_is_named_as_such():

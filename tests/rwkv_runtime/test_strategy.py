@@ -183,5 +183,6 @@ def test_a_head_on_another_device_is_given_the_stream_there_however_it_was_compu
     start = model_on(Plan(), generation)._lane(network.start)
     for length in (1, 70):
         residual, after = network.window(torch.tensor([TOKENS[:length]]), start, [length])
-        assert residual.device == network.output_device == META
+        ends, _ = network.ending(torch.tensor([TOKENS[:length]]), start, [length])
+        assert residual.device == ends.device == network.output_device == META
         assert {one.device for one in after.values()} == {CPU}

@@ -65,6 +65,7 @@ def test_what_is_no_token_is_refused_with_the_value(model, tokens, said):
     start = model.initial_state()
     readings = {
         "forward": lambda: model.forward(tokens, start),
+        "prefill": lambda: model.prefill(tokens, start),
         "forward_padded": lambda: model.forward_padded([(tokens, start)], 1, 64),
         "advance_padded": lambda: model.advance_padded([(tokens, start)], 1, 64),
         "surprises": lambda: model.surprises(torch.zeros(2, 64), tokens),

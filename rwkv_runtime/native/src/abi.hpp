@@ -8,14 +8,14 @@ namespace unspool {
 enum Dtype : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
 
 // How a call may use threads. `region` is GOMP_parallel of the OpenMP runtime that the process already has, or null:
-// then threads are started and joined within the call. Work is cut so that no result depends on `count`. `team` is null
-// from outside; within a call of many pieces, it is the threads that wait for the next one, see library.cpp.
+// then threads are started and joined within the call. Work is cut so that no result depends on how many there are.
 typedef void (*Region)(void (*)(void*), void*, unsigned, unsigned);
 struct Team;
 struct Threads {
     Region region;
     int64_t count;
-    Team* team;
+    int64_t busy;  // how many of them may have a part in this; 0 is all
+    Team* team;    // those that wait, awake, for the next piece of a call, see library.cpp; null from outside
 };
 
 // summed = stream + added (if `added` is there), normed = LayerNorm(summed), and for each of the mixes
@@ -202,7 +202,7 @@ struct Window7 {
     Threads threads;
     int64_t layers, lanes, tokens, heads, size;
     int64_t hidden;                                   // the most rows or columns of any matrix
-    float* ends;                                      // [lanes, width]: of `residual`, where that is null, each lane's last row; or null
+    float* ends;                                      // [lanes, width]: instead of `residual`, each lane's last row; or null
     const Layer7* layer;                              // [layers]
     const int64_t* lengths;                           // [lanes]
     const float* stream;                              // [lanes, tokens, width]: the embeddings after the first norm
@@ -240,18 +240,23 @@ constexpr int64_t LARGEST_WIDTH = 16384;
 constexpr int64_t LARGEST_HEAD = 256;
 constexpr int64_t MOST_LANES = 64;
 
-// Call work(data, task) for every task below `tasks`, each once, on up to `threads.count` threads.
+inline int64_t takers(const Threads& threads) { return threads.busy ? threads.busy : threads.count; }
+
+// Call work(data, task) for every task below `tasks`, each once, on threads.
 void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data);
 
-// Call work(data, with a team) once: what it does in pieces wakes no thread for any of them.
+// Call work(data, threads that are a team) once, on the calling thread: none of the pieces in it wakes a thread.
 void run_in_team(const Threads& threads, void (*work)(void*, const Threads&), void* data);
 
 // As many of the threads as have something to do: for less than this many bytes each, waking them up, or telling those
 // that are awake, takes longer than one thread does.
-constexpr int64_t BYTES_OF_A_THREAD = 2 << 20, BYTES_OF_ONE_AWAKE = 24 << 10;
+constexpr int64_t BYTES_OF_A_THREAD = 2 << 20, BYTES_OF_ONE_AWAKE = 48 << 10;
+inline Threads busy(const Threads& threads, int64_t bytes, int64_t of_each) {
+    const int64_t wanted = bytes / of_each;
+    return {threads.region, threads.count, wanted < 1 ? 1 : wanted < threads.count ? wanted : threads.count, threads.team};
+}
 inline Threads busy(const Threads& threads, int64_t bytes) {
-    const int64_t wanted = bytes / (threads.team ? BYTES_OF_ONE_AWAKE : BYTES_OF_A_THREAD);
-    return {threads.region, wanted < 1 ? 1 : wanted < threads.count ? wanted : threads.count, threads.team};
+    return busy(threads, bytes, threads.team ? BYTES_OF_ONE_AWAKE : BYTES_OF_A_THREAD);
 }
 
 template <class Work>

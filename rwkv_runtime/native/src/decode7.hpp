@@ -96,6 +96,22 @@ struct Decoder7 {
     }
 };
 
+// As many threads as the large matrices keep busy, all together and the largest by itself.
+inline Threads team_of(const Decode7& call) {
+    int64_t bytes = 0, largest = 0;
+    for (int64_t layer = 0; layer < call.layers; ++layer) {
+        const Layer7& own = call.layer[layer];
+        const Matrix* const large[] = {&own.receptance, &own.key, &own.value, &own.output, &own.ffn_key, &own.ffn_value};
+        for (const Matrix* matrix : large) {
+            const int64_t read = bytes_to_read(*matrix, call.lanes);
+            bytes += read;
+            largest = read > largest ? read : largest;
+        }
+    }
+    const Threads together = busy(call.threads, bytes), each = busy(call.threads, largest, BYTES_OF_ONE_AWAKE);
+    return together.busy < each.busy ? together : each;
+}
+
 inline void decode7(const Decode7* call) {
     auto work = [&](const Threads& team) {
         Decode7 own = *call;
@@ -103,7 +119,7 @@ inline void decode7(const Decode7* call) {
         Decoder7 decoder{own};
         decoder.run();
     };
-    in_team(call->threads, work);
+    in_team(team_of(*call), work);
 }
 
 }  // namespace UNSPOOL_ISA

@@ -189,9 +189,10 @@ struct Multiplier {
 
     // With several threads a matrix of few panels is cut along the rows of the input too.
     static int64_t rows_of_a_block(const Gemm& call) {
-        const int64_t panels = (call.matrix->rows + PANEL - 1) / PANEL, wanted = TASKS_OF_A_THREAD * call.threads.count;
+        const int64_t panels = (call.matrix->rows + PANEL - 1) / PANEL, threads = takers(call.threads);
         int64_t rows = ROWS_OF_A_BLOCK;
-        while (call.threads.count > 1 && rows > FEWEST_ROWS && panels * ((call.lanes + rows - 1) / rows) < wanted) rows /= 2;
+        auto tasks = [&] { return panels * ((call.lanes + rows - 1) / rows); };
+        while (threads > 1 && rows > FEWEST_ROWS && tasks() < TASKS_OF_A_THREAD * threads) rows /= 2;
         return rows;
     }
 

@@ -25,14 +25,15 @@ namespace avx512_bf16 { const Kernels* kernels(); }
 
 namespace {
 
-// Work in tasks. Each thread has a share of those that follow one another, for memory that is read on and on comes fastest,
-// and what it asks for ahead is its own; who is through with his share takes tasks of the others'.
+// Work in tasks. Each thread has a share of tasks that follow one another, since memory that is read on and on comes
+// fastest and what a thread asks for ahead is then its own. A thread that is through with its share goes on with what is
+// left of the others', in their order.
 class Job {
 public:
     Job(int64_t tasks, int64_t threads, void (*work)(void*, int64_t), void* data)
         : threads(threads), work_(work), data_(data), shares_(threads < MOST_SHARES ? threads : MOST_SHARES) {
         for (int64_t share = 0; share < shares_; ++share) {
-            share_[share].next = tasks * share / shares_;
+            share_[share].next.store(tasks * share / shares_, std::memory_order_relaxed);
             share_[share].end = tasks * (share + 1) / shares_;
         }
     }
@@ -40,17 +41,17 @@ public:
     void take_tasks(int64_t thread) {
         for (int64_t turn = 0; turn < shares_; ++turn) {
             Share& share = share_[(thread + turn) % shares_];
+            if (share.next.load(std::memory_order_relaxed) >= share.end) continue;
             for (int64_t task = share.next++; task < share.end; task = share.next++) work_(data_, task);
         }
     }
 
     const int64_t threads;  // that may take tasks
-    std::atomic<int64_t> arrived{0};
 
 private:
     struct alignas(64) Share {
-        std::atomic<int64_t> next;
-        int64_t end;
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
     };
     static constexpr int64_t MOST_SHARES = 32;
 
@@ -60,15 +61,18 @@ private:
     Share share_[MOST_SHARES];
 };
 
-// Call work(data) on so many threads, of which this one is the first.
-void on_threads(Region region, int64_t count, void (*work)(void*), void* data) {
-    if (region) return region(work, data, static_cast<unsigned>(count), 0);
+// Call work() on this thread and up to most - 1 others. A region always has all threads, of which those that come last may find
+// nothing to do: an OpenMP runtime ends threads that a region has no use for, and starts them anew for the next one.
+template <class Work>
+void on_threads(const Threads& threads, int64_t most, Work& work) {
+    auto call = [](void* own) { (*static_cast<Work*>(own))(); };
+    if (threads.region) return threads.region(call, &work, static_cast<unsigned>(threads.count), 0);
     std::vector<std::thread> helpers;
     try {
-        for (int64_t started = 1; started < count; ++started) helpers.emplace_back(work, data);
-    } catch (const std::system_error&) {  // no more threads to be had: those that run do the work
+        for (int64_t started = 1; started < most; ++started) helpers.emplace_back(call, &work);
+    } catch (...) {  // no more threads to be had: those that run do the work
     }
-    work(data);
+    work();
     for (std::thread& helper : helpers) helper.join();
 }
 
@@ -79,6 +83,8 @@ public:
         if (++turns_ > TURNS_AWAKE) return std::this_thread::yield();
 #if defined(__x86_64__)
         __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("isb");
 #endif
     }
 
@@ -89,31 +95,34 @@ private:
 
 }  // namespace
 
-// The threads of one call of many jobs, awake from its beginning to its end. One goes through the call; the others wait
-// for the job that it is at, and take tasks of it. A thread that has not come, or that the system lets wait, is waited for
-// by nobody unless it is within a job. `turn_` goes up when a job opens, to an odd number, and when it closes: who has
-// entered before it closed finds the job there until he leaves.
+// The threads of one call of many jobs, awake from its beginning to its end. One leads: it goes through the call; the others
+// wait for the job that it is at, and take tasks of it. Within the call it waits only for those who have entered the job.
+//
+// `turn_` holds the number of a turn and, while its job is open, how many threads may take tasks of it; only the leader
+// writes it. A helper says that it is inside before it looks whether the job is open, and the leader closes the job before
+// it looks whether anybody is inside: in the one order that all threads see (which is what the default order of atomics
+// promises, and no weaker one), at least one of the two notices the other. So the leader's job and what it points to are there
+// as long as any helper is inside.
 struct Team {
-public:
-    void run(Job& job) {
+    void lead(Job& job) {
+        const int64_t turn = turn_ / TURN * TURN + TURN;
         job_ = &job;
-        ++turn_;
+        turn_ = turn + job.threads;
         job.take_tasks(0);
-        ++turn_;
+        turn_ = turn;
         for (Waiting waiting; inside_;) waiting.wait();
     }
 
     void end() { turn_ = OVER; }
 
-    // What the others do until the end.
-    void help() {
-        const int64_t number = ++helpers_;
-        int64_t seen = 0;
-        for (Waiting waiting; seen != OVER;) {
+    // What a helper does until the end; the leader has number 0.
+    void help(int64_t number) {
+        Waiting waiting;
+        for (int64_t seen = 0;;) {
             const int64_t turn = turn_;
-            if (turn == seen || turn == OVER || turn % 2 == 0) {
+            if (turn == OVER) return;
+            if (turn == seen || number >= turn % TURN) {
                 waiting.wait();
-                seen = turn;
             } else {
                 seen = enter(number);
                 waiting = {};
@@ -122,13 +131,13 @@ public:
     }
 
 private:
-    static constexpr int64_t OVER = -1;
+    static constexpr int64_t OVER = -1, TURN = 1 << 16;  // more than there are threads
 
-    // Take tasks of a job that is open, if one is; returns the turn that it was.
+    // Take tasks of the job that is open, if one is; returns the turn that it was.
     int64_t enter(int64_t number) {
         ++inside_;
         const int64_t turn = turn_;
-        if (turn > 0 && turn % 2 && number < job_->threads) job_->take_tasks(number);
+        if (number < turn % TURN) job_->take_tasks(number);
         --inside_;
         return turn;
     }
@@ -136,7 +145,6 @@ private:
     alignas(64) std::atomic<int64_t> turn_{0};
     Job* job_ = nullptr;
     alignas(64) std::atomic<int64_t> inside_{0};
-    std::atomic<int64_t> helpers_{0};
 };
 
 namespace {
@@ -162,30 +170,36 @@ bool has_tiles() { return false; }
 }  // namespace
 
 void run_tasks(const Threads& threads, int64_t tasks, void (*work)(void*, int64_t), void* data) {
-    const int64_t count = threads.count < tasks ? threads.count : tasks;
+    const int64_t most = takers(threads), count = most < tasks ? most : tasks;
     if (count <= 1) {
         for (int64_t task = 0; task < tasks; ++task) work(data, task);
         return;
     }
     Job job(tasks, count, work, data);
-    if (threads.team) return threads.team->run(job);
-    auto member = [](void* own) {
-        Job& shared = *static_cast<Job*>(own);
-        shared.take_tasks(shared.arrived++);
+    if (threads.team) return threads.team->lead(job);
+    std::atomic<int64_t> arrived{0};
+    auto member = [&] {
+        const int64_t number = arrived++;
+        if (number < count) job.take_tasks(number);
     };
-    on_threads(threads.region, count, member, &job);
+    on_threads(threads, count, member);
 }
 
 void run_in_team(const Threads& threads, void (*work)(void*, const Threads&), void* data) {
-    if (threads.count <= 1) return work(data, threads);
+    const int64_t most = takers(threads);
+    if (most <= 1) return work(data, {threads.region, 1, 0, nullptr});
     Team team;
     const std::thread::id caller = std::this_thread::get_id();
+    std::atomic<int64_t> helpers{0};
     auto member = [&] {
-        if (std::this_thread::get_id() != caller) return team.help();
-        work(data, {threads.region, threads.count, &team});
-        team.end();
+        if (std::this_thread::get_id() == caller) {
+            work(data, {threads.region, most, 0, &team});
+            team.end();
+        } else if (const int64_t number = ++helpers; number < most) {
+            team.help(number);
+        }
     };
-    on_threads(threads.region, threads.count, [](void* own) { (*static_cast<decltype(member)*>(own))(); }, &member);
+    on_threads(threads, most, member);
 }
 
 }  // namespace unspool
