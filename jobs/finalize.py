@@ -2,7 +2,7 @@
 
 Rows are put in the order of the manifest and cut anew into row groups and files of fixed sizes, so it leaves no
 trace how often a run was interrupted, which worker read what, or how the parts were cut. At any moment `output/`
-is either absent or complete. Memory is bounded by one part and one row group. Knows nothing of what the columns mean.
+is either absent or complete. Memory is bounded by one part and two row groups. Knows nothing of what the columns mean.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jobs.ledger import LedgerView, RunLedger
 from jobs.manifest import ManifestEntry
 from jobs.records import Finished, Output, OutputFile
 from jobs.run_directory import RunDirectory
+from pipeline.ahead import one_ahead
 from pipeline.durable import TEMPORARY, Disk, Point, read_bytes, sha256_hex
 from pipeline.parts import STATES, Part
 
@@ -187,7 +188,7 @@ def _write_table(
     run: RunDirectory, folder: Path, table: str, schema: pa.Schema, parts: Sequence[Part], cut: Cut
 ) -> list[OutputFile]:
     run.disk.make_folder(folder / table)
-    groups = _row_groups(_rows(run, schema, parts), cut.group_rows)
+    groups = one_ahead(_row_groups(_rows(run, schema, parts), cut.group_rows))
     count = max(1, -(-sum(part.rows for part in parts) // cut.file_rows))
     written = []
     for number in range(count):

@@ -75,7 +75,8 @@ class State:
         }
         rows = {name: _tensor_bytes(tensor) for name, tensor in self.tensors.items()}
         schema = pa.schema([pa.field(name, pa.binary(len(row)), False) for name, row in rows.items()], metadata)
-        arrays = [pa.array([rows[field.name]], field.type) for field in schema]
+        # Of buffers as they are: `pa.array` would look whether it is given something of pandas, and load pandas for it.
+        arrays = [pa.Array.from_buffers(field.type, 1, [None, pa.py_buffer(rows[field.name])]) for field in schema]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(arrays, schema=schema))
