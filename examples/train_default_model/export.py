@@ -57,7 +57,7 @@ def export(out: Path, profile: Profile) -> list[Path]:
 def write_model(folder: Path, tensors: Mapping[str, Tensor], tokenizer: Path, described: Mapping[str, object]) -> None:
     """Write tensors as they are stored, with what the training code computes from them and their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt", "arch": "rwkv7"})
+    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copy(tokenizer, folder / TOKENIZER)
     loaded = as_loaded(tensors)
     values = reference_values(loaded, model_profile(loaded), BpeTokenizer.from_file(folder / TOKENIZER))
